@@ -1,0 +1,106 @@
+"""A small U-Net that outlines the heart's chambers in an echo frame, and the loss that trains it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from echogen.records import STRUCTURES
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """Shape of a `Segmenter`.
+
+    widths: channels at 1/2, 1/4, 1/8 and so on of the frame's side; each a multiple of `groups`. blocks: convolutions per level.
+    frames: neighbouring frames given as channels. classes: structures told apart. groups: of the group normalisation.
+    """
+
+    widths: tuple[int, ...] = (16, 32, 64, 80)
+    blocks: int = 2
+    frames: int = 3
+    classes: int = len(STRUCTURES)
+    groups: int = 8
+
+
+class ConvBlock(nn.Module):
+    """`count` times: 3 x 3 convolution, group normalisation, SiLU; the first may stride."""
+
+    def __init__(self, inputs: int, outputs: int, count: int, groups: int, stride: int = 1) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index in range(count):
+            first = index == 0
+            layers += [
+                nn.Conv2d(inputs if first else outputs, outputs, 3, stride=stride if first else 1, padding=1, bias=False),
+                nn.GroupNorm(groups, outputs),
+                nn.SiLU(),
+            ]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
+        return self.layers(features)
+
+
+class Segmenter(nn.Module):
+    """U-Net on a frame and its two neighbours; the stem strides by 2, and a last light convolution beside the frame refines.
+
+    Input (B, frames, H, W) grey values in 0..1, H and W multiples of 2 ** len(widths). Output (B, classes, H, W) logits
+    in the order of `echogen.records.STRUCTURES`.
+    """
+
+    def __init__(self, config: SegmenterConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or SegmenterConfig()
+        widths = config.widths
+        sources = (config.frames, *widths[:-1])
+        self.down = nn.ModuleList(
+            ConvBlock(source, width, config.blocks, config.groups, stride=2) for source, width in zip(sources, widths, strict=True)
+        )
+        self.up = nn.ModuleList(
+            ConvBlock(deep + shallow, shallow, config.blocks, config.groups)
+            for shallow, deep in zip(widths[-2::-1], widths[:0:-1], strict=True)
+        )
+        self.head = nn.Conv2d(widths[0], config.classes, 1)
+        self.refine = nn.Conv2d(config.classes + config.frames, config.classes, 3, padding=1)
+        nn.init.zeros_(self.refine.weight)
+        nn.init.zeros_(self.refine.bias)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(B, frames, H, W) in 0..1 -> (B, classes, H, W) logits."""
+        features = frames * 2.0 - 1.0
+        levels: list[Tensor] = []
+        for block in self.down:
+            features = block(features)
+            levels.append(features)
+        levels.pop()
+        for block in self.up:
+            shallow = levels.pop()
+            deep = functional.interpolate(features, scale_factor=2.0, mode="nearest")
+            features = block(torch.cat([deep, shallow], dim=1))
+        logits = functional.interpolate(self.head(features), scale_factor=2.0, mode="bilinear", align_corners=False)
+        return logits + self.refine(torch.cat([logits, frames], dim=1))
+
+
+def with_neighbours(frames: Tensor) -> Tensor:
+    """(T, H, W) consecutive frames -> (T, 3, H, W): the previous frame, the frame, the next; edge frames repeat."""
+    return torch.stack([torch.cat([frames[:1], frames[:-1]]), frames, torch.cat([frames[1:], frames[-1:]])], dim=1)
+
+
+def segmentation_loss(logits: Tensor, mask: Tensor, smoothing: float = 1.0) -> Tensor:
+    """Cross-entropy plus soft Dice, a scalar.
+
+    logits: (B, classes, H, W). mask: (B, H, W) class ids. The Dice of a class is taken over the whole batch
+    (1 - (2 sum p q + s) / (sum p + sum q + s); Milletari 2016) and averaged over the classes but the background.
+    """
+    mask = mask.long()
+    logits = logits.float()
+    truth = functional.one_hot(mask, logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype)
+    chance = logits.softmax(dim=1)
+    axes = (0, 2, 3)
+    overlap = (2.0 * (chance * truth).sum(axes) + smoothing) / (chance.sum(axes) + truth.sum(axes) + smoothing)
+    return functional.cross_entropy(logits, mask) + (1.0 - overlap[1:]).mean()
