@@ -144,7 +144,7 @@ def _sinus_intervals(mean_rr: float, spread: float, count: int, rng: np.random.G
 
 def _irregular_intervals(mean_rr: float, spread: float, count: int, rng: np.random.Generator) -> Floats:
     """Independent gamma-distributed RR intervals above a shortest one; at very high rates there is less room to vary."""
-    floor = min(_SHORTEST_RR_S, 0.85 * mean_rr)
+    floor = min(_SHORTEST_RR_S, 0.94 * mean_rr)
     deviation = max(min(spread * mean_rr, 0.7 * (mean_rr - floor)), 1e-6)
     shape = ((mean_rr - floor) / deviation) ** 2
     return np.asarray(floor + rng.gamma(shape, (mean_rr - floor) / shape, count))
@@ -152,15 +152,20 @@ def _irregular_intervals(mean_rr: float, spread: float, count: int, rng: np.rand
 
 def _with_mean_rate(first_s: float, rr_s: Floats, mean_rr: float, start_s: float, end_s: float) -> Floats:
     """R peaks from intervals that are stretched, above a lower bound, until their mean in [start_s, end_s] is the asked one."""
-    floor = min(_SHORTEST_RR_S, 0.85 * mean_rr)
-    for _ in range(3):
-        r = first_s + np.concatenate([[0.0], np.cumsum(rr_s)])
-        inside = (r[:-1] >= start_s) & (r[1:] <= end_s)
+    floor = min(_SHORTEST_RR_S, 0.94 * mean_rr)
+    r, best_error = first_s + np.concatenate([[0.0], np.cumsum(rr_s)]), np.inf
+    candidate = r
+    for _ in range(8):
+        inside = (candidate[:-1] >= start_s) & (candidate[1:] <= end_s)
         if inside.sum() < 3:
             inside = np.ones(len(rr_s), dtype=bool)
-        stretched = floor + (rr_s - floor) * (mean_rr - floor) / max(rr_s[inside].mean() - floor, 1e-6)
-        rr_s = np.maximum(stretched, floor)
-    return first_s + np.concatenate([[0.0], np.cumsum(rr_s)])
+        mean_inside = float(rr_s[inside].mean())
+        error = abs(mean_inside / mean_rr - 1.0)
+        if error < best_error:
+            r, best_error = candidate, error
+        rr_s = floor + np.maximum(rr_s - floor, 0.0) * (mean_rr - floor) / max(mean_inside - floor, 1e-6)
+        candidate = first_s + np.concatenate([[0.0], np.cumsum(rr_s)])
+    return r
 
 
 def _event_beats(
@@ -187,7 +192,7 @@ def _with_premature_beats(
     """Ventricular beats come early; the sinus node goes on undisturbed, so that the pause is fully compensatory."""
     r, kind = r_s.copy(), kind.copy()
     step = (2, 2) if rng.random() < 0.15 else (4, 10)
-    _, beats = _event_beats(r_s, start_s, end_s, 0.0, step, rng)
+    _, beats = _event_beats(r_s, start_s, end_s, float(np.diff(r_s).max()), step, rng)
     rr = r_s[beats] - r_s[beats - 1]
     coupling = (rng.uniform(0.45, 0.65) + rng.normal(0.0, 0.01, len(beats))).clip(0.45, 0.65)
     r[beats] = r_s[beats - 1] + np.minimum(np.maximum(coupling * rr, _SHORTEST_RR_S), 0.85 * rr)
