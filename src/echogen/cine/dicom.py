@@ -1,0 +1,129 @@
+"""Reading DICOM ultrasound: grey frames, their times and the pixel size."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from echogen.cine.limits import check_size
+from echogen.errors import InputError
+from echogen.records import ByteArray, Cine, SecondsArray
+
+#: Ultrasound, intravascular ultrasound, and what secondary captures call themselves.
+_MODALITIES = ("US", "IVUS", "OT", "SC", "")
+_MM_PER_CM = 10.0
+_CENTIMETRES, _TWO_DIMENSIONAL = 3, 1
+
+
+def read_dicom(path: Path, fps: float | None = None) -> Cine:
+    """Read a DICOM ultrasound still or cine as grey frames.
+
+    Times come from FrameTimeVector, FrameTime, CineRate or the other rate fields, in that order, unless fps (Hz) is given.
+    mm_per_pixel comes from the ultrasound region calibration. Raises `InputError` for anything that is no readable ultrasound.
+    """
+    import pydicom
+
+    name = path.name
+    try:
+        dataset = pydicom.dcmread(path)
+    except Exception as error:
+        raise InputError(f"{name} is a damaged DICOM file ({_one_line(error)}); export it again.") from error
+    modality = str(dataset.get("Modality", "") or "")
+    if "PixelData" not in dataset:
+        raise InputError(f"{name} is a DICOM file without pictures (modality {modality or 'unknown'}); give an ultrasound cine or still.")
+    if modality not in _MODALITIES:
+        raise InputError(f"{name} is a DICOM file of modality {modality}, not an ultrasound; give an ultrasound cine or still.")
+    try:
+        count = int(dataset.get("NumberOfFrames", 1) or 1)
+        height, width = int(dataset.Rows), int(dataset.Columns)
+        check_size(name, count, height, width)
+        frames = _grey_frames(dataset, count, height, width)
+        times = _frame_times(dataset, count, fps)
+        scale = _mm_per_pixel(dataset, height, width)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"The pictures in {name} cannot be decoded ({_one_line(error)}); export the file again.") from error
+    if times is None:
+        raise InputError(f"{name} does not say how fast its {count} frames follow each other; give the frame rate (fps).")
+    return Cine(frames, times, mm_per_pixel=scale)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__
+
+
+def _grey_frames(dataset: Any, count: int, height: int, width: int) -> ByteArray:
+    from pydicom.pixels import apply_color_lut, iter_pixels
+
+    photometric = str(dataset.PhotometricInterpretation)
+    frames = np.empty((count, height, width), dtype=np.uint8)
+    number = 0
+    # pydicom decodes YBR to RGB itself; converting once more would turn the picture green.
+    for number, decoded in enumerate(iter_pixels(dataset), start=1):
+        pixels = np.asarray(decoded)
+        if photometric == "PALETTE COLOR":
+            pixels = np.asarray(apply_color_lut(pixels, dataset))
+            pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+        elif pixels.dtype != np.uint8:
+            pixels = _eight_bit(pixels, int(dataset.BitsStored))
+        if photometric == "MONOCHROME1":
+            pixels = 255 - pixels
+        frames[number - 1] = np.asarray(Image.fromarray(pixels).convert("L")) if pixels.ndim == 3 else pixels
+    if number != count:
+        raise ValueError(f"{number} of {count} frames are there")
+    return frames
+
+
+def _eight_bit(pixels: np.ndarray, bits_stored: int) -> ByteArray:
+    low = min(int(pixels.min()), 0)
+    values = pixels.astype(np.float32) - low
+    return np.clip(values * (255.0 / (2**bits_stored - 1)), 0, 255).round().astype(np.uint8)
+
+
+def _frame_times(dataset: Any, count: int, fps: float | None) -> SecondsArray | None:
+    if count == 1:
+        return np.zeros(1)
+    if fps is not None:
+        return np.arange(count) / fps
+    vector = dataset.get("FrameTimeVector")
+    if vector is not None and len(vector) == count:
+        times = np.cumsum(np.asarray(vector, dtype=np.float64)) / 1000.0
+        if (np.diff(times) > 0).all():
+            return times - times[0]
+    for keyword, in_milliseconds in (
+        ("FrameTime", True),
+        ("CineRate", False),
+        ("RecommendedDisplayFrameRate", False),
+        ("ActualFrameDuration", True),
+    ):
+        value = float(dataset.get(keyword, 0) or 0)
+        if math.isfinite(value) and value > 0:
+            return np.arange(count) * (value / 1000.0 if in_milliseconds else 1.0 / value)
+    return None
+
+
+def _mm_per_pixel(dataset: Any, height: int, width: int) -> float | None:
+    """Of the first two-dimensional region calibrated in cm with square pixels, in mm per pixel of the stored frames.
+
+    A region that reaches past the frame in both directions was measured on a larger screen, of which the frames are a
+    reduction by a whole number (640 x 480 shown as 320 x 240). One that does so in only one direction says nothing certain.
+    """
+    for region in dataset.get("SequenceOfUltrasoundRegions", None) or ():
+        if region.get("RegionSpatialFormat") != _TWO_DIMENSIONAL:
+            continue
+        if (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")) != (_CENTIMETRES, _CENTIMETRES):
+            continue
+        across, down = abs(float(region.get("PhysicalDeltaX", 0))), abs(float(region.get("PhysicalDeltaY", 0)))
+        right, bottom = int(region.get("RegionLocationMaxX1", 0)), int(region.get("RegionLocationMaxY1", 0))
+        if across <= 0 or abs(across / down - 1.0 if down else 1.0) > 0.02:
+            continue
+        if right <= width and bottom <= height:
+            return across * _MM_PER_CM
+        if right > width and bottom > height:
+            return across * _MM_PER_CM * math.ceil(max(right / width, bottom / height))
+    return None

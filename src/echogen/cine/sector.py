@@ -1,0 +1,224 @@
+"""Finding the sector (the fan) in an echo picture and bringing it into the generator's geometry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from scipy.optimize import minimize
+from scipy.spatial import ConvexHull, QhullError
+
+from echogen.errors import InputError
+from echogen.records import ByteArray
+
+#: The canonical picture: `CANONICAL_SIZE` rows and columns, apex in this row of the middle column, and this radius.
+CANONICAL_SIZE = 128
+CANONICAL_APEX_ROW = 6
+CANONICAL_RADIUS = 112
+
+_NO_ECHO = "This picture does not look like an echocardiogram: there is no bright sector with its tip at the top on a dark surround."
+_FITTING_SIZE = 160
+_MOST_FRAMES = 64
+_LIT_ABOVE_BACKGROUND = 3.0
+_MOVING = 0.6
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Sector:
+    """A fan in pixels of its picture: apex (row, column), radius, and how far it opens to the left and right in radians."""
+
+    apex_row: float
+    apex_column: float
+    radius: float
+    left: float
+    right: float
+
+    def inside(self, height: int, width: int, margin: float = 0.0) -> Mask:
+        """(height, width) True within `margin` pixels of the fan."""
+        return _signed_depth(self, height, width) > -margin
+
+
+def to_sector(frames: ByteArray, size: int = CANONICAL_SIZE) -> tuple[ByteArray, float]:
+    """Crop an echo picture to its sector and resize it into the canonical geometry.
+
+    frames: uint8 (..., height, width), one picture or a cine (one sector for all). Returns uint8 (..., size, size): apex in
+    row 6/128 of the middle column, radius 112/128 of the rows, equal scale in both directions, black outside the fan; and
+    the factor by which mm per pixel grows (pixels of the input per pixel of the result). A sector wider than the picture
+    loses its sides. A square picture that has the canonical geometry already keeps it.
+    Raises `InputError` for a picture that shows no sector.
+    """
+    pictures = np.asarray(frames)
+    if pictures.ndim < 2 or pictures.dtype != np.uint8 or 0 in pictures.shape:
+        raise InputError("A sector is looked for in 8-bit grey pictures (uint8, height x width) only.")
+    height, width = pictures.shape[-2:]
+    stack = pictures.reshape(-1, height, width)
+    unit = size / CANONICAL_SIZE
+    target = Sector(CANONICAL_APEX_ROW * unit, size / 2, CANONICAL_RADIUS * unit, np.pi / 2, np.pi / 2)
+    if height == width and _is_canonical(stack):
+        factor = width / size
+        resized = stack if size == width else _resample(stack, (0.0, 0.0, float(width), float(width)), size)
+        inside = target.inside(size, size, margin=2.0 * unit)
+    else:
+        sector = find_sector(stack)
+        factor = sector.radius / target.radius
+        left = sector.apex_column - target.apex_column * factor
+        top = sector.apex_row - target.apex_row * factor
+        resized = _resample(stack, (left, top, left + size * factor, top + size * factor), size)
+        opened = Sector(target.apex_row, target.apex_column, target.radius, sector.left, sector.right)
+        inside = opened.inside(size, size, margin=1.0 * unit)
+    return (resized * inside).reshape(*pictures.shape[:-2], size, size), factor
+
+
+def find_sector(frames: ByteArray) -> Sector:
+    """The sector of an echo picture or cine: the fan that fits its largest connected lit (in a cine: and moving) part best.
+
+    frames: uint8 (..., height, width). Text, menus, rulers and colour bars beside the fan are ignored.
+    Raises `InputError` for a picture that shows no fan with its tip at the top.
+    """
+    stack = np.asarray(frames).reshape(-1, *np.shape(frames)[-2:])
+    height, width = stack.shape[-2:]
+    step = max(1.0, max(height, width) / _FITTING_SIZE)
+    small_size = (max(8, round(width / step)), max(8, round(height / step)))
+    chosen = stack[np.unique(np.linspace(0, len(stack) - 1, _MOST_FRAMES).astype(int))]
+    small = np.stack([np.asarray(Image.fromarray(f).resize(small_size, Image.Resampling.BOX), dtype=np.float32) for f in chosen])
+    part = _largest_part(_lit(small))
+    hull = _hull(part)
+    fitted = _fit(hull)
+    _refuse_unless_fan(part, hull, fitted)
+    along_rows, along_columns = height / small_size[1], width / small_size[0]
+    return Sector(
+        (fitted.apex_row + 0.5) * along_rows,
+        (fitted.apex_column + 0.5) * along_columns,
+        fitted.radius * (along_rows + along_columns) / 2,
+        fitted.left,
+        fitted.right,
+    )
+
+
+def _lit(small: NDArray[np.float32]) -> Mask:
+    brightest = ndimage.gaussian_filter(small.max(axis=0), 0.8)
+    lit = brightest > np.percentile(brightest, 2) + _LIT_ABOVE_BACKGROUND
+    if len(small) > 1:
+        moving = ndimage.gaussian_filter(small.std(axis=0), 1.5) > _MOVING
+        # A still repeated, or a fan of which only a small part moves, is found by its brightness.
+        if (lit & moving).sum() > 0.4 * lit.sum():
+            lit = lit & moving
+    return lit
+
+
+def _largest_part(lit: Mask) -> Mask:
+    # Opening cuts thin links (rulers, traces, text) between the fan and what stands beside it.
+    opened = ndimage.binary_opening(lit, structure=np.ones((3, 3)), iterations=1)
+    labels, count = ndimage.label(opened)
+    if count == 0:
+        raise InputError(_NO_ECHO)
+    sizes = np.bincount(labels.ravel())[1:]
+    largest = int(sizes.argmax()) + 1
+    return np.asarray(labels == largest)
+
+
+def _hull(part: Mask) -> Mask:
+    rows, columns = np.nonzero(part)
+    try:
+        hull = ConvexHull(np.stack([rows, columns], axis=1))
+    except QhullError as error:
+        raise InputError(_NO_ECHO) from error
+    grid_rows, grid_columns = np.indices(part.shape)
+    inside = np.ones(part.shape, dtype=bool)
+    for along_row, along_column, offset in hull.equations:
+        inside &= along_row * grid_rows + along_column * grid_columns + offset <= 0.5
+    return inside
+
+
+def _signed_depth(sector: Sector, height: int, width: int) -> Floats:
+    """Distance in pixels from the nearest edge of the fan, positive inside."""
+    down = np.arange(height)[:, None] + 0.5 - sector.apex_row
+    across = np.arange(width)[None, :] + 0.5 - sector.apex_column
+    from_left = across * np.cos(sector.left) + down * np.sin(sector.left)
+    from_right = -across * np.cos(sector.right) + down * np.sin(sector.right)
+    from_arc = sector.radius - np.hypot(down, across)
+    return np.asarray(np.minimum(np.minimum(from_left, from_right), from_arc))
+
+
+def _overlap(sector: Sector, hull: Mask) -> float:
+    """Intersection over union of the fan (with edges one pixel soft) and a mask."""
+    fan = 1.0 / (1.0 + np.exp(-np.clip(2.0 * _signed_depth(sector, *hull.shape), -40, 40)))
+    both = float((fan * hull).sum())
+    return both / (float(fan.sum()) + float(hull.sum()) - both)
+
+
+def _fit(hull: Mask) -> Sector:
+    rows, columns = np.nonzero(hull)
+    top, bottom = float(rows.min()), float(rows.max()) + 1
+    tall = bottom - top
+    wide = float(columns.max() - columns.min() + 1)
+
+    def sector(v: Floats) -> Sector:
+        return Sector(v[0] * tall, v[1] * tall, v[2] * tall, v[3], v[4])
+
+    def loss(v: Floats) -> float:
+        # The tip lies in the picture's own fan, a little above its first lit row at most.
+        above = max(0.0, top / tall - 0.10 - v[0])
+        angles = sum(max(0.0, 0.15 - a) + max(0.0, a - 1.05) for a in v[3:])
+        return -_overlap(sector(v), hull) + 10.0 * (above + angles)
+
+    middle = float(columns[rows < top + 0.1 * tall].mean())
+    opening = float(np.clip(np.arcsin(np.clip(0.5 * wide / tall, 0, 1)), 0.35, 0.9))
+    start = np.array([top / tall, middle / tall, 1.0, opening, opening])
+    first_simplex = np.vstack([start, start + np.diag([-0.05, 0.06, 0.05, 0.12, 0.12])])
+    found = minimize(loss, start, method="Nelder-Mead", options={"initial_simplex": first_simplex, "maxfev": 500, "xatol": 1e-3, "fatol": 1e-4})
+    best = sector(found.x)
+    return Sector(best.apex_row, best.apex_column, best.radius, best.left, best.right)
+
+
+def _refuse_unless_fan(part: Mask, hull: Mask, fan: Sector) -> None:
+    rows, columns = np.nonzero(hull)
+    tall = int(rows.max() - rows.min()) + 1
+    wide = int(columns.max() - columns.min()) + 1
+    tip = np.ptp(columns[rows < rows.min() + max(1, round(0.04 * tall))]) + 1
+    looks_like_fan = (
+        hull.mean() > 0.06
+        and part.sum() > 0.4 * hull.sum()
+        and tip < 0.45 * wide
+        and _overlap(fan, hull) > 0.80
+        and 0.5 < fan.left + fan.right < 2.0
+    )
+    if not looks_like_fan:
+        raise InputError(_NO_ECHO)
+
+
+def _is_canonical(stack: ByteArray) -> bool:
+    """Whether a square picture's lit part is the canonical fan: nothing beside it, filled, and reaching its radius."""
+    chosen = stack[np.unique(np.linspace(0, len(stack) - 1, _MOST_FRAMES).astype(int))]
+    brightest = chosen.max(axis=0).astype(np.float64)
+    lit = ndimage.gaussian_filter(brightest, 0.6) > np.percentile(brightest, 2) + _LIT_ABOVE_BACKGROUND
+    side = lit.shape[0]
+    unit = side / CANONICAL_SIZE
+    down = (np.arange(side)[:, None] + 0.5) / unit - CANONICAL_APEX_ROW
+    across = (np.arange(side)[None, :] + 0.5) / unit - CANONICAL_SIZE / 2
+    radius, angle = np.hypot(down, across), np.abs(np.arctan2(across, down))
+    fan = (radius < CANONICAL_RADIUS) & (angle < 0.45)
+    beside = (angle > 1.0) & (radius > 8)
+    if not lit.any() or lit[fan].mean() < 0.25 or lit[beside].mean() > 0.01 or lit[radius > CANONICAL_RADIUS + 2].mean() > 0.01:
+        return False
+    reach = float(np.percentile(radius[lit], 99))
+    return CANONICAL_RADIUS - 7 < reach < CANONICAL_RADIUS + 2 and bool(lit[(radius < 16) & (angle < 0.5)].mean() > 0.1)
+
+
+def _resample(stack: ByteArray, box: tuple[float, float, float, float], size: int) -> ByteArray:
+    """Cut box (left, top, right, bottom, in pixels; may reach outside) from every picture and resize it, antialiased."""
+    height, width = stack.shape[-2:]
+    before_columns, before_rows = max(0, int(np.ceil(-box[0]))), max(0, int(np.ceil(-box[1])))
+    after_columns, after_rows = max(0, int(np.ceil(box[2] - width))), max(0, int(np.ceil(box[3] - height)))
+    shifted = (box[0] + before_columns, box[1] + before_rows, box[2] + before_columns, box[3] + before_rows)
+    out = np.empty((len(stack), size, size), dtype=np.uint8)
+    for index, picture in enumerate(stack):
+        padded = np.pad(picture, ((before_rows, after_rows), (before_columns, after_columns)))
+        out[index] = np.asarray(Image.fromarray(padded).resize((size, size), Image.Resampling.BICUBIC, box=shifted))
+    return out
