@@ -1,0 +1,296 @@
+"""The electrocardiogram of a rhythm: one moving dipole, seen by twelve leads.
+
+Axes of the heart vector (Frank): x to the patient's left, y to the feet, z to the back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.signal import lfilter
+
+from echogen.errors import InputError
+from echogen.phantom.rhythm import Rhythm
+from echogen.physiology import preceding_rr
+from echogen.records import Ecg
+
+Floats = NDArray[np.float64]
+
+LEAD_NAMES = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+#: Dower's lead field: rows I, II, V1..V6; mV at the electrodes per mV of the heart vector (Dower, Circ Res 1980).
+DOWER = np.array(
+    [
+        (0.632, -0.235, 0.059),
+        (0.235, 1.066, -0.132),
+        (-0.515, 0.157, -0.917),
+        (0.044, 0.164, -1.387),
+        (0.882, 0.098, -1.277),
+        (1.213, 0.127, -0.601),
+        (1.125, 0.127, -0.086),
+        (0.831, 0.076, 0.230),
+    ]
+)
+_TEMPLATE_STEP_S = 0.00025
+_TEMPLATE_TIMES_S = np.arange(-0.16, 0.26, _TEMPLATE_STEP_S)
+#: Share of the peak of the heart vector at which a QRS complex counts as begun.
+_ONSET_SHARE = 0.04
+_WIDE_QT_LONGER_S = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Waves:
+    """A QRS complex as a sum of Gaussian waves. offset_s and width_s (SD): (waves,) around its peak; vector_mv: (waves, 3)."""
+
+    offset_s: Floats
+    width_s: Floats
+    vector_mv: Floats
+
+    @classmethod
+    def of(cls, *rows: ArrayLike) -> Waves:
+        """Waves from rows of (offset in s, width in s, x, y, z in mV)."""
+        table = np.array(rows, dtype=np.float64)
+        return cls(table[:, 0], table[:, 1], table[:, 2:])
+
+    def at(self, times_s: Floats) -> Floats:
+        """(times, 3) the heart vector in mV."""
+        shape = np.exp(-0.5 * ((times_s[:, None] - self.offset_s) / self.width_s) ** 2)
+        return np.asarray(shape @ self.vector_mv)
+
+
+def _vector(*values: float) -> Floats:
+    return np.array(values, dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class EcgStyle:
+    """How one subject's ECG looks, and how it was recorded; the default is a textbook ECG without noise.
+
+    qrs, pvc, paced: complexes by origin. p_vectors_mv: (2, 3), right and left atrium. t_vector_mv, st_vector_mv: (3,), after a
+    normal QRS; after a wide one T opposes the QRS, by `discordance` of its area-weighted vector. qt_s: QT interval at RR = 1 s, which
+    scales with the square root of RR, as do t_rise_s and t_fall_s, the SDs of T before and after its top.
+    f_wave_mv, f_wave_hz: size in V1 (peak) and rate of the fibrillatory waves. spike_mv: (3,) the pacing spike.
+    respiration: relative change of the complexes with breathing, at respiration_hz. lead_field: (8, 3).
+    gain: on all leads. wander_mv, mains_mv, muscle_mv, white_mv: SD of baseline wander (below 0.5 Hz), mains (mains_hz),
+    muscle noise (above 20 Hz, in bursts) and white noise.
+    """
+
+    qrs: Waves = field(
+        default_factory=lambda: Waves.of(
+            (-0.023, 0.0075, -0.12, 0.02, -0.32), (0.0, 0.0120, 1.05, 0.85, 0.25), (0.022, 0.011, -0.10, -0.10, 0.60)
+        )
+    )
+    pvc: Waves = field(
+        default_factory=lambda: Waves.of(
+            (-0.030, 0.016, 0.30, 0.45, 0.10), (0.0, 0.026, 0.90, 1.10, 0.60), (0.045, 0.024, 0.10, 0.15, 0.60)
+        )
+    )
+    paced: Waves = field(
+        default_factory=lambda: Waves.of(
+            (-0.030, 0.016, 0.30, -0.30, 0.10), (0.0, 0.026, 0.75, -0.95, 0.50), (0.045, 0.024, 0.35, -0.35, 0.50)
+        )
+    )
+    p_vectors_mv: Floats = field(default_factory=lambda: np.array([(0.04, 0.10, -0.05), (0.08, 0.06, 0.05)]))
+    p_duration_s: float = 0.105
+    t_vector_mv: Floats = field(default_factory=lambda: _vector(0.28, 0.22, -0.16))
+    st_vector_mv: Floats = field(default_factory=lambda: _vector(0.0, 0.0, -0.02))
+    qt_s: float = 0.400
+    t_rise_s: float = 0.062
+    t_fall_s: float = 0.040
+    discordance: float = 0.40
+    f_wave_mv: float = 0.06
+    f_wave_hz: float = 6.0
+    spike_mv: Floats = field(default_factory=lambda: _vector(0.5, 0.6, 0.3))
+    respiration: float = 0.03
+    respiration_hz: float = 0.25
+    lead_field: Floats = field(default_factory=lambda: DOWER)
+    gain: float = 1.0
+    wander_mv: float = 0.0
+    mains_mv: float = 0.0
+    mains_hz: float = 50.0
+    muscle_mv: float = 0.0
+    white_mv: float = 0.0
+
+
+def heart_vector_mv(rhythm: Rhythm, style: EcgStyle, start_s: float, samples: int, rate_hz: float) -> Floats:
+    """The moving dipole without noise, f-waves or pacing spikes: (3, samples) in mV; sample i lies at start_s + i / rate_hz.
+
+    Its largest magnitude within a QRS lies at the beat's R time and its beginning at the beat's QRS onset. After Sameni et al.
+    2007 (a sum of Gaussian waves a beat), with waves placed by the beats and T of two half-widths.
+    """
+    vector = np.zeros((3, samples))
+    grid = _Grid(vector, start_s, rate_hz)
+    size = 1.0 + style.respiration * np.sin(2 * np.pi * style.respiration_hz * rhythm.r_s)
+    _add_p_waves(grid, rhythm, style, size)
+    for kind, waves in _complexes(style).items():
+        _add_complexes(grid, rhythm, waves, rhythm.kind == kind, size)
+    _add_repolarisation(grid, rhythm, style, size)
+    return vector
+
+
+def make_ecg(
+    rhythm: Rhythm,
+    start_s: float,
+    end_s: float,
+    rng: np.random.Generator,
+    *,
+    rate_hz: float = 500.0,
+    style: EcgStyle | None = None,
+) -> Ecg:
+    """The 12-lead ECG of a rhythm from start_s to end_s in mV (I, II, III, aVR, aVL, aVF, V1..V6).
+
+    style: None draws one. rate_hz: 50..10000. III, aVR, aVL and aVF are computed from I and II (Einthoven, Goldberger).
+    Raises `InputError` for an empty interval or a rate out of range.
+    """
+    if not 50.0 <= rate_hz <= 10000.0:
+        raise InputError(f"The ECG sampling rate must lie between 50 and 10000 Hz, not {rate_hz}.")
+    samples = round((end_s - start_s) * rate_hz) if np.isfinite(end_s - start_s) else 0
+    if samples < 1:
+        raise InputError(f"An ECG needs an end after its start, not {start_s} s to {end_s} s.")
+    style = draw_style(rng) if style is None else style
+    vector = heart_vector_mv(rhythm, style, start_s, samples, rate_hz)
+    grid = _Grid(vector, start_s, rate_hz)
+    if rhythm.name in ("af", "paced") and np.isnan(rhythm.p_onset_s).all():
+        vector += _fibrillation(samples, rate_hz, style, rng)
+    _add_spikes(grid, rhythm, style)
+    leads = style.gain * (style.lead_field @ vector) + _noise(samples, rate_hz, style, rng)
+    first, second = leads[:2].astype(np.float32)
+    limb = [first, second, second - first, -(first + second) / 2, first - second / 2, second - first / 2]
+    return Ecg(np.concatenate([np.stack(limb), leads[2:].astype(np.float32)]), rate_hz, LEAD_NAMES, start_s)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The samples that waves are added to."""
+
+    vector: Floats
+    start_s: float
+    rate_hz: float
+
+    def windows(self, center_s: Floats, before_s: float, after_s: float) -> tuple[NDArray[np.int64], Floats]:
+        """(beats, window) sample indices around each centre, and their times from it in s."""
+        middle = np.rint((center_s - self.start_s) * self.rate_hz).astype(np.int64)
+        index = middle[:, None] + np.arange(-int(before_s * self.rate_hz) - 1, int(after_s * self.rate_hz) + 2)
+        return index, self.start_s + index / self.rate_hz - center_s[:, None]
+
+    def add(self, index: NDArray[np.int64], values: Floats) -> None:
+        """Add values (beats, window, 3) at the samples that exist."""
+        count = self.vector.shape[1]
+        keep = (index >= 0) & (index < count)
+        for axis in range(3):
+            self.vector[axis] += np.bincount(index[keep], weights=values[..., axis][keep], minlength=count)
+
+    def add_gaussians(self, center_s: Floats, rise_s: Floats, fall_s: Floats, vector_mv: Floats) -> None:
+        """Add one Gaussian a beat, of two half-widths (beats,), along vector_mv (beats, 3)."""
+        if len(center_s) == 0:
+            return
+        index, after = self.windows(center_s, 4.5 * float(rise_s.max()), 4.5 * float(fall_s.max()))
+        width = np.where(after < 0, rise_s[:, None], fall_s[:, None])
+        self.add(index, np.exp(-0.5 * (after / width) ** 2)[..., None] * vector_mv[:, None, :])
+
+
+def _complexes(style: EcgStyle) -> dict[str, Waves]:
+    return {"normal": style.qrs, "pvc": style.pvc, "paced": style.paced, "wide": style.paced}
+
+
+def _add_p_waves(grid: _Grid, rhythm: Rhythm, style: EcgStyle, size: Floats) -> None:
+    has_p = np.isfinite(rhythm.p_onset_s)
+    onset = rhythm.p_onset_s[has_p]
+    duration = np.minimum(style.p_duration_s, 0.8 * (rhythm.qrs_onset_s[has_p] - onset))
+    for vector, place, width in zip(style.p_vectors_mv, (0.40, 0.62), (0.17, 0.16), strict=True):
+        grid.add_gaussians(onset + place * duration, width * duration, width * duration, size[has_p, None] * vector)
+
+
+def _add_complexes(grid: _Grid, rhythm: Rhythm, waves: Waves, chosen: NDArray[np.bool_], size: Floats) -> None:
+    """One shape for all complexes of a kind, warped in time so that its onset and its peak lie where the beat has them."""
+    if not chosen.any():
+        return
+    template = waves.at(_TEMPLATE_TIMES_S)
+    magnitude = np.linalg.norm(template, axis=1)
+    peak = int(magnitude.argmax())
+    begin = int(np.flatnonzero(magnitude > _ONSET_SHARE * magnitude[peak])[0])
+    lead_in = rhythm.r_s[chosen] - rhythm.qrs_onset_s[chosen]
+    # Template seconds per second, before the peak; after it the shape keeps its own time.
+    speed = _TEMPLATE_STEP_S * (peak - begin) / lead_in
+    index, after = grid.windows(rhythm.r_s[chosen], float(lead_in.max()) * 1.6, 0.22)
+    place = _TEMPLATE_TIMES_S[peak] + np.where(after < 0, after * speed[:, None], after)
+    values = np.stack([np.interp(place, _TEMPLATE_TIMES_S, template[:, axis], 0.0, 0.0) for axis in range(3)], axis=-1)
+    grid.add(index, size[chosen, None, None] * values)
+
+
+def _add_repolarisation(grid: _Grid, rhythm: Rhythm, style: EcgStyle, size: Floats) -> None:
+    """ST segment and T wave; QT follows the square root of an RR interval that remembers the last few beats."""
+    wide = rhythm.wide_qrs
+    rr = preceding_rr(rhythm.r_s).clip(0.25, 2.0)
+    remembered, _ = lfilter([0.25], [1.0, -0.75], rr, zi=[0.75 * float(np.median(rr[:8]))])
+    stretch = np.sqrt(0.3 * rr + 0.7 * remembered)
+    qt = (style.qt_s + _WIDE_QT_LONGER_S * wide) * stretch
+    to_next = np.diff(rhythm.qrs_onset_s, append=np.inf)
+    # An early beat cuts repolarisation a little short.
+    scale = stretch * np.clip(0.95 * to_next / qt, 0.8, 1.0)
+    qt = qt * scale / stretch
+    rise, fall = style.t_rise_s * scale, style.t_fall_s * scale
+    center = rhythm.qrs_onset_s + qt - 2.2 * fall
+    vector = np.broadcast_to(style.t_vector_mv, (len(rhythm), 3)).copy()
+    st_vector = np.broadcast_to(style.st_vector_mv, (len(rhythm), 3)).copy()
+    for kind in ("pvc", "paced", "wide"):
+        waves = _complexes(style)[kind]
+        net = waves.width_s @ waves.vector_mv / waves.width_s[np.abs(waves.offset_s).argmin()]
+        vector[rhythm.kind == kind] = 0.3 * style.t_vector_mv - style.discordance * net
+        st_vector[rhythm.kind == kind] = -0.08 * net
+    grid.add_gaussians(center, rise, fall, size[:, None] * vector)
+    st_start = rhythm.r_s + np.where(wide, 0.09, 0.05)
+    middle = 0.5 * (st_start + center)
+    half = np.maximum(0.45 * (center - st_start), 0.02)
+    grid.add_gaussians(middle, half, half, size[:, None] * st_vector)
+
+
+def _fibrillation(samples: int, rate_hz: float, style: EcgStyle, rng: np.random.Generator) -> Floats:
+    """(3, samples) fibrillatory waves: a wandering rate and size on each axis, largest at the front (V1) and below (II)."""
+    knots = np.arange(0.0, samples / rate_hz + 1.0, 0.4)
+    times = np.arange(samples) / rate_hz
+    vector = np.empty((3, samples))
+    for axis, share in enumerate((0.35, 0.55, 1.0)):
+        hertz = np.interp(times, knots, (style.f_wave_hz + rng.normal(0.0, 0.6, len(knots))).clip(4.0, 9.0))
+        size = np.interp(times, knots, rng.uniform(0.45, 1.0, len(knots)))
+        phase = 2 * np.pi * (np.cumsum(hertz) / rate_hz + rng.random())
+        vector[axis] = share * size * (np.sin(phase) + 0.25 * np.sin(2 * phase + rng.uniform(0, 2 * np.pi)))
+    return vector * style.f_wave_mv
+
+
+def _add_spikes(grid: _Grid, rhythm: Rhythm, style: EcgStyle) -> None:
+    """Pacing spikes of 2 ms, 6 ms before the QRS onset, shared between the samples they touch."""
+    length = 0.002
+    start = rhythm.qrs_onset_s[rhythm.kind == "paced"] - 0.006
+    index, after = grid.windows(start, 0.0, length + 1.0 / grid.rate_hz)
+    # A sample stands for the interval that follows it.
+    overlap = (np.minimum(after + 1.0 / grid.rate_hz, length) - np.maximum(after, 0.0)).clip(0.0) * grid.rate_hz
+    grid.add(index, overlap[..., None] * style.spike_mv)
+
+
+def _noise(samples: int, rate_hz: float, style: EcgStyle, rng: np.random.Generator) -> Floats:
+    """(8, samples) baseline wander, mains, muscle and white noise in mV."""
+    count = len(style.lead_field)
+    times = np.arange(samples) / rate_hz
+    noise = np.zeros((count, samples))
+    if style.wander_mv > 0:
+        hertz = np.concatenate([[style.respiration_hz], rng.uniform(0.03, 0.5, 5)])
+        waves = np.sin(2 * np.pi * (hertz[:, None] * times + rng.random((len(hertz), 1))))
+        mixing = rng.normal(0.0, 1.0, (count, len(hertz))) + rng.normal(0.0, 1.0, len(hertz))
+        noise += style.wander_mv / np.sqrt(len(hertz)) * (mixing @ waves)
+    if style.mains_mv > 0 and style.mains_hz < rate_hz / 2:
+        phase = 2 * np.pi * style.mains_hz * times
+        noise += style.mains_mv * (rng.normal(0.0, 1.0, (count, 2)) @ np.stack([np.sin(phase), np.cos(phase)]))
+    if style.muscle_mv > 0:
+        knots = np.arange(0.0, samples / rate_hz + 2.0, 0.7)
+        bursts = np.interp(times, knots, rng.gamma(1.5, 0.6, len(knots)))
+        white = rng.standard_normal((count, samples + 1), dtype=np.float32)
+        noise += style.muscle_mv / np.sqrt(2) * bursts * np.diff(white)
+    if style.white_mv > 0:
+        noise += style.white_mv * rng.standard_normal((count, samples), dtype=np.float32)
+    return noise
+
+
+def draw_style(rng: np.random.Generator) -> EcgStyle:
+    return EcgStyle()
