@@ -68,8 +68,8 @@ class EcgStyle:
     """How one subject's ECG looks, and how it was recorded; the default is a textbook ECG without noise.
 
     qrs, pvc, paced: complexes by origin. p_vectors_mv: (2, 3), right and left atrium. t_vector_mv, st_vector_mv: (3,), after a
-    normal QRS; after a wide one T opposes the QRS, by `discordance` of its area-weighted vector. qt_s: QT interval at RR = 1 s, which
-    scales with the square root of RR, as do t_rise_s and t_fall_s, the SDs of T before and after its top.
+    normal QRS; after a wide one T opposes the QRS, by `discordance` of its area-weighted vector. qt_s: QT interval at RR = 1 s,
+    which scales with the square root of RR, as do t_rise_s and t_fall_s, the SDs of T before and after its top.
     f_wave_mv, f_wave_hz: size in V1 (peak) and rate of the fibrillatory waves. spike_mv: (3,) the pacing spike.
     respiration: relative change of the complexes with breathing, at respiration_hz. lead_field: (8, 3).
     gain: on all leads. wander_mv, mains_mv, muscle_mv, white_mv: SD of baseline wander (below 0.5 Hz), mains (mains_hz),
@@ -293,4 +293,96 @@ def _noise(samples: int, rate_hz: float, style: EcgStyle, rng: np.random.Generat
 
 
 def draw_style(rng: np.random.Generator) -> EcgStyle:
-    return EcgStyle()
+    """One subject and one recording, drawn from a wide range: normal hearts and many that are not.
+
+    Among them low and high voltage, left and right axis, early and late transition, Q waves, a late rightward S (as in right
+    bundle branch block), T flat, peaked or inverted, ST shifts, P waves small to none, ectopic and pacing sites anywhere, and
+    recordings from clean to poor.
+    """
+    size = np.exp(rng.normal(0.0, 0.22)) * rng.choice([1.0, 0.5, 1.5], p=[0.87, 0.07, 0.06])
+    axis = np.radians(rng.choice([rng.normal(45, 20), rng.uniform(-50, 0), rng.uniform(95, 140)], p=[0.78, 0.14, 0.08]))
+    back = rng.normal(0.20, 0.20)
+    qrs = _draw_qrs(rng, size * _vector(1.30 * np.cos(axis), 1.15 * np.sin(axis), back), size)
+    t_axis = np.radians(np.clip(np.degrees(axis), 0, 80) + rng.normal(0, 15))
+    t_kind = rng.choice(["usual", "flat", "inverted", "peaked"], p=[0.72, 0.11, 0.11, 0.06])
+    t_size = {"usual": 0.32, "flat": 0.07, "inverted": -0.22, "peaked": 0.60}[t_kind] * np.exp(rng.normal(0, 0.30))
+    t_vector = np.sqrt(size) * t_size * _vector(np.cos(t_axis), np.sin(t_axis), rng.normal(-0.50, 0.25))
+    t_width = (0.65 if t_kind == "peaked" else 1.0) * np.exp(rng.normal(0, 0.12))
+    p_size = np.exp(rng.normal(0.0, 0.35)) * rng.choice([1.0, 0.1], p=[0.93, 0.07])
+    p_vectors = p_size * (np.array([(0.04, 0.10, -0.05), (0.08, 0.05, 0.05)]) + rng.normal(0.0, 0.02, (2, 3)))
+    spike_size = np.exp(rng.uniform(np.log(0.05), np.log(2.0)))
+    placement = 1.0 + rng.normal(0.0, 1.0, (8, 1)) * np.array([0.03] * 2 + [0.15] * 6)[:, None]
+    noisy = np.exp(rng.normal(0.0, 0.5))
+
+    def between(low: float, high: float) -> float:
+        """Uniform on a logarithmic scale."""
+        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+    return EcgStyle(
+        qrs=qrs,
+        pvc=_draw_ventricular(rng, _draw_direction(rng, left=0.6, down=0.6), 0.024),
+        paced=_draw_ventricular(rng, _draw_direction(rng, left=0.9, down=0.2), 0.025),
+        p_vectors_mv=p_vectors,
+        p_duration_s=rng.normal(0.105, 0.010),
+        t_vector_mv=t_vector,
+        st_vector_mv=rng.normal(0.0, 0.02, 3) + (rng.normal(0.0, 0.12, 3) if rng.random() < 0.10 else 0.0),
+        qt_s=float(rng.normal(0.405, 0.020).clip(0.35, 0.47)),
+        t_rise_s=0.062 * t_width,
+        t_fall_s=0.040 * t_width * np.exp(rng.normal(0, 0.10)),
+        discordance=rng.uniform(0.25, 0.50),
+        f_wave_mv=between(0.02, 0.10),
+        f_wave_hz=rng.uniform(4.8, 8.0),
+        spike_mv=spike_size * _unit(rng.normal(0.0, 1.0, 3)),
+        respiration=rng.uniform(0.0, 0.08),
+        respiration_hz=rng.uniform(0.18, 0.35),
+        lead_field=DOWER * placement + rng.normal(0.0, 0.04, DOWER.shape),
+        gain=rng.uniform(0.85, 1.15),
+        wander_mv=noisy * between(0.005, 0.10),
+        mains_mv=noisy * between(0.0005, 0.015) * float(rng.random() < 0.6),
+        mains_hz=float(rng.choice([50.0, 60.0])) + rng.normal(0.0, 0.02),
+        muscle_mv=noisy * between(0.001, 0.025),
+        white_mv=noisy * between(0.001, 0.010),
+    )
+
+
+def _unit(vector: Floats) -> Floats:
+    return np.asarray(vector / np.linalg.norm(vector))
+
+
+def _draw_qrs(rng: np.random.Generator, main: Floats, size: float) -> Waves:
+    """Septal Q, main vector and basal S of a conducted beat; sometimes with a deep Q, a notch or a late rightward end."""
+
+    def near(*vector: float) -> Floats:
+        return size * (_vector(*vector) + rng.normal(0.0, 0.08, 3))
+
+    rows = [
+        (rng.normal(-0.023, 0.0015), rng.normal(0.0075, 0.0008), *near(-0.12, 0.02, -0.28)),
+        (0.0, rng.normal(0.0120, 0.0010), *main),
+        (rng.normal(0.022, 0.0020), rng.normal(0.0105, 0.0010), *near(-0.10, -0.08, 0.50)),
+    ]
+    if rng.random() < 0.10:
+        # An old infarct: the first forces point away from the inferior or the anterior wall.
+        away = rng.choice(np.array([(0.0, -0.40, 0.0), (-0.10, 0.0, 0.50), (-0.40, 0.0, 0.0)]))
+        rows.append((-0.021, 0.009, *near(*away)))
+    if rng.random() < 0.10:
+        rows.append((rng.uniform(0.046, 0.056), 0.014, *near(-0.42, 0.05, -0.42)))
+    if rng.random() < 0.12:
+        rows.append((rng.uniform(-0.010, 0.030), 0.004, *near(*rng.normal(0.0, 0.15, 3))))
+    return Waves.of(*rows)
+
+
+def _draw_direction(rng: np.random.Generator, left: float, down: float) -> Floats:
+    """Main direction of a complex that starts in the ventricle; `left`, `down`: chance of pointing there."""
+    x, y = (1.0 if rng.random() < left else -1.0), (1.0 if rng.random() < down else -1.0)
+    return _unit(_vector(x * rng.uniform(0.3, 1.0), y * rng.uniform(0.2, 1.0), x * rng.uniform(0.1, 0.8)))
+
+
+def _draw_ventricular(rng: np.random.Generator, direction: Floats, width_s: float) -> Waves:
+    """A broad complex of slow muscle conduction: slurred start, main vector, late end that swings to the back."""
+    size = rng.uniform(1.0, 2.0)
+    begin, end = (_unit(direction + rng.normal(0.0, 0.3, 3)) for _ in range(2))
+    return Waves.of(
+        (-0.030, 0.016, *(rng.uniform(0.15, 0.45) * size * begin)),
+        (0.0, width_s * np.exp(rng.normal(0, 0.08)), *(size * direction)),
+        (rng.uniform(0.036, 0.052), 0.023, *(rng.uniform(0.15, 0.50) * size * end)),
+    )
