@@ -1,0 +1,219 @@
+"""Pre-norm transformer blocks whose attention knows time in seconds."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SLOWEST_PERIOD_S = 4.0
+FASTEST_PERIOD_S = 0.03
+
+
+class Rotary(NamedTuple):
+    """Cosine and sine of frequency x time, each (B or 1, N, pairs) float32."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+class Tokens(NamedTuple):
+    """What a condition encoder gives: values (B, N, D), times_s (B, N) in seconds or None, mask (B, N), True = may be seen."""
+
+    values: Tensor
+    times_s: Tensor | None
+    mask: Tensor
+
+
+class CrossContext(NamedTuple):
+    """What cross-attention looks at: tokens already of the block's width, and the rotary tables of queries and keys."""
+
+    tokens: Tokens
+    query_rotary: Rotary | None
+    key_rotary: Rotary | None
+
+
+def rotary_pairs(head_dim: int, share: float = 0.5) -> int:
+    """How many pairs of a head's dimensions carry time when `share` of them do."""
+    return int(head_dim * share) // 2
+
+
+def rotary(times_s: Tensor, pairs: int) -> Rotary:
+    """Rotary tables for times in seconds (B or 1, N); small numbers (window-relative) keep float32 exact enough.
+
+    The periods are geometric from 4 s, longer than any beat, to 0.03 s, one frame.
+    Source: Su et al., RoFormer, 2021, eq. 15, with time in place of the position.
+    """
+    periods = torch.logspace(
+        math.log10(SLOWEST_PERIOD_S), math.log10(FASTEST_PERIOD_S), pairs, dtype=torch.float32, device=times_s.device
+    )
+    with torch.autocast(times_s.device.type, enabled=False):
+        angle = times_s.float().unsqueeze(-1) * (2.0 * math.pi / periods)
+        return Rotary(angle.cos(), angle.sin())
+
+
+def rotate(x: Tensor, table: Rotary) -> Tensor:
+    """x (B, N, ..., head_dim) with its first 2 x pairs dimensions rotated by the tables; the others pass."""
+    pairs = table.cos.shape[-1]
+    shape = (*table.cos.shape[:2], *(1,) * (x.dim() - 3), pairs)
+    cos, sin = table.cos.to(x.dtype).view(shape), table.sin.to(x.dtype).view(shape)
+    even, odd, rest = x.split((pairs, pairs, x.shape[-1] - 2 * pairs), dim=-1)
+    return torch.cat((even * cos - odd * sin, odd * cos + even * sin, rest), dim=-1)
+
+
+class HeadNorm(nn.Module):
+    """Root-mean-square norm over each head's dimensions with `count` learned scales, for instance of queries and keys."""
+
+    def __init__(self, count: int, head_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(count, 1, head_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., count, heads, head_dim)."""
+        scale = x.float().square().mean(-1, keepdim=True).add(1e-6).rsqrt()
+        return x * (scale * self.weight).to(x.dtype)
+
+
+class SelfAttention(nn.Module):
+    """Self-attention with one fused projection, optional query/key norm and rotary time."""
+
+    def __init__(self, dim: int, heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
+        self.norm = HeadNorm(2, dim // heads) if qk_norm else None
+
+    def forward(self, x: Tensor, table: Rotary | None, mask: Tensor | None, causal: bool) -> Tensor:
+        """x (B, N, dim); mask broadcastable to (B, heads, N, N), True = may be seen."""
+        batch, count, dim = x.shape
+        qkv = self.qkv(x).view(batch, count, 3, self.heads, dim // self.heads)
+        qk, value = qkv[:, :, :2], qkv[:, :, 2]
+        if self.norm is not None:
+            qk = self.norm(qk)
+        if table is not None:
+            qk = rotate(qk, table)
+        query, key = qk.unbind(2)
+        mixed = F.scaled_dot_product_attention(
+            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask, is_causal=causal and mask is None
+        )
+        out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, count, dim))
+        return out
+
+
+class CrossAttention(nn.Module):
+    """Attention to condition tokens; one learned null key and value make a fully masked context harmless."""
+
+    def __init__(self, dim: int, heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key_value = nn.Linear(dim, 2 * dim, bias=False)
+        self.null = nn.Parameter(torch.randn(1, 1, 2, heads, dim // heads) * 0.02)
+        self.out = nn.Linear(dim, dim, bias=False)
+        self.query_norm = HeadNorm(1, dim // heads) if qk_norm else None
+        self.key_norm = HeadNorm(1, dim // heads) if qk_norm else None
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor, context: CrossContext) -> Tensor:
+        """x (B, N, dim) looks at the context's tokens (B, M, dim)."""
+        batch, count, dim = x.shape
+        tokens = context.tokens
+        query = self.query(x).view(batch, count, 1, self.heads, -1)
+        both = self.key_value(tokens.values).view(batch, -1, 2, self.heads, dim // self.heads)
+        key, value = both[:, :, :1], both[:, :, 1:]
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
+        if context.query_rotary is not None and context.key_rotary is not None:
+            query, key = rotate(query, context.query_rotary), rotate(key, context.key_rotary)
+        null = self.null.to(both.dtype).expand(batch, -1, -1, -1, -1)
+        key = torch.cat((null[:, :, :1], key), dim=1).squeeze(2)
+        value = torch.cat((null[:, :, 1:], value), dim=1).squeeze(2)
+        mask = F.pad(tokens.mask, (1, 0), value=True)[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(
+            query.squeeze(2).transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask
+        )
+        out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, count, dim))
+        return out
+
+
+class Mlp(nn.Module):
+    """Two linear layers with GELU between, or the gated GEGLU (Shazeer 2020) at the same number of weights."""
+
+    def __init__(self, dim: int, ratio: float, gated: bool) -> None:
+        super().__init__()
+        self.gated = gated
+        inner = int(dim * ratio * 2 / 3) if gated else int(dim * ratio)
+        self.rise = nn.Linear(dim, inner * 2 if gated else inner)
+        self.fall = nn.Linear(inner, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., dim)."""
+        hidden = self.rise(x)
+        if self.gated:
+            value, gate = hidden.chunk(2, dim=-1)
+            hidden = value * F.gelu(gate)
+        else:
+            hidden = F.gelu(hidden)
+        out: Tensor = self.fall(hidden)
+        return out
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: self-attention, optional cross-attention, MLP; optionally modulated (AdaLN-Zero).
+
+    A modulated block adds its own bias table to a modulation made once for all blocks (shift, scale and gate of attention, then
+    of the MLP). Source: Peebles and Xie, DiT, 2023 (AdaLN-Zero); Chen et al., PixArt-alpha, 2023 (one shared projection).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        *,
+        gated_mlp: bool = False,
+        qk_norm: bool = True,
+        cross_attention: bool = False,
+        modulated: bool = False,
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim, bias=False)
+        self.attention = SelfAttention(dim, heads, qk_norm)
+        self.cross_norm = nn.LayerNorm(dim, bias=False) if cross_attention else None
+        self.cross = CrossAttention(dim, heads, qk_norm) if cross_attention else None
+        self.mlp_norm = nn.LayerNorm(dim, bias=False)
+        self.mlp = Mlp(dim, mlp_ratio, gated_mlp)
+        self.modulation_bias = nn.Parameter(torch.zeros(6 * dim)) if modulated else None
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        table: Rotary | None = None,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        context: CrossContext | None = None,
+        modulation: Tensor | None = None,
+    ) -> Tensor:
+        """x (B, ..., dim), all positions between attend to each other; modulation broadcastable to (B, ..., 6 dim).
+
+        table: rotary time of the flattened positions. mask: True = may be seen. causal: position i sees only j <= i.
+        """
+        if self.modulation_bias is not None and modulation is not None:
+            shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.modulation_bias).chunk(6, dim=-1)
+            normed = torch.addcmul(shift_a, self.attention_norm(x), 1 + scale_a)
+            x = torch.addcmul(x, gate_a, self.attention(normed.flatten(1, -2), table, mask, causal).view(x.shape))
+            x = self._look(x, context)
+            return torch.addcmul(x, gate_m, self.mlp(torch.addcmul(shift_m, self.mlp_norm(x), 1 + scale_m)))
+        x = x + self.attention(self.attention_norm(x).flatten(1, -2), table, mask, causal).view(x.shape)
+        x = self._look(x, context)
+        return x + self.mlp(self.mlp_norm(x))
+
+    def _look(self, x: Tensor, context: CrossContext | None) -> Tensor:
+        if self.cross is None or self.cross_norm is None or context is None:
+            return x
+        return x + self.cross(self.cross_norm(x).flatten(1, -2), context).view(x.shape)

@@ -1,0 +1,112 @@
+"""A network's architecture as data: frozen dataclass <-> JSON, and network <-> folder (config.json + model.safetensors)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from echogen.errors import InputError
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+Config = TypeVar("Config")
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """The fields of a config dataclass as JSON-ready values; nested configs become nested dicts, tuples lists."""
+    result: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return result
+
+
+def config_from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
+    """A config dataclass from `config_to_dict`'s values; a missing field takes its default.
+
+    Raises `InputError` for a field that the class does not have or a required one that is missing.
+    """
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise InputError(f"The {cls.__name__} has no field {unknown[0]!r}; these weights may need a newer version of echogen.")
+    try:
+        return cls(**{name: _typed(hints[name], value) for name, value in values.items()})
+    except TypeError as error:
+        raise InputError(f"The {cls.__name__} cannot be made from these fields: {error}.") from error
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    """A JSON value in the type that the field asks for: lists become tuples, dicts nested configs."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if isinstance(value, list):
+        inner = typing.get_args(hint)
+        return tuple(_typed(inner[0], item) if inner else item for item in value)
+    if isinstance(value, dict) and dataclasses.is_dataclass(hint):
+        return config_from_dict(typing.cast(type, hint), value)
+    return value
+
+
+def save_network(module: nn.Module, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+    """Write a network (a module with a `config`) as config.json and model.safetensors into `folder`, made if missing.
+
+    dtype: store floating-point weights in this type, for instance torch.bfloat16 to halve the size; None keeps theirs.
+    Each file is written whole or not at all.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for name, tensor in module.state_dict().items():
+        stored = tensor.detach().to("cpu", dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype)
+        tensors[name] = stored.clone(memory_format=torch.contiguous_format)
+    document = {"network": type(module).__name__, **config_to_dict(module.config)}
+    for name, write in (
+        (WEIGHTS_FILE, lambda path: save_file(tensors, path)),
+        (CONFIG_FILE, lambda path: path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")),
+    ):
+        partial = folder / f".{name}.partial"
+        write(partial)
+        partial.replace(folder / name)
+
+
+def load_config(cls: type[Network], folder: str | Path) -> Any:
+    """The config of the network stored in `folder`, of the type `cls.config_class`; raises `InputError` if it is not one."""
+    path = Path(folder) / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"There is no network in {folder}: its {CONFIG_FILE} cannot be read.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON; the download may be incomplete.") from error
+    if not isinstance(values, dict) or values.pop("network", None) != cls.__name__:
+        raise InputError(f"{path} does not describe a {cls.__name__}; give the folder of that network.")
+    return config_from_dict(cls.config_class, values)  # type: ignore[attr-defined]
+
+
+def load_network(cls: type[Network], folder: str | Path) -> Network:
+    """The network stored in `folder`, in float32 on the CPU and in evaluation mode.
+
+    cls: a module class with a `config_class`, made as cls(config). Weights stored in another type are cast.
+    Raises `InputError` when a file is missing or damaged, describes another network, or its tensors do not fit.
+    """
+    path = Path(folder) / WEIGHTS_FILE
+    network = cls(load_config(cls, folder))
+    try:
+        network.load_state_dict(load_file(path), strict=True)
+    except OSError as error:
+        raise InputError(f"The weights {path} cannot be read.") from error
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a whole safetensors file; the download may be incomplete.") from error
+    except RuntimeError as error:
+        raise InputError(f"The tensors in {path} do not fit the {cls.__name__} that its {CONFIG_FILE} describes.") from error
+    return network.eval()
