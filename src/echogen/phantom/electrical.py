@@ -326,7 +326,7 @@ def draw_style(rng: np.random.Generator) -> EcgStyle:
         p_duration_s=rng.normal(0.105, 0.010),
         t_vector_mv=t_vector,
         st_vector_mv=rng.normal(0.0, 0.02, 3) + (rng.normal(0.0, 0.12, 3) if rng.random() < 0.10 else 0.0),
-        qt_s=float(rng.normal(0.405, 0.020).clip(0.35, 0.47)),
+        qt_s=float(np.clip(rng.normal(0.405, 0.020), 0.35, 0.47)),
         t_rise_s=0.062 * t_width,
         t_fall_s=0.040 * t_width * np.exp(rng.normal(0, 0.10)),
         discordance=rng.uniform(0.25, 0.50),
