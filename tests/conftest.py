@@ -1,0 +1,39 @@
+"""What all tests share: where real recordings and recorded tensors lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("echogen", deadline=None, max_examples=40)
+settings.load_profile("echogen")
+
+
+def _folder(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} is not set")
+    folder = Path(value)
+    assert folder.is_dir(), f"{variable} names {folder}, which is not a folder"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real ECG and echo files."""
+    return _folder("ECHOGEN_TEST_DATA")
+
+
+@pytest.fixture(scope="session")
+def fixtures_folder() -> Path:
+    """The folder of recorded tensors."""
+    return _folder("ECHOGEN_FIXTURES")
+
+
+@pytest.fixture(scope="session")
+def dicom_ecg_path() -> Path:
+    """The 12-lead recording inside the pydicom wheel: 1000 Hz, 10 s, 61 bpm."""
+    from pydicom.data import get_testdata_file
+
+    return Path(str(get_testdata_file("waveform_ecg.dcm")))
