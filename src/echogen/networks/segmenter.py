@@ -15,7 +15,7 @@ from echogen.records import STRUCTURES
 class SegmenterConfig:
     """Shape of a `Segmenter`.
 
-    widths: channels at 1/2, 1/4, 1/8 and so on of the frame's side; each a multiple of `groups`. blocks: convolutions per level.
+    widths: channels at 1/2, 1/4, 1/8 ... of the frame's side, each a multiple of `groups`. blocks: convolutions per level.
     frames: neighbouring frames given as channels. classes: structures told apart. groups: of the group normalisation.
     """
 
@@ -53,13 +53,16 @@ class Segmenter(nn.Module):
     in the order of `echogen.records.STRUCTURES`.
     """
 
+    config_class = SegmenterConfig
+
     def __init__(self, config: SegmenterConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or SegmenterConfig()
         widths = config.widths
         sources = (config.frames, *widths[:-1])
         self.down = nn.ModuleList(
-            ConvBlock(source, width, config.blocks, config.groups, stride=2) for source, width in zip(sources, widths, strict=True)
+            ConvBlock(source, width, config.blocks, config.groups, stride=2)
+            for source, width in zip(sources, widths, strict=True)
         )
         self.up = nn.ModuleList(
             ConvBlock(deep + shallow, shallow, config.blocks, config.groups)
