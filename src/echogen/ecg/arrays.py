@@ -1,0 +1,63 @@
+"""ECGs as numpy arrays: NPY of one or more leads, and the NPZ of an `Ecg`."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echogen.ecg.source import Floats, Source, canonical_lead, default_lead_names
+from echogen.errors import InputError
+
+_MAXIMUM_NPZ_BYTES = 2_000_000_000
+_NPZ_KEYS = ("signal_mv", "rate_hz", "lead_names")
+
+
+def open_npy(path: Path, mv_of_unit: float | None, rate_hz: float | None) -> Source:
+    """Open an NPY file of shape (samples,), (leads, samples) or (samples, leads); nothing in it is ever executed."""
+    where = f"The numpy file {path.name}"
+    try:
+        array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
+        raise InputError(f"{where} is cut short, damaged or holds Python objects; save a plain array of numbers.") from error
+    if array.ndim not in (1, 2) or array.size == 0 or array.dtype.kind not in "iuf":
+        raise InputError(f"{where} holds an array {array.shape} of {array.dtype}; an ECG is one of real numbers, (leads, samples).")
+    if rate_hz is None:
+        raise InputError(f"{where} does not state its sampling rate; give it as rate_hz (--ecg-rate).")
+    table = array[None] if array.ndim == 1 else array if array.shape[0] <= array.shape[1] else array.T
+    scale = mv_of_unit or 1.0
+
+    def read(first: int, last: int) -> Floats:
+        return np.asarray(table[:, first:last], dtype=np.float64) * scale
+
+    return Source("NPY", default_lead_names(table.shape[0]), float(rate_hz), int(table.shape[1]), read)
+
+
+def is_ecg_npz(path: Path) -> bool:
+    """Whether a zip file is the NPZ of an `Ecg` (keys signal_mv, rate_hz, lead_names)."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {f"{key}.npy" for key in _NPZ_KEYS} <= set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def open_npz(path: Path, mv_of_unit: float | None, rate_hz: float | None) -> Source:
+    """Open the NPZ of an `Ecg`: signal_mv (leads, samples), rate_hz and lead_names."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(item.file_size for item in archive.infolist()) > _MAXIMUM_NPZ_BYTES:
+                raise InputError(f"The numpy file {path.name} is too large; save a shorter part of the ECG.")
+        with np.load(path, allow_pickle=False) as content:
+            signal, rate, names = (content[key] for key in _NPZ_KEYS)
+        leads = tuple(canonical_lead(str(name)) or str(name) for name in np.atleast_1d(names))
+        table, own_rate = np.asarray(signal, dtype=np.float64) * (mv_of_unit or 1.0), float(rate)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"The numpy file {path.name} is damaged or holds Python objects; save plain arrays of numbers.") from error
+    if table.ndim != 2 or table.size == 0 or len(leads) != table.shape[0]:
+        raise InputError(f"The numpy file {path.name} has {len(leads)} lead names but a signal of shape {table.shape}.")
+    return Source("NPZ", leads, rate_hz or own_rate, table.shape[1], lambda first, last: table[:, first:last])

@@ -1,0 +1,209 @@
+"""Recognise an ECG file by its content, open it, and read the part that is wanted."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from echogen.ecg.apple import apple_layout
+from echogen.ecg.arrays import is_ecg_npz, open_npy, open_npz
+from echogen.ecg.dicom import open_dicom
+from echogen.ecg.edf import open_edf
+from echogen.ecg.source import Floats, Source, stated_mv
+from echogen.ecg.text import MAXIMUM_BYTES, open_text, table_layout, text_encoding
+from echogen.ecg.wfdb_file import find_header, open_wfdb
+from echogen.errors import InputError
+from echogen.records import Ecg
+
+LONGEST_GAP_S = 0.2
+_FORMATS = "WFDB, DICOM, EDF, Apple Watch CSV, CSV, TXT or NPY"
+#: Beyond this an ECG in mV is taken for one in other units: median and 99.5th percentile of the deviation from the baseline.
+_IMPLAUSIBLE_MEDIAN_MV, _IMPLAUSIBLE_PEAK_MV = 3.0, 40.0
+_PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
+_FOREIGN = (
+    (0, rb"\x89PNG|\xff\xd8\xff|GIF8|BM.{4}\0\0\0\0|II\*\0|MM\0\*|RIFF.{4}WEBP", "a picture"),
+    (0, rb"RIFF.{4}AVI |\x1aE\xdf\xa3|\0\0\x01\xba", "a video"),
+    (4, rb"ftyp", "a video"),
+    (0, rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ", "a compressed archive; unpack it first"),
+    (0, rb"%PDF", "a PDF"),
+    (0, rb"MATLAB", "a MATLAB file"),
+    (0, rb"\x89HDF", "an HDF5 file"),
+    (0, rb"(\xef\xbb\xbf)?\s*<|\xff\xfe<|\xfe\xff\0<", "an XML or HTML file"),
+    (0, rb"\x80[\x02-\x05]", "a Python pickle, which could run code and is never opened; save the array with numpy.save"),
+)
+
+
+@dataclass(frozen=True)
+class EcgInfo:
+    """What an ECG file holds: format, canonical lead names, samples per second, length in s."""
+
+    format: str
+    lead_names: tuple[str, ...]
+    rate_hz: float
+    duration_s: float
+
+
+def _foreign(start: bytes) -> str | None:
+    for offset, pattern, what in _FOREIGN:
+        if re.match(pattern, start[offset:], re.DOTALL):
+            return what
+    return None
+
+
+def _open_unknown(path: Path, start: bytes, mv: float | None, rate_hz: float | None) -> Source:
+    """Text, or nothing that is known."""
+    encoding = text_encoding(start)
+    if encoding is None:
+        raise InputError(f"{path.name} is of no known kind; an ECG is read from {_FORMATS}.")
+    if path.stat().st_size > MAXIMUM_BYTES:
+        raise InputError(f"The text file {path.name} is over {MAXIMUM_BYTES // 1_000_000} MB; save long ECGs as EDF, WFDB or NPY.")
+    with path.open("rb") as file:
+        raw = file.read(200_000)
+    head = raw.decode(encoding, errors="replace").splitlines()
+    head = head[:-1] if len(raw) == 200_000 else head
+    layout = apple_layout(head[:400], encoding) or table_layout(head[:400], path, encoding)
+    return open_text(path, layout, mv, rate_hz)
+
+
+def open_ecg(path: str | os.PathLike[str], rate_hz: float | None = None, unit: str | None = None) -> Source:
+    """Recognise and open an ECG file; arguments and errors as in `read_ecg`."""
+    path = Path(path)
+    mv = stated_mv(unit)
+    if rate_hz is not None and not (np.isfinite(rate_hz) and 20 <= rate_hz <= 100_000):
+        raise InputError(f"The sampling rate of an ECG must lie between 20 and 100,000 Hz, not {rate_hz}.")
+    if path.is_dir():
+        raise InputError(f"{path} is a directory; give one ECG file.")
+    header = find_header(path)
+    if not path.exists() and header is None:
+        raise InputError(f"There is no file {path}.")
+    start = b""
+    if path.exists():
+        if not path.is_file():
+            raise InputError(f"{path} is not a regular file.")
+        try:
+            with path.open("rb") as file:
+                start = file.read(4096)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        if not start:
+            raise InputError(f"{path.name} is empty.")
+    if header is not None:
+        source = open_wfdb(header, mv, rate_hz)
+    elif start[128:132] == b"DICM":
+        source = open_dicom(path, mv, rate_hz)
+    elif start[:8] in (b"0       ", b"\xffBIOSEMI"):
+        source = open_edf(path, mv, rate_hz)
+    elif start[:6] == b"\x93NUMPY":
+        source = open_npy(path, mv, rate_hz)
+    elif start[:4] == b"PK\x03\x04" and is_ecg_npz(path):
+        source = open_npz(path, mv, rate_hz)
+    elif path.suffix.lower() in _PICKLE_SUFFIXES:
+        raise InputError(f"{path.name} is a Python pickle, which could run code and is never opened; save the array with numpy.save.")
+    elif (what := _foreign(start)) is not None:
+        raise InputError(f"{path.name} is {what}; an ECG is read from {_FORMATS}." if ";" not in what else f"{path.name} is {what}.")
+    elif path.suffix.lower() == ".dat" and text_encoding(start) is None:
+        raise InputError(f"{path.name} needs its WFDB header: put {path.stem}.hea beside it.")
+    else:
+        source = _open_unknown(path, start, mv, rate_hz)
+    if not 20 <= source.rate_hz <= 100_000:
+        raise InputError(f"{path.name} states a sampling rate of {source.rate_hz:g} Hz, which no ECG has; give the true one as rate_hz.")
+    if source.samples < 2:
+        raise InputError(f"{path.name} holds fewer than two samples.")
+    return source
+
+
+def ecg_info(path: str | os.PathLike[str], *, rate_hz: float | None = None, unit: str | None = None) -> EcgInfo:
+    """Tell what an ECG file holds without reading its signal; arguments and errors as in `read_ecg`."""
+    source = open_ecg(path, rate_hz, unit)
+    return EcgInfo(source.format, source.lead_names, source.rate_hz, source.samples / source.rate_hz)
+
+
+def _span(source: Source, name: str, start_s: float, seconds: float | None) -> tuple[int, int]:
+    """First and last sample of the part asked for."""
+    length = source.samples / source.rate_hz
+    if not np.isfinite(start_s) or start_s < 0:
+        raise InputError(f"The start within an ECG must be 0 s or later, not {start_s} s.")
+    if seconds is not None and not (np.isfinite(seconds) and seconds > 0):
+        raise InputError(f"The length of an ECG must be more than 0 s, not {seconds} s.")
+    first = int(np.ceil(start_s * source.rate_hz - 1e-6))
+    last = source.samples if seconds is None else first + max(round(seconds * source.rate_hz), 1)
+    if first >= source.samples:
+        raise InputError(f"{name} is {length:.2f} s long, so nothing can be read from {start_s:.2f} s on.")
+    if last > source.samples:
+        raise InputError(f"{name} is {length:.2f} s long, too short for {seconds:.2f} s from {start_s:.2f} s on.")
+    return first, last
+
+
+def fill_short_gaps(signal: Floats, rate_hz: float, lead_names: tuple[str, ...], first: int = 0) -> Floats:
+    """Interpolate runs of nan shorter than 0.2 s in a (leads, samples) signal.
+
+    Raises `InputError` naming lead and time for a longer run; `first` is the sample in the file that the signal starts at.
+    """
+    if np.isfinite(signal).all():
+        return signal
+    signal = signal.copy()
+    for row, name in zip(signal, lead_names, strict=True):
+        bad = ~np.isfinite(row)
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], bad, [False]]).astype(np.int8)))
+        for low, high in zip(edges[::2], edges[1::2], strict=True):
+            if (high - low) / rate_hz >= LONGEST_GAP_S:
+                at = f"{(first + low) / rate_hz:.2f} s to {(first + high) / rate_hz:.2f} s"
+                raise InputError(f"Lead {name} has no values (NaN) from {at}; choose a part of the ECG without this gap.")
+        if bad.any():
+            row[bad] = np.interp(np.flatnonzero(bad), np.flatnonzero(~bad), row[~bad])
+    return signal
+
+
+def _check_unit(signal: Floats, rate_hz: float, name: str) -> None:
+    """Raise `InputError` where most leads are far larger than an ECG in mV."""
+    block = max(min(round(rate_hz), signal.shape[1]), 1)
+    count = signal.shape[1] // block
+    blocks = signal[:, : count * block].reshape(signal.shape[0], count, block)
+    deviation = np.abs(blocks - np.median(blocks, axis=2, keepdims=True)).reshape(signal.shape[0], -1)
+    middle = float(np.median(np.median(deviation, axis=1)))
+    peak = float(np.median(np.percentile(deviation, 99.5, axis=1)))
+    if middle > _IMPLAUSIBLE_MEDIAN_MV or peak > _IMPLAUSIBLE_PEAK_MV:
+        raise InputError(
+            f"The values in {name} swing by {peak:.4g} mV, far beyond an ECG; state their unit with unit (--ecg-unit), such as uV,"
+            " or scale raw counts to mV first."
+        )
+
+
+def read_ecg(
+    path: str | os.PathLike[str],
+    *,
+    rate_hz: float | None = None,
+    unit: str | None = None,
+    start_s: float = 0.0,
+    seconds: float | None = None,
+) -> Ecg:
+    """Read an ECG file, or a part of it, in mV.
+
+    Recognised by content: WFDB (the `.hea`, a signal file beside it, or the record's name), DICOM waveform, EDF / EDF+ / BDF,
+    Apple Watch CSV, text tables (one column a lead), NPY (leads and samples in either order) and the NPZ of an `Ecg`.
+    Only ECG leads are kept, under their canonical names (I, aVR, V1, MLII ...); twelve unnamed leads are taken in the
+    standard order.
+
+    rate_hz: samples per second; needed for text and NPY, overrides what other files say. unit: mV, uV or V of the stored values;
+    overrides what the file says; without either, mV. start_s, seconds: the part to read, on the file's clock, which the
+    `Ecg` keeps; only that part is loaded. Gaps (nan) under 0.2 s are interpolated; a lead without any value is left out.
+    Raises `InputError` when the file is missing, of a foreign kind, damaged, without ECG leads, shorter than asked, has a
+    longer gap, or holds values that cannot be mV.
+    """
+    name = Path(path).name
+    source = open_ecg(path, rate_hz, unit)
+    first, last = _span(source, name, start_s, seconds)
+    signal = source.read(first, last)
+    if signal.shape[1] != last - first:
+        raise InputError(f"{name} is cut short or damaged: {last - first} samples were expected, {signal.shape[1]} are there.")
+    present = np.isfinite(signal).any(axis=1)
+    if not present.any():
+        raise InputError(f"{name} has no values (only NaN) in the part that was asked for.")
+    names = tuple(lead for lead, there in zip(source.lead_names, present, strict=True) if there)
+    signal = fill_short_gaps(signal[present], source.rate_hz, names, first)
+    _check_unit(signal, source.rate_hz, name)
+    return Ecg(signal.astype(np.float32), source.rate_hz, names, first / source.rate_hz)
