@@ -82,11 +82,12 @@ def draw_heart(
     edvs, esvs = beat_volumes(clock, anatomy.edv_ml, anatomy.edv_ml * (1 - anatomy.ef_percent / 100), filling)
     shift = float(rng.normal(0, 2.0))
     levels = Levels(
-        blood=float(rng.uniform(-56, -40)),
+        blood=float(rng.uniform(-56, -38)),
         myocardium=-16.0 + shift + float(rng.normal(0, 1.5)),
         atrial_wall=-15.0 + shift,
-        outside=float(rng.uniform(-21, -12)),
-        fade_per_mm=float(rng.uniform(0.25, 0.8)),
+        outside=float(rng.uniform(-27, -16)),
+        pericardium=float(rng.uniform(-13, -6)),
+        fade_per_mm=float(rng.uniform(0.3, 1.3)),
         anisotropy=float(rng.uniform(5, 14)),
         border=float(rng.uniform(2, 8)),
     )

@@ -26,11 +26,11 @@ class Levels:
     blood: float = -44.0
     myocardium: float = -16.0
     atrial_wall: float = -15.0
-    pericardium: float = -5.0
-    leaflet: float = -5.0
+    pericardium: float = -9.0
+    leaflet: float = -7.0
     annulus: float = -7.0
-    outside: float = -15.0
-    fade_per_mm: float = 0.45
+    outside: float = -20.0
+    fade_per_mm: float = 0.7
     anisotropy: float = 9.0
     border: float = 5.0
 
@@ -159,7 +159,8 @@ def locate_tissue(anatomy: Anatomy, shape: Shape, pose: Pose, x: Tensor, y: Tens
 
     outward = outward.clamp_min_(0.0)
     level = levels.outside - levels.fade_per_mm * outward
-    level = torch.where(outward < 2.5, level + 0.75 * (levels.pericardium - levels.outside) * square, level)
+    rim = (levels.pericardium - levels.outside) * (0.25 + 0.75 * square) * torch.exp(-(outward / 3.5).square())
+    level = level + rim
     level = torch.where(thin, levels.atrial_wall - 0.4 * levels.anisotropy * (1.0 - square), level)
     border = levels.border * square * torch.exp(-(depth / 0.22).square())
     level = torch.where(wall, levels.myocardium - levels.anisotropy * (1.0 - square) + border, level)
@@ -191,8 +192,8 @@ def locate_tissue(anatomy: Anatomy, shape: Shape, pose: Pose, x: Tensor, y: Tens
         three = _valve(heart_x, heart_z, left, right, tricuspid, pose.openness, (18.0, 14.0), 0.5)
         leaflets = torch.minimum(leaflets, three)
         fibrous = torch.minimum(fibrous, (heart_x - left).square() + (heart_z - tricuspid).square())
-    on_leaflet = leaflets < 1.3
-    level = torch.where(on_leaflet, torch.maximum(level, level.new_tensor(levels.leaflet)), level)
+    on_leaflet = leaflets < 1.8
+    level = torch.where(on_leaflet, torch.maximum(level, levels.leaflet - 7.0 * leaflets), level)
     level = torch.where(fibrous < 14.0, torch.maximum(level, levels.annulus - 0.35 * fibrous), level)
     blood = blood & ~on_leaflet & (fibrous >= 14.0)
 

@@ -33,6 +33,7 @@ class Probe:
     noise: electronic noise in dB below the brightest at the bottom. haze: near-field clutter in dB at the probe, fading
     over haze_depth (share of the depth). edge: dB lost at the sector's sides. shadows: (angle share -1..1, width share,
     depth in dB) of ribs and lung. decorrelation: rad/s at which tissue speckle changes. curve: exponent of the grey map.
+    mottle: dB of slow variation inside a tissue. speckle: 0..1, what the machine's smoothing leaves of the speckle.
     """
 
     depth_mm: float = 165.0
@@ -52,6 +53,7 @@ class Probe:
     decorrelation: float = 0.5
     curve: float = 1.0
     mottle: float = 3.0
+    speckle: float = 0.75
 
     @property
     def mm_per_pixel(self) -> float:
@@ -65,23 +67,24 @@ def draw_probe(rng: np.random.Generator, *, heart_length_mm: float) -> Probe:
         (float(rng.uniform(-1, 1)), float(rng.uniform(0.06, 0.16)), float(rng.uniform(4, 14))) for _ in range(rng.integers(0, 3))
     )
     return Probe(
-        depth_mm=float(np.clip(heart_length_mm * rng.uniform(1.02, 1.18), 130.0, 215.0)),
-        half_angle=float(rng.uniform(0.58, 0.74)),
+        depth_mm=float(np.clip(heart_length_mm * rng.uniform(0.96, 1.10), 125.0, 215.0)),
+        half_angle=float(rng.uniform(0.58, 0.76)),
         axial=float(rng.uniform(0.75, 1.15)),
         lateral=float(rng.uniform(0.8, 1.3)),
         focus=float(rng.uniform(0.35, 0.75)),
         defocus=float(rng.uniform(0.3, 1.2)),
         dynamic_range=float(rng.uniform(46, 64)),
-        gain=float(rng.normal(5, 3.0)),
+        gain=float(rng.normal(-4, 3.0)),
         slope=float(rng.uniform(0, 10)),
         noise=float(rng.uniform(-60, -44)),
-        haze=float(rng.uniform(-34, -16)),
+        haze=float(rng.uniform(-32, -18)),
         haze_depth=float(rng.uniform(0.06, 0.2)),
-        edge=float(rng.uniform(3, 14)),
+        edge=float(rng.uniform(4, 18)),
         shadows=shadows,
         decorrelation=float(rng.uniform(0.2, 0.9)),
         curve=float(rng.uniform(0.85, 1.25)),
         mottle=float(rng.uniform(1.5, 4.5)),
+        speckle=float(rng.uniform(0.4, 0.95)),
     )
 
 
@@ -208,11 +211,12 @@ class Scatterers:
         decibel = level_db + scanner.loss_db + scanner.probe.mottle * mottle * (1.0 - blood)
         amplitude = torch.pow(10.0, decibel * 0.05)
         fresh = torch.randn(pair.shape, generator=self.generator, device=self.generator.device).to(scanner.device)
-        tissue_gain = scanner.unit_gain
+        tissue_gain = self.unit_gain
         mixed = torch.where(blood.bool()[:, None], fresh * 0.5**0.5, pair * tissue_gain) * amplitude[:, None]
         field = scanner.blur(mixed.reshape(2 * frames, -1), power=False).reshape(frames, 2, -1)
         field = field + self.static[None] * scanner.haze_power.sqrt() + fresh * (0.5 * scanner.noise_power).sqrt()
         power = field.square().sum(1)
         expected = scanner.blur(amplitude.square(), power=True) + scanner.haze_power + scanner.noise_power
-        both = torch.stack([scanner.grey(power, expected=False), scanner.grey(expected, expected=True)], dim=1)
-        return scanner.scan_convert(both)
+        mean = scanner.grey(expected, expected=True)
+        speckled = torch.lerp(mean, scanner.grey(power, expected=False), scanner.probe.speckle)
+        return scanner.scan_convert(torch.stack([speckled, mean], dim=1))

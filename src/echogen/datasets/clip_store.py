@@ -1,0 +1,169 @@
+"""Simulated clips on disk, as training reads them: plain arrays that are memory-mapped, one shard after the other.
+
+    STORE/shard_0000/frames.npy        (clips, frames, 128, 128) uint8, with speckle
+                     structure.npy     the same without speckle
+                     displacement.npy  (clips, frames, 2, 64, 64) int8, quarter pixels: to where tissue was at end-diastole
+                     labels.npy        (clips, frames / LABEL_EVERY, 128, 128) uint8
+                     ecg.npy           (clips, 12, samples) float32 in mV at ECG_RATE_HZ, from ECG_BEFORE_S before frame 0
+                     hearts.json       what each clip shows
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.signal import resample_poly
+
+from echogen.errors import InputError
+from echogen.phantom.electrical import make_ecg
+from echogen.phantom.rhythm import make_rhythm
+from echogen.phantom.simulate import Heart, draw_heart, render
+
+FPS = 32.0
+ECG_RATE_HZ = 128.0
+ECG_BEFORE_S, ECG_AFTER_S = 2.0, 1.0
+LABEL_EVERY = 8
+SHARD_CLIPS = 50
+#: Training hearts have seeds from here on; everything below is held out for tests and benchmarks.
+FIRST_TRAINING_SEED = 1_000_000
+
+
+def draw_recording(seed: int, seconds: float) -> tuple[Heart, NDArray[np.float32]]:
+    """The heart of a seed, drawn over all rhythms, rates, ejection fractions and views, and its ECG (12, samples) in mV."""
+    rng = np.random.default_rng(seed)
+    name = str(rng.choice(["sinus", "af", "pvc", "pause", "paced"], p=[0.62, 0.14, 0.12, 0.05, 0.07]))
+    rate = float(np.clip(rng.lognormal(np.log(76.0), 0.28), 40, 170))
+    rhythm = make_rhythm(name, rate, 0.0, seconds, rng)
+    ecg = make_ecg(rhythm, -ECG_BEFORE_S, seconds + ECG_AFTER_S, rng, rate_hz=512.0)
+    ef = float(rng.uniform(15, 78)) if rng.random() < 0.75 else float(np.clip(rng.normal(60, 7), 20, 78))
+    view = "A4C" if rng.random() < 0.65 else "A2C"
+    heart = draw_heart(rhythm, rng, ef_percent=ef, view=view)
+    return heart, resample_poly(ecg.signal_mv, 1, 4, axis=1).astype(np.float32)
+
+
+def describe(heart: Heart) -> dict[str, Any]:
+    """What a recording shows, as plain values for JSON; nan becomes null."""
+
+    def plain(values: NDArray[np.float64]) -> list[float | None]:
+        return [None if not np.isfinite(v) else round(float(v), 4) for v in values]
+
+    return {
+        "rhythm": heart.rhythm.name,
+        "view": heart.anatomy.view,
+        "sex": heart.sex,
+        "ef_percent": heart.anatomy.ef_percent,
+        "mm_per_pixel": heart.probe.mm_per_pixel,
+        "r_s": plain(heart.rhythm.r_s),
+        "p_onset_s": plain(heart.rhythm.p_onset_s),
+        "qrs_onset_s": plain(heart.clock.qrs_onset_s),
+        "wide_qrs": [bool(w) for w in heart.rhythm.wide_qrs],
+        "ed_s": plain(heart.clock.ed_s),
+        "es_s": plain(heart.clock.avc_s),
+        "edv_ml": plain(heart.edvs_ml),
+        "esv_ml": plain(heart.esvs_ml),
+    }
+
+
+def _write_shard(job: tuple[str, int, int, int]) -> int:
+    folder, shard, first_seed, frames = job
+    torch.set_num_threads(1)
+    final = Path(folder) / f"shard_{shard:04d}"
+    if final.exists():
+        return shard
+    partial = final.with_suffix(f".partial{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    seconds = frames / FPS
+    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("frames", "structure", "displacement", "labels", "ecg")}
+    hearts = []
+    for clip in range(SHARD_CLIPS):
+        seed = first_seed + shard * SHARD_CLIPS + clip
+        heart, ecg = draw_recording(seed, seconds)
+        drawn = render(heart, np.arange(frames) / FPS, seed)
+        moved = drawn.displacement.reshape(frames, 2, 64, 2, 64, 2).mean((3, 5))
+        columns["frames"].append(drawn.frames)
+        columns["structure"].append(drawn.structure)
+        columns["displacement"].append(np.clip(np.round(moved * 4), -127, 127).astype(np.int8))
+        columns["labels"].append(drawn.labels[::LABEL_EVERY])
+        columns["ecg"].append(ecg)
+        hearts.append({"seed": seed, **describe(heart)})
+    for name, values in columns.items():
+        np.save(partial / f"{name}.npy", np.stack(values))
+    (partial / "hearts.json").write_text(json.dumps(hearts))
+    partial.rename(final)
+    return shard
+
+
+def render_clips(
+    folder: str | Path,
+    clips: int,
+    *,
+    frames: int = 97,
+    first_seed: int = FIRST_TRAINING_SEED,
+    processes: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Render at least this many clips into a store, whole shards, in parallel; shards that exist are kept."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = -(-clips // SHARD_CLIPS)
+    jobs = [(str(folder), shard, first_seed, frames) for shard in range(shards)]
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for done, _ in enumerate(pool.imap_unordered(_write_shard, jobs), start=1):
+            if progress:
+                progress(done * SHARD_CLIPS, shards * SHARD_CLIPS)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of a store; the arrays are views into the memory map."""
+
+    frames: NDArray[np.uint8]
+    structure: NDArray[np.uint8]
+    displacement: NDArray[np.int8]
+    labels: NDArray[np.uint8]
+    ecg: NDArray[np.float32]
+    heart: dict[str, Any]
+
+
+class ClipStore:
+    """The clips of a folder written by `render_clips`, by index. Raises `InputError` if there is none."""
+
+    def __init__(self, folder: str | Path) -> None:
+        shards = sorted(p for p in Path(folder).glob("shard_*") if (p / "hearts.json").is_file() and "." not in p.name)
+        if not shards:
+            raise InputError(f"There are no rendered clips in {folder}; make them with: python -m echogen.datasets.clip_store {folder}.")
+        names = ("frames", "structure", "displacement", "labels", "ecg")
+        self._arrays = [{name: np.load(p / f"{name}.npy", mmap_mode="r") for name in names} for p in shards]
+        self._hearts = [json.loads((p / "hearts.json").read_text()) for p in shards]
+
+    def __len__(self) -> int:
+        return SHARD_CLIPS * len(self._arrays)
+
+    def __getitem__(self, index: int) -> Clip:
+        shard, clip = divmod(index, SHARD_CLIPS)
+        arrays = self._arrays[shard]
+        return Clip(*(arrays[name][clip] for name in ("frames", "structure", "displacement", "labels", "ecg")), self._hearts[shard][clip])
+
+
+def main() -> None:
+    """Render a store: python -m echogen.datasets.clip_store FOLDER [CLIPS]."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    clips = int(sys.argv[2]) if len(sys.argv) > 2 else 2400
+    render_clips(sys.argv[1], clips, progress=lambda done, total: logging.info("%d of %d clips", done, total))
+
+
+if __name__ == "__main__":
+    main()
