@@ -37,6 +37,8 @@ _TEMPLATE_TIMES_S = np.arange(-0.16, 0.26, _TEMPLATE_STEP_S)
 #: Share of the peak of the heart vector at which a QRS complex counts as begun.
 _ONSET_SHARE = 0.04
 _WIDE_QT_LONGER_S = 0.05
+#: The QT interval depends on the beats of this time at most.
+_MEMORY_S = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +100,7 @@ class EcgStyle:
     qt_s: float = 0.400
     t_rise_s: float = 0.062
     t_fall_s: float = 0.040
-    discordance: float = 0.40
+    discordance: float = 0.32
     f_wave_mv: float = 0.06
     f_wave_hz: float = 6.0
     spike_mv: Floats = field(default_factory=lambda: _vector(0.5, 0.6, 0.3))
@@ -120,6 +122,9 @@ def heart_vector_mv(rhythm: Rhythm, style: EcgStyle, start_s: float, samples: in
     2007 (a sum of Gaussian waves a beat), with waves placed by the beats and T of two half-widths.
     """
     vector = np.zeros((3, samples))
+    rhythm = rhythm.between(start_s - _MEMORY_S, start_s + samples / rate_hz + 3.0)
+    if len(rhythm) == 0:
+        return vector
     grid = _Grid(vector, start_s, rate_hz)
     size = 1.0 + style.respiration * np.sin(2 * np.pi * style.respiration_hz * rhythm.r_s)
     _add_p_waves(grid, rhythm, style, size)
@@ -300,7 +305,7 @@ def draw_style(rng: np.random.Generator) -> EcgStyle:
     recordings from clean to poor.
     """
     size = np.exp(rng.normal(0.0, 0.22)) * rng.choice([1.0, 0.5, 1.5], p=[0.87, 0.07, 0.06])
-    axis = np.radians(rng.choice([rng.normal(45, 20), rng.uniform(-50, 0), rng.uniform(95, 140)], p=[0.78, 0.14, 0.08]))
+    axis = np.radians(rng.choice([rng.normal(45, 20), rng.uniform(-50, 0), rng.uniform(92, 122)], p=[0.78, 0.14, 0.08]))
     back = rng.normal(0.20, 0.20)
     qrs = _draw_qrs(rng, size * _vector(1.30 * np.cos(axis), 1.15 * np.sin(axis), back), size)
     t_axis = np.radians(np.clip(np.degrees(axis), 0, 80) + rng.normal(0, 15))
@@ -329,7 +334,7 @@ def draw_style(rng: np.random.Generator) -> EcgStyle:
         qt_s=float(np.clip(rng.normal(0.405, 0.020), 0.35, 0.47)),
         t_rise_s=0.062 * t_width,
         t_fall_s=0.040 * t_width * np.exp(rng.normal(0, 0.10)),
-        discordance=rng.uniform(0.25, 0.50),
+        discordance=rng.uniform(0.16, 0.38),
         f_wave_mv=between(0.02, 0.10),
         f_wave_hz=rng.uniform(4.8, 8.0),
         spike_mv=spike_size * _unit(rng.normal(0.0, 1.0, 3)),

@@ -45,6 +45,11 @@ class Rhythm:
         """(beats,) true where the QRS is broad because the ventricle was not activated by its own conduction system."""
         return np.asarray(self.kind != "normal")
 
+    def between(self, start_s: float, end_s: float) -> Rhythm:
+        """The beats whose R peak lies in [start_s, end_s]; there may be none."""
+        part = slice(*np.searchsorted(self.r_s, [start_s, np.nextafter(end_s, np.inf)]))
+        return Rhythm(self.name, self.r_s[part], self.p_onset_s[part], self.kind[part], self.qrs_onset_s[part])
+
 
 def make_rhythm(
     name: str,
