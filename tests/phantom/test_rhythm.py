@@ -70,7 +70,7 @@ def test_premature_beats_come_early_and_are_compensated(seed):
     rr = 60 / 70
     for k in np.flatnonzero(premature):
         if 0 < k < len(rhythm) - 1 and not premature[k - 1] and not premature[k + 1]:
-            assert 0.45 <= (rhythm.r_s[k] - rhythm.r_s[k - 1]) / rr <= 0.65
+            assert 0.4499 <= (rhythm.r_s[k] - rhythm.r_s[k - 1]) / rr <= 0.6501
             assert rhythm.r_s[k + 1] - rhythm.r_s[k - 1] == pytest.approx(2 * rr, rel=1e-6)
 
 
