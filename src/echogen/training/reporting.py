@@ -87,9 +87,10 @@ class Report:
         self.table.add({"step": step, "seconds": f"{seconds:.2f}"} | {name: f"{value:.6g}" for name, value in values.items()})
         for name, value in values.items():
             self.curves.add_scalar(name, value, step)
-        self.text = " ".join(f"{name} {value:.4g}" for name, value in values.items())
+        texts = [f"{name} {value:.4g}" for name, value in values.items()]
+        self.text = texts[0]
         if not self.bar:
-            logger.info("step %d/%d, %.0f s: %s", step, self.steps, seconds, self.text)
+            logger.info("step %d/%d, %.0f s: %s", step, self.steps, seconds, " ".join(texts))
 
     def picture(self, step: int, pixels: NDArray[np.uint8]) -> None:
         """Log a filmstrip, (height, width) grey or (height, width, 3) RGB."""
