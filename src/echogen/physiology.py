@@ -96,8 +96,9 @@ def beat_clock(
     onset = np.atleast_1d(np.asarray(qrs_onset_s, dtype=np.float64))
     pep, lvet = systolic_intervals(60.0 / np.maximum(preceding_rr(onset), 0.25), sex, ef_percent)
     late = np.where(np.broadcast_to(np.asarray(wide_qrs), onset.shape), 0.030, 0.0)
-    avo = onset + pep + late
-    avc = avo + lvet
+    avc = onset + pep + late + lvet
+    # In a very fast, strong heart the regression would open the aortic valve before the mitral valve has shut.
+    avo = onset + np.maximum(pep + late, MITRAL_CLOSURE_S)
     # A beat that comes early ends the relaxation of the one before it.
     mvo = avc + ivrt_s
     if p_onset_s is None:
@@ -156,7 +157,9 @@ def beat_volumes(clock: BeatClock, edv_ml: float, esv_ml: float, filling: Fillin
     esv = esv_ml
     for k in range(count):
         edv = min(esv + stroke * fill[k], edv_ml * 1.15)
-        restitution = np.clip(1.0 - 0.55 * np.exp(-(rr[k] - 0.30) / 0.12) + 0.55 * np.exp(-(reference_rr - 0.30) / 0.12), 0.4, 1.1)
+        restitution = np.clip(
+            1.0 - 0.55 * np.exp(-(rr[k] - 0.30) / 0.12) + 0.55 * np.exp(-(reference_rr - 0.30) / 0.12), 0.4, 1.1
+        )
         earlier = rr[k - 1] if k else reference_rr
         potentiation = np.clip(1.0 + 0.30 * (reference_rr / earlier - 1.0), 0.9, 1.25) if rr[k] > 0.8 * reference_rr else 1.0
         strength = float(restitution * potentiation)
@@ -225,7 +228,9 @@ def area_length_volume_ml(area_mm2: ArrayLike, length_mm: ArrayLike) -> Floats:
     return 8.0 * area**2 / (3.0 * np.pi * np.maximum(length, 1e-6)) / 1000.0
 
 
-def biplane_area_length_volume_ml(area_a_mm2: ArrayLike, area_b_mm2: ArrayLike, length_a_mm: ArrayLike, length_b_mm: ArrayLike) -> Floats:
+def biplane_area_length_volume_ml(
+    area_a_mm2: ArrayLike, area_b_mm2: ArrayLike, length_a_mm: ArrayLike, length_b_mm: ArrayLike
+) -> Floats:
     """Biplane area-length volume V = 8 A1 A2 / (3 pi L), L the shorter of the two long axes, in ml."""
     length = np.minimum(np.asarray(length_a_mm, dtype=np.float64), np.asarray(length_b_mm, dtype=np.float64))
     product = np.asarray(area_a_mm2, dtype=np.float64) * np.asarray(area_b_mm2, dtype=np.float64)
