@@ -1,0 +1,8 @@
+"""From echo video to numbers: segment, volume curve, beats, EF and times."""
+
+from echogen.measure.beats import ES_OFFSET_S, find_beats, smooth_volume
+from echogen.measure.geometry import lv_geometry
+from echogen.measure.reading import Reading, measure, read_masks
+from echogen.measure.segmentation import segment
+
+__all__ = ["ES_OFFSET_S", "Reading", "find_beats", "lv_geometry", "measure", "read_masks", "segment", "smooth_volume"]

@@ -27,7 +27,7 @@ SMALLEST_STROKE = 0.25
 SMALLEST_EF = 0.04
 SMALLEST_NOISE_RATIO = 4.0
 SMOOTHING_S = 0.15
-#: How far ED may seem to lie before the first frame, and how long the curve must go on after ES, in s.
+#: How far before the first frame ED may seem to lie, in s; it then counts as the first frame.
 EDGE_S = 0.040
 R_BEFORE_ED_S, R_AFTER_ED_S = 0.250, 0.150
 
@@ -43,7 +43,7 @@ def _without_spikes(values: Floats) -> Floats:
 
 def _window(times: Floats, window_s: float) -> int:
     """Odd number of frames nearest to window_s, no more than there are."""
-    frames = int(round(window_s / float(np.median(np.diff(times))))) // 2 * 2 + 1
+    frames = round(window_s / float(np.median(np.diff(times)))) // 2 * 2 + 1
     return min(frames, (len(times) - 1) // 2 * 2 + 1)
 
 
@@ -167,7 +167,9 @@ def find_beats(
     stroke = edv - esv
     spans = list(zip(highs, lows, strict=True))
     near_maximum, near_minimum = edv - NEAR_MAXIMUM * stroke, esv + NEAR_MINIMUM * stroke
-    leaves = np.array([_falls_through(times, curve, *s, level, latest=True) for s, level in zip(spans, near_maximum, strict=True)])
+    leaves = np.array(
+        [_falls_through(times, curve, *s, level, latest=True) for s, level in zip(spans, near_maximum, strict=True)]
+    )
     arrives = np.array([_falls_through(times, curve, *s, level) for s, level in zip(spans, near_minimum, strict=True)])
     rate = np.clip(60.0 / np.maximum(preceding_rr(arrives), 0.1), SLOWEST_BPM, FASTEST_BPM) - REFERENCE_RATE_BPM
     ed = leaves - ED_OFFSET_S - ED_OFFSET_SLOPE_S * rate
@@ -175,7 +177,7 @@ def find_beats(
 
     peaks = np.asarray([] if r_s is None else r_s, dtype=np.float64)
     beats: list[Beat] = []
-    for index in np.flatnonzero((ed >= times[0] - EDGE_S) & (es <= times[-1] - EDGE_S)):
+    for index in np.flatnonzero((ed >= times[0] - EDGE_S) & (es <= times[-1])):
         start = max(float(ed[index]), float(times[0]))
         near = peaks[(peaks >= start - R_BEFORE_ED_S) & (peaks <= start + R_AFTER_ED_S)]
         r = float(near[np.argmin(np.abs(near - start))]) if len(near) else None

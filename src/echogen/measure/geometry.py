@@ -26,7 +26,9 @@ def lv_geometry(masks: ByteArray, mm_per_pixel: float) -> tuple[Floats, Floats]:
     a frame without ventricle has area 0 and the length of its neighbours (0 where no frame has one).
     """
     area = (masks == _LV).sum(axis=(1, 2)).astype(np.float64)
-    length = np.array([_long_axis(mask == _LV, mask == _LA) if count else np.nan for mask, count in zip(masks, area, strict=True)])
+    length = np.array(
+        [_long_axis(mask == _LV, mask == _LA) if count else np.nan for mask, count in zip(masks, area, strict=True)]
+    )
     return area * mm_per_pixel**2, _steady(length) * mm_per_pixel
 
 

@@ -70,8 +70,8 @@ class Segmenter(nn.Module):
         )
         self.head = nn.Conv2d(widths[0], config.classes, 1)
         self.refine = nn.Conv2d(config.classes + config.frames, config.classes, 3, padding=1)
-        nn.init.zeros_(self.refine.weight)
-        nn.init.zeros_(self.refine.bias)
+        for parameter in self.refine.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, frames, H, W) in 0..1 -> (B, classes, H, W) logits."""
