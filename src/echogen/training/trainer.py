@@ -76,7 +76,7 @@ def train(task: Task, recipe: Recipe, folder: str | Path, *, resume: bool = Fals
         (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe_values(recipe), sort_keys=False), encoding="utf-8")
     native = recipe.precision == "auto" and bf16_is_native(accelerator.device)
     low_precision = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=native or recipe.precision == "bf16")
-    began, first, seconds_before = time.monotonic(), state.step, state.seconds
+    first, seconds_before = state.step, state.seconds
     limit_s = recipe.minutes * 60.0 if recipe.minutes else math.inf
     clock_share = seconds_before / limit_s
     end = recipe.steps if clock_share < 1.0 else first
@@ -90,6 +90,7 @@ def train(task: Task, recipe: Recipe, folder: str | Path, *, resume: bool = Fals
 
     report = Report(folder, recipe.steps, first, progress) if main else None
     batches = _batches(task, first, end, rank, world, recipe.workers)
+    began = time.monotonic()
     with _signals() as asked_to_stop, report or nullcontext(), closing(batches):
         for step, batch in enumerate(batches, start=first):
             factor = learning_rate_factor(recipe, step, max(step / recipe.steps, clock_share))
