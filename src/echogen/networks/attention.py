@@ -127,11 +127,13 @@ class CrossAttention(nn.Module):
         key, value = both[:, :, :1], both[:, :, 1:]
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
+        null_key, null_value = self.null.to(both.dtype).expand(batch, -1, -1, -1, -1).chunk(2, dim=2)
         if context.query_rotary is not None and context.key_rotary is not None:
             query, key = rotate(query, context.query_rotary), rotate(key, context.key_rotary)
-        null = self.null.to(both.dtype).expand(batch, -1, -1, -1, -1)
-        key = torch.cat((null[:, :, :1], key), dim=1).squeeze(2)
-        value = torch.cat((null[:, :, 1:], value), dim=1).squeeze(2)
+            timed = 2 * context.key_rotary.cos.shape[-1]  # the null key has no time: only the dimensions without one count
+            null_key = F.pad(null_key[..., timed:], (timed, 0))
+        key = torch.cat((null_key, key), dim=1).squeeze(2)
+        value = torch.cat((null_value, value), dim=1).squeeze(2)
         mask = F.pad(tokens.mask, (1, 0), value=True)[:, None, None, :]
         mixed = F.scaled_dot_product_attention(
             query.squeeze(2).transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask

@@ -1,0 +1,191 @@
+"""The masked transformer: video tokens, some of them hidden, and conditions on the clock -> logits of every token.
+
+Source: ECHOPulse (ICLR 2025), section 3.2 and Table 5, after Chang et al., MaskGIT, 2022.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from echogen.errors import InputError
+from echogen.networks.attention import Block, CrossContext, Tokens, rotary, rotary_pairs
+from echogen.networks.conditioning import ClipCondition, EcgEncoderConfig, FrameFeatures, SmallEcgEncoder
+
+
+@dataclass(frozen=True)
+class MaskedTransformerConfig:
+    """Architecture of a `MaskedTransformer`.
+
+    vocabulary: codes per group, whose number is also the mask id. spatial_positions: tokens per latent frame. max_latents: the
+    longest window, in latent frames. cross_attention_every: every n-th block looks at the context tokens, 0 = none.
+    frame_features: numbers per latent frame that steer its adaptive norm, 0 = none. adaptive_norm: False leaves out clip
+    condition and frame features. ecg: the encoder of context tokens; None = the caller brings tokens of width context_dim.
+    """
+
+    vocabulary: int
+    groups: int = 1
+    spatial_positions: int = 64
+    max_latents: int = 17
+    dim: int = 256
+    depth: int = 6
+    heads: int = 4
+    mlp_ratio: float = 4.0
+    gated_mlp: bool = False
+    qk_norm: bool = True
+    cross_attention_every: int = 2
+    adaptive_norm: bool = True
+    frame_features: int = 0
+    ecg: EcgEncoderConfig | None = field(default_factory=EcgEncoderConfig)
+    context_dim: int = 128
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads:
+            raise InputError(f"The width {self.dim} is not a multiple of the number of heads {self.heads}.")
+        if self.frame_features and not self.adaptive_norm:
+            raise InputError("Frame features need the adaptive norm.")
+
+    @property
+    def mask_id(self) -> int:
+        """The id of a hidden token."""
+        return self.vocabulary
+
+    @classmethod
+    def paper(cls) -> MaskedTransformerConfig:
+        """ECHOPulse, Table 5: 6 x 16 x 16 tokens, 8192 codes, width 512, 6 layers, ECG context of width 768 from outside."""
+        return cls(
+            vocabulary=8192, spatial_positions=256, max_latents=6, dim=512, depth=6, heads=8, gated_mlp=True,
+            cross_attention_every=1, adaptive_norm=False, ecg=None, context_dim=768,
+        )  # fmt: skip
+
+
+class Conditioning(NamedTuple):
+    """Conditions encoded once per sampling call: modulation (B, T' or 1, 1, 6 dim) or None, context (B, M, dim) or None."""
+
+    modulation: Tensor | None
+    context: Tokens | None
+
+
+class MaskedTransformer(nn.Module):
+    """Bidirectional transformer over all T' x S tokens of a window, with rotary time in seconds."""
+
+    config_class: ClassVar = MaskedTransformerConfig
+
+    def __init__(self, config: MaskedTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, every = config.dim, config.cross_attention_every
+        looks = [bool(every) and (i + 1) % every == 0 for i in range(config.depth)]
+        self.embed = nn.Embedding(config.groups * (config.vocabulary + 1), dim)
+        self.position = nn.Parameter(torch.randn(config.spatial_positions, dim) * 0.02)
+        self.first = nn.Parameter(torch.randn(dim) * 0.02)
+        self.blocks = nn.ModuleList(
+            Block(
+                dim,
+                config.heads,
+                config.mlp_ratio,
+                gated_mlp=config.gated_mlp,
+                qk_norm=config.qk_norm,
+                cross_attention=look,
+                modulated=config.adaptive_norm,
+            )
+            for look in looks
+        )
+        self.norm = nn.LayerNorm(dim, bias=False)
+        self.head = nn.Linear(dim, config.groups * config.vocabulary)
+        self.ecg = SmallEcgEncoder(config.ecg) if config.ecg is not None and any(looks) else None
+        width = config.ecg.dim if config.ecg is not None else config.context_dim
+        self.context = nn.Linear(width, dim) if any(looks) else None
+        self.clip = ClipCondition(dim) if config.adaptive_norm else None
+        self.frame = FrameFeatures(config.frame_features, dim) if config.frame_features else None
+        self.modulate = nn.Linear(dim, 6 * dim) if config.adaptive_norm else None
+        nn.init.normal_(self.embed.weight, std=0.02)
+        if self.modulate is not None:
+            nn.init.zeros_(self.modulate.weight)
+            nn.init.zeros_(self.modulate.bias)
+        offsets = torch.arange(config.groups) * (config.vocabulary + 1)
+        self.register_buffer("offsets", offsets, persistent=False)
+
+    offsets: Tensor
+
+    def condition(
+        self,
+        batch: int,
+        *,
+        ecg: Tensor | None = None,
+        ecg_start_s: Tensor | None = None,
+        ecg_keep: Tensor | None = None,
+        context: Tokens | None = None,
+        ef_percent: Tensor | None = None,
+        view: Tensor | None = None,
+        sex: Tensor | None = None,
+        frame_features: Tensor | None = None,
+        frame_keep: Tensor | None = None,
+    ) -> Conditioning:
+        """Encode the conditions of `batch` windows; everything may be absent.
+
+        ecg (B, samples) normalised, sample 0 at ecg_start_s (B,), or `context` tokens of the configured width; ef_percent (B,),
+        nan = unknown; view and sex (B,) ids, 0 = unknown; frame_features (B, T', F). ecg_keep and frame_keep (B,): False drops.
+        """
+        device = self.position.device
+        if ecg is not None and self.ecg is not None:
+            start = ecg.new_zeros(batch) if ecg_start_s is None else ecg_start_s
+            context = self.ecg(ecg, start, ecg_keep)
+        if self.context is not None:
+            context = self._no_tokens(batch) if context is None else context._replace(values=self.context(context.values))
+        if self.modulate is None or self.clip is None:
+            return Conditioning(None, context)
+        nothing = torch.zeros(batch, dtype=torch.int64, device=device)
+        unknown = torch.full((batch,), torch.nan, device=device)
+        vector = self.clip(
+            unknown if ef_percent is None else ef_percent, nothing if view is None else view, nothing if sex is None else sex
+        ).unsqueeze(1)
+        if self.frame is not None:
+            if frame_features is None:
+                frame_features, frame_keep = vector.new_zeros(batch, 1, self.config.frame_features), nothing.bool()
+            keep = torch.ones(batch, dtype=torch.bool, device=device) if frame_keep is None else frame_keep
+            vector = vector + self.frame(frame_features, keep)
+        return Conditioning(self.modulate(F.silu(vector)).unsqueeze(2), context)
+
+    def forward(
+        self,
+        ids: Tensor,
+        times_s: Tensor,
+        is_first: Tensor,
+        conditioning: Conditioning,
+        select: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (B, T', S, groups, vocabulary) of ids (B, T', S, groups), hidden ones being `config.mask_id`.
+
+        times_s (B, T'): window-relative seconds of the latent frames. is_first (B,): latent 0 is a single-frame latent.
+        select (B, T', S): give logits (count, groups, vocabulary) of these positions only.
+        """
+        latents, positions, groups = ids.shape[1:]
+        if latents > self.config.max_latents or positions != self.config.spatial_positions:
+            raise InputError(
+                f"The transformer takes at most {self.config.max_latents} x {self.config.spatial_positions} tokens, "
+                f"not {latents} x {positions}."
+            )
+        x = self.embed(ids + self.offsets).sum(3) + self.position
+        starts = torch.zeros(latents, device=x.device).index_fill(0, torch.zeros(1, dtype=torch.int64, device=x.device), 1.0)
+        x = x + (is_first.to(x.dtype)[:, None] * starts)[:, :, None, None] * self.first
+        pairs = rotary_pairs(self.config.dim // self.config.heads)
+        table = rotary(times_s.repeat_interleave(positions, dim=1), pairs)
+        tokens, context = conditioning.context, None
+        if tokens is not None:
+            timed = tokens.times_s is not None
+            keys = rotary(tokens.times_s, pairs) if tokens.times_s is not None else None
+            context = CrossContext(tokens, table if timed else None, keys)
+        for block in self.blocks:
+            x = block(x, table=table, context=context, modulation=conditioning.modulation)
+        logits: Tensor = self.head(self.norm(x if select is None else x[select]))
+        return logits.unflatten(-1, (groups, self.config.vocabulary))
+
+    def _no_tokens(self, batch: int) -> Tokens:
+        """A context without tokens: cross-attention then sees its null key only."""
+        empty = self.position.new_zeros(batch, 0, self.config.dim)
+        return Tokens(empty, None, torch.zeros(batch, 0, dtype=torch.bool, device=empty.device))
