@@ -74,6 +74,7 @@ class MaskedTransformer(nn.Module):
     """Bidirectional transformer over all T' x S tokens of a window, with rotary time in seconds."""
 
     config_class: ClassVar = MaskedTransformerConfig
+    offsets: Tensor
 
     def __init__(self, config: MaskedTransformerConfig) -> None:
         super().__init__()
@@ -109,8 +110,6 @@ class MaskedTransformer(nn.Module):
             nn.init.zeros_(self.modulate.bias)
         offsets = torch.arange(config.groups) * (config.vocabulary + 1)
         self.register_buffer("offsets", offsets, persistent=False)
-
-    offsets: Tensor
 
     def condition(
         self,
