@@ -1,11 +1,11 @@
 """Simulated clips on disk, as training reads them: plain arrays that are memory-mapped, one shard after the other.
 
-    STORE/shard_0000/frames.npy        (clips, frames, 128, 128) uint8, with speckle
-                     structure.npy     the same without speckle
-                     displacement.npy  (clips, frames, 2, 64, 64) int8, quarter pixels: to where tissue was at end-diastole
-                     labels.npy        (clips, frames / LABEL_EVERY, 128, 128) uint8
-                     ecg.npy           (clips, 12, samples) float32 in mV at ECG_RATE_HZ, from ECG_BEFORE_S before frame 0
-                     hearts.json       what each clip shows
+STORE/shard_0000/frames.npy        (clips, frames, 128, 128) uint8, with speckle
+                 structure.npy     the same without speckle
+                 displacement.npy  (clips, frames, 2, 64, 64) int8, quarter pixels: to where tissue was at end-diastole
+                 labels.npy        (clips, frames / LABEL_EVERY, 128, 128) uint8
+                 ecg.npy           (clips, 12, samples) float32 in mV at ECG_RATE_HZ, from ECG_BEFORE_S before frame 0
+                 hearts.json       what each clip shows
 """
 
 from __future__ import annotations
@@ -144,7 +144,9 @@ class ClipStore:
     def __init__(self, folder: str | Path) -> None:
         shards = sorted(p for p in Path(folder).glob("shard_*") if (p / "hearts.json").is_file() and "." not in p.name)
         if not shards:
-            raise InputError(f"There are no rendered clips in {folder}; make them with: python -m echogen.datasets.clip_store {folder}.")
+            raise InputError(
+                f"There are no rendered clips in {folder}; make them with: python -m echogen.datasets.clip_store {folder}."
+            )
         names = ("frames", "structure", "displacement", "labels", "ecg")
         self._arrays = [{name: np.load(p / f"{name}.npy", mmap_mode="r") for name in names} for p in shards]
         self._hearts = [json.loads((p / "hearts.json").read_text()) for p in shards]
@@ -155,7 +157,9 @@ class ClipStore:
     def __getitem__(self, index: int) -> Clip:
         shard, clip = divmod(index, SHARD_CLIPS)
         arrays = self._arrays[shard]
-        return Clip(*(arrays[name][clip] for name in ("frames", "structure", "displacement", "labels", "ecg")), self._hearts[shard][clip])
+        return Clip(
+            *(arrays[name][clip] for name in ("frames", "structure", "displacement", "labels", "ecg")), self._hearts[shard][clip]
+        )
 
 
 def main() -> None:

@@ -1,0 +1,281 @@
+"""What a user calls: a generator turns conditions into echo video, window by window."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+
+from echogen.errors import InputError
+from echogen.records import Cine, Conditions, Ecg
+
+GENERATOR_FILE = "generator.json"
+SHIPPED = Path(__file__).parent.parent / "weights"
+#: A window sees the ECG from this long before it (for the rhythm) to this long after it.
+ECG_PAST_S, ECG_FUTURE_S = 8.0, 1.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample: guidance scale (1 = none), decoding steps, seed. None takes the generator's own default."""
+
+    guidance: float | None = None
+    steps: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.guidance is not None and not 0 <= self.guidance <= 20:
+            raise InputError(f"The guidance scale must lie between 0 and 20, not {self.guidance}.")
+        if self.steps is not None and not 1 <= self.steps <= 1000:
+            raise InputError(f"The number of steps must lie between 1 and 1000, not {self.steps}.")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"The seed must be a number from 0 to 2^63 - 1, not {self.seed}.")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a window hands to the next one: its number, the time of the next frame in s, and whatever the subclass keeps."""
+
+    index: int
+    next_s: float
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+class Generator(ABC):
+    """A system that makes echo video; one subclass a system.
+
+    `stream` is the one loop; calling the generator joins its parts. Window i draws its noise from (seed, i), so both give the
+    same frames. On disk a generator is a folder: generator.json and one subfolder a network.
+    """
+
+    system: ClassVar[str]
+    systems: ClassVar[dict[str, type[Generator]]] = {}
+
+    name: str
+    native_fps: float
+    takes: frozenset[str]
+    weights_hash: str
+    ef_range: tuple[float, float] = (0.0, 100.0)
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "system" in cls.__dict__:
+            Generator.systems[cls.system] = cls
+
+    @classmethod
+    def from_pretrained(cls, name_or_dir: str | Path, device: str | torch.device = "auto") -> Generator:
+        """A shipped generator by name, or one from a folder. Raises `InputError` when there is none or its files are damaged."""
+        folder = Path(name_or_dir)
+        if not (folder / GENERATOR_FILE).is_file():
+            shipped = sorted(p.parent.name for p in SHIPPED.glob(f"*/{GENERATOR_FILE}"))
+            if str(name_or_dir) not in shipped:
+                known = ", ".join(shipped) or "none"
+                raise InputError(
+                    f"There is no generator {str(name_or_dir)!r}; give a folder with {GENERATOR_FILE} or one of: {known}."
+                )
+            folder = SHIPPED / str(name_or_dir)
+        try:
+            settings = json.loads((folder / GENERATOR_FILE).read_text(encoding="utf-8"))
+            system = settings.pop("system")
+        except (ValueError, KeyError, AttributeError) as error:
+            raise InputError(f"{folder / GENERATOR_FILE} is damaged; get the generator's folder again.") from error
+        if system not in cls.systems:
+            raise InputError(
+                f"The generator in {folder} is of the system {system!r}, which this version of echogen does not know."
+            )
+        generator = cls.systems[system]._load(folder, settings, pick_device(device))
+        generator.name = folder.name
+        generator.weights_hash = hash_weights(folder)
+        return generator
+
+    @classmethod
+    @abstractmethod
+    def _load(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
+        """The generator of a folder whose generator.json held these settings."""
+
+    @abstractmethod
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write generator.json and the networks into a folder."""
+
+    @abstractmethod
+    def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
+        """The next frames after `context` and the context after them.
+
+        conditions.ecg holds what is known of the ECG around the window: `ECG_PAST_S` before to `ECG_FUTURE_S` after it.
+        """
+
+    @property
+    @abstractmethod
+    def window_s(self) -> float:
+        """The longest time that one window covers in s."""
+
+    def stream(
+        self,
+        ecg: Ecg | Iterable[Ecg] | None,
+        *,
+        start_s: float | None = None,
+        seconds: float | None = None,
+        ef_percent: float | None = None,
+        view: str | None = None,
+        sex: str | None = None,
+        frames: Cine | None = None,
+        guidance: float | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+    ) -> Iterator[Cine]:
+        """Parts of a video, one after the other, in constant memory.
+
+        ecg: a whole ECG, consecutive pieces of one as they arrive, or None. start_s: time of the first frame on the ECG's clock
+        (its beginning). seconds: None goes on to the ECG's end. ef_percent, view, sex, frames (a reference image): conditions,
+        each of which may be absent. Raises `InputError` for what the generator does not take.
+        """
+        sampling = Sampling(guidance, steps, seed)
+        conditions = Conditions(frames=frames, ef_percent=ef_percent, view=view, sex=sex)
+        self._check(replace(conditions, ecg=ecg if isinstance(ecg, Ecg) else None))
+        if ecg is None and seconds is None:
+            raise InputError("Without an ECG the length of the video must be given in seconds.")
+        source = _EcgSource(ecg)
+        start = source.start_s if start_s is None else start_s
+        if start < source.start_s - 1e-6:
+            raise InputError(f"The video cannot start at {start:.2f} s: the ECG begins at {source.start_s:.2f} s.")
+        end = np.inf if seconds is None else start + seconds
+        context = Context(0, start)
+        interval = 1.0 / self.native_fps
+        while context.next_s < end - 0.5 * interval:
+            part = source.around(context.next_s - ECG_PAST_S, context.next_s + self.window_s + ECG_FUTURE_S)
+            last = min(end, source.end_s)
+            if context.next_s >= last - 0.5 * interval:
+                if seconds is not None:
+                    raise InputError(
+                        f"The ECG ends at {source.end_s:.2f} s; from {start:.2f} s ask for at most {source.end_s - start:.2f} s."
+                    )
+                return
+            cine, context = self.window(replace(conditions, ecg=part), context, sampling)
+            keep = cine.times_s < last - 0.5 * interval
+            yield cine if keep.all() else replace(cine, frames=cine.frames[keep], times_s=cine.times_s[keep])
+
+    def __call__(
+        self,
+        ecg: Ecg | None,
+        *,
+        seconds: float | None = None,
+        start_s: float | None = None,
+        ef_percent: float | None = None,
+        view: str | None = None,
+        sex: str | None = None,
+        frames: Cine | None = None,
+        guidance: float | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        progress: Callable[[float, float], None] | None = None,
+    ) -> Cine:
+        """The whole video; see `stream`. progress(seconds made, seconds in all) is called after each window."""
+        begin = start_s if start_s is not None else (ecg.start_s if ecg is not None else 0.0)
+        if seconds is not None and not 0 < seconds <= 24 * 3600:
+            raise InputError(f"The length must be between 0 and 86400 seconds, not {seconds}.")
+        if ecg is not None:
+            if seconds is not None and begin + seconds > ecg.end_s + 0.5 / self.native_fps:
+                raise InputError(
+                    f"The ECG ends at {ecg.end_s:.2f} s; from {begin:.2f} s ask for at most {ecg.end_s - begin:.2f} s."
+                )
+            seconds = seconds if seconds is not None else ecg.end_s - begin
+        parts: list[Cine] = []
+        options: dict[str, Any] = {"ef_percent": ef_percent, "view": view, "sex": sex, "frames": frames}
+        for part in self.stream(ecg, start_s=start_s, seconds=seconds, guidance=guidance, steps=steps, seed=seed, **options):
+            parts.append(part)
+            if progress and seconds:
+                progress(float(part.times_s[-1]) - begin, seconds)
+        if not parts:
+            raise InputError("The video would be shorter than one frame; ask for more seconds.")
+        return replace(
+            parts[0], frames=np.concatenate([p.frames for p in parts]), times_s=np.concatenate([p.times_s for p in parts])
+        )
+
+    def _check(self, conditions: Conditions) -> None:
+        for name in ("ecg", "frames", "ef_percent", "view", "sex", "text"):
+            if getattr(conditions, name) is not None and name not in self.takes:
+                raise InputError(
+                    f"The generator {self.name} does not take the condition {name}; it takes {', '.join(sorted(self.takes))}."
+                )
+        low, high = self.ef_range
+        if conditions.ef_percent is not None and not low <= conditions.ef_percent <= high:
+            raise InputError(
+                f"The generator {self.name} knows ejection fractions from {low:g} to {high:g} %, not {conditions.ef_percent:g}."
+            )
+
+
+class _EcgSource:
+    """An ECG, whole or arriving in pieces; keeps only what a window still needs."""
+
+    def __init__(self, ecg: Ecg | Iterable[Ecg] | None) -> None:
+        self._pieces: Iterator[Ecg] = iter(())
+        self._held: Ecg | None = None
+        self.start_s, self._ended = 0.0, True
+        if isinstance(ecg, Ecg):
+            self._held = ecg
+        elif ecg is not None:
+            self._pieces, self._ended = iter(ecg), False
+            self._more()
+            if self._held is None:
+                raise InputError("The ECG stream ended before its first sample.")
+        if self._held is not None:
+            self.start_s = self._held.start_s
+
+    @property
+    def end_s(self) -> float:
+        """The end of what has arrived; infinite without an ECG."""
+        return np.inf if self._held is None else self._held.end_s
+
+    def _more(self) -> None:
+        piece = next(self._pieces, None)
+        if piece is None:
+            self._ended = True
+        elif self._held is None:
+            self._held = piece
+        elif piece.lead_names != self._held.lead_names or piece.rate_hz != self._held.rate_hz:
+            raise InputError("A piece of the ECG stream has other leads or another rate than the pieces before it.")
+        elif abs(piece.start_s - self._held.end_s) > 1.5 / piece.rate_hz:
+            raise InputError(
+                f"The ECG stream has a gap: a piece ended at {self._held.end_s:.3f} s and the next begins at {piece.start_s:.3f} s."
+            )
+        else:
+            self._held = replace(self._held, signal_mv=np.concatenate([self._held.signal_mv, piece.signal_mv], axis=1))
+
+    def around(self, start_s: float, end_s: float) -> Ecg | None:
+        """The ECG between the two times, as far as there is one."""
+        streaming = not self._ended
+        while not self._ended and (self._held is None or self._held.end_s < end_s):
+            self._more()
+        if self._held is None or self._held.end_s <= start_s:
+            return None
+        if streaming and self._held.start_s < start_s - 1.0:
+            self._held = self._held.between(start_s, self._held.end_s)
+        return self._held.between(start_s, end_s)
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """The device of a name; auto is the first GPU, else the CPU. Raises `InputError` for one that is not there."""
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+        torch.zeros(1, device=picked)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"The device {device} is not available on this computer; use auto or cpu.") from error
+    return picked
+
+
+def hash_weights(folder: Path) -> str:
+    """The first 16 hex digits of the SHA-256 over all weights and configs in a generator's folder."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json")):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

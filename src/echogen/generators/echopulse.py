@@ -1,0 +1,237 @@
+"""ECHOPulse: video tokens guessed in parallel from the ECG, then drawn.
+
+Source: Li et al., ECHOPulse, ICLR 2025. The shipped presets draw structure and motion and add speckle by the phantom's physics.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from echogen import ecg as ecg_module
+from echogen.errors import InputError
+from echogen.generators import conditioning as steering
+from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling
+from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
+from echogen.networks.config import config_from_dict, load_network, save_network
+from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
+from echogen.networks.video_tokenizer import VideoTokenizer
+from echogen.phantom.speckle import SpeckleLayer, SpeckleStyle
+from echogen.phantom.ultrasound import IMAGE_SIZE
+from echogen.records import Cine, Conditions
+from echogen.samplers.maskgit import guided, linear_ramp, sample
+
+#: Displacement in pixels that the tokenizer's motion channels draw as 1.
+MOTION_SCALE = 16.0
+
+
+@dataclass(frozen=True)
+class EchoPulseConfig:
+    """What generator.json holds beside the system's name.
+
+    fps: native frame rate. latents: of a window. prefix: latents that a window keeps of the one before it. decode_context:
+    latents before a window's new ones that the decoder sees again. guidance, guidance_start: classifier-free scale at the last
+    and the first step. steps: of parallel decoding. temperature: of the codes; choice_temperature: of the order.
+    """
+
+    fps: float = 32.0
+    latents: int = 17
+    prefix: int = 4
+    decode_context: int = 10
+    guidance: float = 2.5
+    guidance_start: float = 1.0
+    steps: int = 8
+    temperature: float = 1.0
+    temperature_end: float = 0.6
+    choice_temperature: float = 2.0
+    ef_range: tuple[float, float] = (15.0, 80.0)
+    takes: tuple[str, ...] = ("ecg", "ef_percent", "frames", "sex", "view")
+    speckle: SpeckleStyle = field(default_factory=SpeckleStyle)
+
+
+class EchoPulse(Generator):
+    """Masked video transformer over the tokens of a causal video tokenizer, steered by an ECG on the clock."""
+
+    system = "echopulse"
+
+    def __init__(
+        self, config: EchoPulseConfig, tokenizer: VideoTokenizer, transformer: MaskedTransformer, device: torch.device
+    ) -> None:
+        self.config = config
+        self.device = device
+        self.dtype = torch.bfloat16
+        self.tokenizer = tokenizer.to(device).eval()
+        self.transformer = transformer.to(device).eval()
+        self.native_fps = config.fps
+        self.takes = frozenset(config.takes)
+        self.ef_range = config.ef_range
+        self.name, self.weights_hash = self.system, ""
+
+    @classmethod
+    def _load(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
+        config = config_from_dict(EchoPulseConfig, settings)
+        tokenizer = load_network(VideoTokenizer, folder / "tokenizer")
+        transformer = load_network(MaskedTransformer, folder / "transformer")
+        if tokenizer.quantizer.vocabulary != transformer.config.vocabulary:
+            raise InputError(
+                f"The tokenizer in {folder} has {tokenizer.quantizer.vocabulary} codes but the transformer expects "
+                f"{transformer.config.vocabulary}; they do not belong together."
+            )
+        return cls(config, tokenizer, transformer, device)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write generator.json and both networks (bfloat16) into a folder."""
+        folder = Path(folder)
+        save_network(self.tokenizer, folder / "tokenizer", torch.bfloat16)
+        save_network(self.transformer, folder / "transformer", torch.bfloat16)
+        text = json.dumps({"system": self.system, **asdict(self.config)}, indent=2) + "\n"
+        (folder / GENERATOR_FILE).write_text(text, encoding="utf-8")
+
+    @property
+    def window_s(self) -> float:
+        """A window of mid-stream latents."""
+        return 4 * self.config.latents / self.config.fps
+
+    def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
+        """The next window: guess its tokens around the kept ones, draw the new frames, add speckle."""
+        config, state = self.config, context.state
+        is_first = context.index == 0
+        kept: Tensor | None = state.get("ids")
+        if is_first:
+            kept = self._first_frame(conditions.frames)
+            begin = context.next_s
+            count = 1 + 4 * (config.latents - 1)
+        else:
+            assert kept is not None
+            kept = kept[:, -config.prefix :]
+            begin = context.next_s - 4 * config.prefix / config.fps
+            count = 4 * config.latents
+        times = begin + np.arange(count) / config.fps
+        ids = self._guess(conditions, sampling, context.index, times, is_first, kept)
+        new = ids if is_first else ids[:, config.prefix :]
+        known: Tensor | None = None if is_first else state["ids"]
+        picture, moved = self._draw(new, known)
+        fresh = times[len(times) - picture.shape[0] :]
+        layer = state.get("speckle") or SpeckleLayer(config.speckle, sampling.seed, self.device)
+        noise = torch.Generator().manual_seed(_mix(sampling.seed, context.index, 1))
+        relative = torch.tensor(fresh - state.get("start_s", fresh[0]), device=self.device)
+        video = layer(picture, moved * MOTION_SCALE, relative, noise)
+        frames = (video * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+        history = new if known is None else torch.cat([known, new], dim=1)
+        following = Context(
+            context.index + 1,
+            float(fresh[-1] + 1.0 / config.fps),
+            {
+                "ids": history[:, -config.decode_context :],
+                "headed": is_first and history.shape[1] <= config.decode_context,
+                "speckle": layer,
+                "start_s": state.get("start_s", float(fresh[0])),
+            },
+        )
+        return Cine(frames, fresh, view=conditions.view), following
+
+    @torch.inference_mode()
+    def _first_frame(self, frames: Cine | None) -> Tensor | None:
+        """The ids (1, 1, positions, groups) of a reference image, if there is one."""
+        if frames is None:
+            return None
+        image: NDArray[np.uint8] = frames.frames[:1]
+        if image.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+            raise InputError(f"The first frame must be {IMAGE_SIZE} x {IMAGE_SIZE} in sector geometry, not {image.shape[1:]}.")
+        return self.tokenizer.tokenize(torch.from_numpy(image).to(self.device).float()[None] / 255.0)
+
+    @torch.inference_mode()
+    def _guess(
+        self,
+        conditions: Conditions,
+        sampling: Sampling,
+        index: int,
+        times: NDArray[np.float64],
+        is_first: bool,
+        kept: Tensor | None,
+    ) -> Tensor:
+        """The ids (1, latents, positions, groups) of a window, the kept ones unchanged."""
+        config, transformer, device = self.config, self.transformer, self.device
+        scale = config.guidance if sampling.guidance is None else sampling.guidance
+        steps = sampling.steps or config.steps
+        shape = (1, config.latents, transformer.config.spatial_positions, transformer.config.groups)
+        ids = torch.full(shape, transformer.config.mask_id, dtype=torch.int64, device=device)
+        if kept is not None:
+            ids[:, : kept.shape[1]] = kept
+        rows = 1 if scale == 1.0 else 2
+        clock = torch.tensor(steering.latent_times(times, is_first) - times[0], dtype=torch.float32, device=device).expand(
+            rows, -1
+        )
+        head = torch.full((rows,), is_first, dtype=torch.bool, device=device)
+        with torch.autocast(device.type, self.dtype):
+            asked = self._conditioning(conditions, times, is_first, rows)
+
+            def predict(tokens: Tensor) -> Tensor:
+                return transformer(tokens.expand(rows, -1, -1, -1), clock, head, asked).float()
+
+            def pair(tokens: Tensor) -> tuple[Tensor, Tensor]:
+                both = predict(tokens)
+                return both[:1], both[1:]
+
+            source = predict if rows == 1 else guided(pair, linear_ramp(config.guidance_start, scale, steps))
+            return sample(
+                source,
+                ids,
+                transformer.config.mask_id,
+                steps=steps,
+                generator=torch.Generator().manual_seed(_mix(sampling.seed, index, 0)),
+                temperature=linear_ramp(config.temperature, config.temperature_end, steps),
+                choice_temperature=config.choice_temperature,
+            )
+
+    def _conditioning(self, conditions: Conditions, times: NDArray[np.float64], is_first: bool, rows: int) -> Conditioning:
+        """Row 0 as asked, row 1 (if any) without conditions."""
+        config, device = self.config, self.device
+        features = np.zeros((config.latents, 4 * steering.FEATURES), np.float32)
+        lead = np.zeros(steering.window_samples(config.latents), np.float32)
+        if conditions.ecg is not None:
+            beats = steering.find_beats(conditions.ecg)
+            features = steering.latent_features(times, is_first, beats, conditions.sex, conditions.ef_percent)
+            cleaned = ecg_module.resample(ecg_module.clean(conditions.ecg), steering.ECG_RATE_HZ)
+            chosen = steering.normalised_lead(cleaned.lead(ecg_module.choose_lead(conditions.ecg)))
+            lead = steering.lead_window(chosen, cleaned.start_s, float(times[0]), len(lead))
+        asked = np.array([True, False][:rows])
+        present = torch.from_numpy(asked & (conditions.ecg is not None)).to(device)
+        ef = np.nan if conditions.ef_percent is None else conditions.ef_percent
+
+        def rowwise(values: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(np.stack([values] * rows)).to(device)
+
+        return self.transformer.condition(
+            rows,
+            ecg=rowwise(lead),
+            ecg_start_s=torch.full((rows,), -steering.ECG_BEFORE_S, device=device),
+            ecg_keep=present,
+            ef_percent=torch.tensor(np.where(asked, ef, np.nan), dtype=torch.float32, device=device),
+            view=torch.tensor(asked * VIEW_IDS[conditions.view], device=device),
+            sex=torch.tensor(asked * SEX_IDS[conditions.sex], device=device),
+            frame_features=rowwise(features),
+            frame_keep=present,
+        )
+
+    @torch.inference_mode()
+    def _draw(self, new: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Structure (frames, 128, 128) and displacement (frames, 2, 128, 128) of the new latents, drawn after the known ones."""
+        ids = new if known is None else torch.cat([known, new], dim=1)
+        with torch.autocast(self.device.type, self.dtype):
+            drawn = self.tokenizer.decode_ids(ids, first=known is None)[0].float()
+        if known is not None:
+            drawn = drawn[4 * known.shape[1] :]
+        return drawn[:, 0].clamp(0.0, 1.0), drawn[:, 1:3]
+
+
+def _mix(seed: int, index: int, purpose: int) -> int:
+    """One seed from a video's seed, a window's number and what it is for."""
+    return int(np.random.SeedSequence([seed, index, purpose]).generate_state(1, np.uint64)[0] >> 1)

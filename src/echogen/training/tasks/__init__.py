@@ -1,0 +1,22 @@
+"""What can be trained: one task a file."""
+
+from __future__ import annotations
+
+from echogen.errors import InputError
+from echogen.training.recipe import Recipe
+from echogen.training.task import Task
+from echogen.training.tasks.masked_video import MaskedVideoTask
+from echogen.training.tasks.segmenter import SegmenterTask
+from echogen.training.tasks.tokenizer import TokenizerTask
+
+TASKS: dict[str, type[Task]] = {"tokenizer": TokenizerTask, "segmenter": SegmenterTask, "masked-video": MaskedVideoTask}
+
+
+def make_task(recipe: Recipe) -> Task:
+    """The task that a recipe names. Raises `InputError` for an unknown one."""
+    if recipe.task not in TASKS:
+        raise InputError(f"There is no training task {recipe.task!r}; use one of {', '.join(TASKS)}.")
+    return TASKS[recipe.task](recipe)
+
+
+__all__ = ["make_task"]

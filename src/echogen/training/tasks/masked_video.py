@@ -1,0 +1,226 @@
+"""Step 2: the masked transformer learns which video tokens follow from an ECG, an EF, a view and a first frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from echogen import ecg as ecg_module
+from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
+from echogen.generators.conditioning import (
+    FEATURES,
+    Beats,
+    latent_features,
+    latent_times,
+    lead_window,
+    normalised_lead,
+    window_samples,
+)
+from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
+from echogen.networks.config import config_from_dict, load_network, save_network
+from echogen.networks.masked_transformer import MaskedTransformer, MaskedTransformerConfig
+from echogen.networks.video_tokenizer import VideoTokenizer
+from echogen.physiology import Floats
+from echogen.records import Ecg
+from echogen.training.recipe import Recipe, settings
+from echogen.training.task import Task
+
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+
+
+@dataclass(frozen=True)
+class TokenData:
+    """clips: folder of a clip store. tokenizer: folder of the trained tokenizer. cache: where the clips' ids are kept.
+
+    latents: length of a training window. starts: frames at which each clip is encoded (each with a first frame of its own).
+    """
+
+    clips: str
+    tokenizer: str
+    cache: str
+    latents: int = 17
+    starts: tuple[int, ...] = (0, 7, 18, 29)
+
+
+@dataclass(frozen=True)
+class MaskedVideoOptions:
+    """How often what is hidden in training: each condition on its own, all of them together, and the beginning of the window.
+
+    first_share: windows that begin with a single-frame latent; prefix: latents given at most. r_jitter_s: SD of the error that
+    R peaks get, as a detector has one.
+    """
+
+    drop_all: float = 0.10
+    drop_features: float = 0.12
+    drop_ecg: float = 0.15
+    drop_ef: float = 0.15
+    drop_view: float = 0.10
+    drop_sex: float = 0.40
+    first_share: float = 0.5
+    first_given: float = 0.5
+    prefix: int = 4
+    r_jitter_s: float = 0.006
+    label_smoothing: float = 0.0
+
+
+def encode_store(data: TokenData, device: torch.device, batch: int = 4) -> Path:
+    """Tokenize every clip of the store from each start, once; one (clips, latents, positions, groups) int16 file a start."""
+    folder = Path(data.cache)
+    folder.mkdir(parents=True, exist_ok=True)
+    store = ClipStore(data.clips)
+    tokenizer = load_network(VideoTokenizer, data.tokenizer).to(device)
+    for start in data.starts:
+        path = folder / f"ids_{start:03d}.npy"
+        if path.is_file() and len(np.load(path, mmap_mode="r")) == len(store):
+            continue
+        parts = []
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+            for first in range(0, len(store), batch):
+                clips = [store[i].frames[start:] for i in range(first, min(first + batch, len(store)))]
+                usable = 1 + (len(clips[0]) - 1) // 4 * 4
+                video = torch.from_numpy(np.stack([clip[:usable] for clip in clips])).to(device).float() / 255.0
+                parts.append(tokenizer.tokenize(video).to(torch.int16).cpu().numpy())
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, np.concatenate(parts))
+        partial.replace(path)
+    return folder
+
+
+class MaskedVideoTask(Task):
+    """Random tokens of a window are hidden (their share follows the cosine schedule) and guessed from the others.
+
+    A window begins with a single-frame latent, given or hidden, or in mid-stream with up to `prefix` latents given; any of the
+    conditions may be absent. The loss is the cross-entropy of the hidden tokens (ECHOPulse Eqs. 7 and 8).
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.data = settings(TokenData, recipe.data, "data.")
+        self.options = settings(MaskedVideoOptions, recipe.options, "options.")
+        if recipe.init_from:
+            self.transformer = load_network(MaskedTransformer, Path(recipe.init_from) / "transformer")
+        else:
+            values = {"frame_features": 4 * FEATURES, "max_latents": self.data.latents, **recipe.network}
+            self.transformer = MaskedTransformer(config_from_dict(MaskedTransformerConfig, values))
+        folder = encode_store(self.data, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        self.ids = {start: np.load(folder / f"ids_{start:03d}.npy", mmap_mode="r") for start in self.data.starts}
+        store = ClipStore(self.data.clips)
+        self.hearts = [store[i].heart for i in range(len(store))]
+        self.leads = _clean_leads(store, folder / "leads.npy")
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The masked transformer."""
+        return {"transformer": self.transformer}
+
+    def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        """Random windows with their conditions, some of them hidden."""
+        rng = self.random(step, rank)
+        rows = [self._window(rng) for _ in range(self.recipe.batch_size)]
+        return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+
+    def _window(self, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        options, latents = self.options, self.data.latents
+        index = int(rng.integers(len(self.hearts)))
+        heart = self.hearts[index]
+        start = int(rng.choice(self.data.starts))
+        ids = self.ids[start][index]
+        longest = ids.shape[0] - latents
+        offset = 0 if rng.random() < options.first_share or longest == 0 else int(rng.integers(1, longest + 1))
+        ids = ids[offset : offset + latents].astype(np.int64)
+        first = offset == 0
+        begin = start if first else start + 1 + 4 * (offset - 1)
+        frames = (begin + np.arange(1 + 4 * (latents - 1) if first else 4 * latents)) / FPS
+
+        given = int(rng.random() < options.first_given) if first else int(rng.integers(2, options.prefix + 1))
+        if first and given and rng.random() < 0.3:
+            given = int(rng.integers(1, options.prefix + 1))
+        hidden = np.zeros(ids.shape[:2], bool)
+        share = np.cos(0.5 * np.pi * rng.random())
+        places = hidden[given:].size
+        chosen = rng.permutation(places)[: max(1, int(np.ceil(share * places)))]
+        hidden[given:].reshape(-1)[chosen] = True
+
+        everything = rng.random() >= options.drop_all
+        beats = _beats(heart, rng, options.r_jitter_s)
+        ef_known = everything and rng.random() >= options.drop_ef
+        sex = heart["sex"] if everything and rng.random() >= options.drop_sex else None
+        view = heart["view"] if everything and rng.random() >= options.drop_view else None
+        ef = float(heart["ef_percent"])
+        features = latent_features(frames, first, beats, sex, ef if ef_known else None)
+        lead = self.leads[index, int(rng.choice(12, p=_LEAD_SHARE))]
+        return {
+            "ids": ids,
+            "hidden": hidden,
+            "times_s": (latent_times(frames, first) - frames[0]).astype(np.float32),
+            "is_first": np.array(first),
+            "features": features,
+            "features_keep": np.array(everything and rng.random() >= options.drop_features),
+            "ecg": lead_window(lead, -ECG_BEFORE_S, frames[0], window_samples(latents)),
+            "ecg_keep": np.array(everything and rng.random() >= options.drop_ecg),
+            "ef_percent": np.array(ef if ef_known else np.nan, np.float32),
+            "view": np.array(VIEW_IDS[view]),
+            "sex": np.array(SEX_IDS[sex]),
+        }
+
+    def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
+        """Cross-entropy and accuracy of the hidden tokens."""
+        ids, hidden = batch["ids"], batch["hidden"]
+        conditioning = self.transformer.condition(
+            ids.shape[0],
+            ecg=batch["ecg"],
+            ecg_start_s=torch.full((ids.shape[0],), -1.5, device=ids.device),
+            ecg_keep=batch["ecg_keep"],
+            ef_percent=batch["ef_percent"],
+            view=batch["view"],
+            sex=batch["sex"],
+            frame_features=batch["features"],
+            frame_keep=batch["features_keep"],
+        )
+        masked = ids.masked_fill(hidden[..., None], self.transformer.config.mask_id)
+        logits = self.transformer(masked, batch["times_s"], batch["is_first"], conditioning, select=hidden)
+        target = ids[hidden]
+        loss = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), label_smoothing=self.options.label_smoothing)
+        accuracy = (logits.argmax(-1) == target).float().mean()
+        return {"loss": loss, "accuracy": accuracy}
+
+    def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
+        """Write the transformer in bfloat16."""
+        save_network(networks["transformer"], folder / "transformer", torch.bfloat16)
+
+
+#: How often each lead stands in for the one a user has: the usual rhythm leads most.
+_LEAD_SHARE = np.array([3, 6, 1, 0.5, 1, 1, 1, 1, 1, 1.5, 2, 2]) / 21.0
+
+
+def _clean_leads(store: ClipStore, cache: Path) -> NDArray[np.float32]:
+    """(clips, 12, samples) cleaned and normalised at `ECG_RATE_HZ`, kept beside the ids."""
+    if cache.is_file() and len(np.load(cache, mmap_mode="r")) == len(store):
+        cached: NDArray[np.float32] = np.load(cache, mmap_mode="r")
+        return cached
+    rows = []
+    for index in range(len(store)):
+        cleaned = ecg_module.clean(Ecg(store[index].ecg, ECG_RATE_HZ, LEADS, -ECG_BEFORE_S))
+        rows.append(np.stack([normalised_lead(lead) for lead in cleaned.signal_mv]))
+    leads = np.stack(rows)
+    np.save(cache, leads)
+    return leads
+
+
+def _beats(heart: Mapping[str, Any], rng: np.random.Generator, jitter_s: float) -> Beats:
+    """A clip's beats as a detector would find them: R peaks a little off, now and then a P wave missed."""
+    r = np.asarray(heart["r_s"], dtype=np.float64)
+    off = rng.normal(0.0, jitter_s, len(r)) + rng.normal(0.0, jitter_s)
+    p = np.array([np.nan if value is None else value for value in heart["p_onset_s"]], dtype=np.float64)
+    p = np.where(rng.random(len(p)) < 0.05, np.nan, p + rng.normal(0.0, 0.010, len(p)))
+    if rng.random() < 0.08:
+        p = np.full(len(p), np.nan)
+    onset: Floats = np.asarray(heart["qrs_onset_s"], dtype=np.float64) + off
+    return Beats(r + off, onset, p, np.asarray(heart["wide_qrs"], dtype=bool))

@@ -1,0 +1,124 @@
+"""Step 1: the video tokenizer learns to draw the structure and the motion of a heart from frames with speckle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from echogen.datasets.clip_store import ClipStore
+from echogen.networks.config import config_from_dict, load_network, save_network
+from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
+from echogen.training.recipe import Recipe, settings
+from echogen.training.task import Task
+
+#: Displacement in pixels that the tokenizer's motion channels draw as 1.
+MOTION_SCALE = 16.0
+
+
+@dataclass(frozen=True)
+class ClipData:
+    """Where the clips lie and how long a window of them is: clips (folder of a clip store), frames (1 + a multiple of 4)."""
+
+    clips: str
+    frames: int = 33
+
+
+@dataclass(frozen=True)
+class TokenizerOptions:
+    """Weights of the losses beside the structure's squared error; crop_share: of windows decoded as if mid-stream."""
+
+    change: float = 1.0
+    motion: float = 0.1
+    crop_share: float = 0.5
+
+
+class TokenizerTask(Task):
+    """Frames with speckle in, frames without speckle and the tissue's displacement out, through discrete codes.
+
+    The loss is the squared error of the structure, of its change over 4 frames (walls move, little else does), and of the
+    displacement where there is tissue, plus the quantizer's own.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.data = settings(ClipData, recipe.data, "data.")
+        self.options = settings(TokenizerOptions, recipe.options, "options.")
+        if recipe.init_from:
+            self.tokenizer = load_network(VideoTokenizer, Path(recipe.init_from) / "tokenizer")
+        else:
+            self.tokenizer = VideoTokenizer(config_from_dict(VideoTokenizerConfig, recipe.network))
+        self.store = ClipStore(self.data.clips)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The tokenizer."""
+        return {"tokenizer": self.tokenizer}
+
+    def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        """Random windows of random clips."""
+        rng = self.random(step, rank)
+        frames, structure, displacement = [], [], []
+        for _ in range(self.recipe.batch_size):
+            clip = self.store[int(rng.integers(len(self.store)))]
+            start = int(rng.integers(clip.frames.shape[0] - self.data.frames + 1))
+            window = slice(start, start + self.data.frames)
+            frames.append(clip.frames[window])
+            structure.append(clip.structure[window])
+            displacement.append(clip.displacement[window])
+        return {
+            "frames": torch.from_numpy(np.stack(frames)),
+            "structure": torch.from_numpy(np.stack(structure)),
+            "displacement": torch.from_numpy(np.stack(displacement)),
+        }
+
+    def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
+        """Loss and its parts; mse is that of the structure."""
+        video = batch["frames"].float() / 255.0
+        latents = 1 + (self.data.frames - 1) // self.tokenizer.config.time_patch
+        crop = None
+        if float(torch.rand(())) < self.options.crop_share and latents > 2:
+            start = int(torch.randint(1, latents // 2 + 1, ()))
+            crop = (start, latents - start)
+        output = self.tokenizer(video, crop)
+        shown = slice(0, self.data.frames) if crop is None else self.tokenizer.frames(*crop)
+        drawn = output.reconstruction.float()
+        target = batch["structure"][:, shown].float() / 255.0
+        picture, movement = drawn.split([1, drawn.shape[2] - 1], dim=2)
+        error = picture.squeeze(2) - target
+        mse = error.square().mean()
+        change = (error[:, 4:] - error[:, :-4]).square().mean()
+        moved = batch["displacement"][:, shown].float() / (4.0 * MOTION_SCALE)
+        coarse = F.avg_pool2d(movement.flatten(0, 1), 2).view_as(moved)
+        weight = (moved != 0).any(2, keepdim=True).float() + 0.05
+        motion = ((coarse - moved).square() * weight).mean() / weight.mean()
+        loss = mse + self.options.change * change + self.options.motion * motion + output.quantizer_loss
+        used = output.ids.unique().numel() / self.tokenizer.quantizer.vocabulary
+        return {
+            "loss": loss,
+            "mse": mse,
+            "change": change,
+            "motion_px": motion.sqrt() * MOTION_SCALE,
+            "codes_used": torch.tensor(used, device=loss.device),
+        }
+
+    def sample(self, step: int) -> NDArray[np.uint8]:
+        """Two clips: frames with speckle, structure, reconstruction."""
+        rows = []
+        for index in (0, 1):
+            clip = self.store[index]
+            video = torch.from_numpy(clip.frames[: self.data.frames].astype(np.float32) / 255.0)[None].to(self.device)
+            drawn = self.tokenizer(video).reconstruction[0, :, 0].float().clamp(0, 1).cpu().numpy()
+            for row in (clip.frames, clip.structure, (drawn * 255).astype(np.uint8)):
+                rows.append(np.hstack([row[i] for i in range(0, self.data.frames, 4)]))
+        return np.vstack(rows)
+
+    def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
+        """Write the tokenizer in bfloat16."""
+        save_network(networks["tokenizer"], folder / "tokenizer", torch.bfloat16)
