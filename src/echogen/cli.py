@@ -1,0 +1,70 @@
+"""The command line: one verb a file in `commands`; here they are joined, and a user's mistake becomes one sentence."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from echogen import __version__
+from echogen.commands.generate import generate
+from echogen.commands.info import info
+from echogen.commands.measure import measure
+from echogen.commands.simulate import simulate
+from echogen.commands.train import train
+from echogen.errors import InputError
+
+app = typer.Typer(
+    name="echogen",
+    help="Echocardiogram video from an electrocardiogram, and measurements of what was made. Not for diagnosis.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for _verb in (generate, simulate, measure, info, train):
+    app.command()(_verb)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"echogen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Only there to hold the options that come before a verb."""
+
+
+def main() -> None:
+    """Run the command line; exit code 2 and one plain sentence for a user's mistake, ECHOGEN_DEBUG=1 for a traceback."""
+    debug = bool(os.environ.get("ECHOGEN_DEBUG"))
+    if not debug:
+        warnings.simplefilter("ignore")
+        logging.basicConfig(level=logging.ERROR, format="%(message)s")
+        logging.getLogger("echogen").setLevel(logging.INFO)
+    try:
+        app()
+    except Exception as error:
+        if debug:
+            raise
+        sentence, code = _explain(error)
+        sys.stderr.write(sentence + "\n")
+        sys.exit(code)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """The sentence for an exception, and the exit code: 2 for a user's mistake, 1 for ours."""
+    if isinstance(error, InputError):
+        return str(error), 2
+    if isinstance(error, OSError):
+        return f"{error.filename or 'A file'} cannot be used: {error.strerror or error}.", 2
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return f"Something went wrong inside echogen ({what}); run it again with ECHOGEN_DEBUG=1 to see where, and report that.", 1

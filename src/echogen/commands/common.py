@@ -1,0 +1,130 @@
+"""What the verbs share: options, checks made before any work, progress, and JSON written whole."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from echogen.errors import InputError
+
+if TYPE_CHECKING:
+    from echogen.records import Ecg
+
+View = Literal["A4C", "A2C"]
+Sex = Literal["m", "f"]
+EcgRate = Annotated[
+    float | None, typer.Option("--ecg-rate", metavar="HZ", help="Samples per second, where the file does not say.")
+]
+EcgUnit = Annotated[str | None, typer.Option("--ecg-unit", metavar="UNIT", help="mV, uV or V, where the file does not say.")]
+
+#: Seconds of an ECG that are read before and after the part that is asked for: what the first and last window of a generator see.
+CONTEXT_BEFORE_S, CONTEXT_AFTER_S = 8.0, 1.0
+FASTEST_FPS = 240.0
+
+
+def check_seconds(seconds: float) -> None:
+    """Refuse a length that is not a positive number."""
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise InputError(f"--seconds must be a positive number, not {seconds:g}.")
+
+
+def check_fps(fps: float | None) -> None:
+    """Refuse a frame rate outside 1..240."""
+    if fps is not None and not 1 <= fps <= FASTEST_FPS:
+        raise InputError(f"--fps must lie between 1 and {FASTEST_FPS:g} frames per second, not {fps:g}.")
+
+
+def check_output(output: Path, suffixes: tuple[str, ...], inputs: tuple[Path | None, ...] = ()) -> None:
+    """Refuse an output file that could not be written, has another suffix, or would replace one of the inputs."""
+    if output.suffix.lower() not in suffixes:
+        raise InputError(f"The output {output} must end in one of {', '.join(suffixes)}.")
+    check_folder(output.parent)
+    if output.is_dir():
+        raise InputError(f"The output {output} is a folder; name a file.")
+    for given in inputs:
+        if given is not None and {output.resolve(), output.with_suffix(".json").resolve()} & {given.resolve()}:
+            raise InputError(f"The output would overwrite the input {given}; name another file.")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that does not exist or cannot be written to."""
+    if not folder.is_dir():
+        raise InputError(f"The output folder {folder} does not exist; make it first or name another.")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"The output folder {folder} cannot be written to; name another.")
+
+
+def check_input(path: Path | None) -> None:
+    """Refuse an input that is not there."""
+    if path is not None and not (path.exists() or path.with_suffix(".hea").exists() or Path(f"{path}.hea").exists()):
+        raise InputError(f"There is no file {path}; check its name.")
+
+
+def read_part(path: Path, start_s: float, seconds: float, rate_hz: float | None, unit: str | None) -> Ecg:
+    """The ECG from 8 s before start_s to 1 s after its end, on the clock of the file; nothing else is read.
+
+    Raises `InputError` naming the longest possible length if the file ends before start_s + seconds.
+    """
+    from echogen.ecg import ecg_info, read_ecg
+
+    available = ecg_info(path, rate_hz=rate_hz, unit=unit).duration_s
+    # A frame is at its start, so half a millisecond short is not too short.
+    if start_s < 0 or start_s >= available:
+        raise InputError(f"The ECG lasts {available:.2f} s, so the video cannot start at {start_s:.2f} s.")
+    if start_s + seconds > available + 5e-4:
+        longest = math.floor((available - start_s) * 100) / 100
+        raise InputError(
+            f"The ECG lasts {available:.2f} s, so a video that starts at {start_s:.2f} s can be at most {longest:.2f} s long, "
+            f"not {seconds:g} s."
+        )
+    first = max(0.0, start_s - CONTEXT_BEFORE_S)
+    last = min(available, start_s + seconds + CONTEXT_AFTER_S)
+    return read_ecg(path, rate_hz=rate_hz, unit=unit, start_s=first, seconds=last - first)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[float, float], None]]:
+    """A bar on stderr, fed with (done, total); it draws nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write a JSON document whole or not at all; numbers that are not finite become null."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(json_text(document) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def json_text(document: dict[str, Any]) -> str:
+    """The document as JSON; numbers that are not finite become null, since JSON knows none."""
+    return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """Dicts, lists, text, finite numbers and None only; numbers keep six decimals."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,201 @@
+"""`echogen generate`: an echo video from an ECG, and a JSON file that says how it was made."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from echogen.commands.common import (
+    EcgRate,
+    EcgUnit,
+    Sex,
+    View,
+    check_fps,
+    check_input,
+    check_output,
+    check_seconds,
+    progress_bar,
+    read_part,
+    write_json,
+)
+from echogen.commands.measure import measuring_error
+from echogen.errors import InputError
+
+if TYPE_CHECKING:
+    from echogen.ecg import Landmarks
+    from echogen.records import Cine, Ecg
+
+SUFFIXES = (".mp4", ".gif", ".avi", ".npz", ".png")
+#: Seconds in which the first R peak is looked for, when the video starts at it.
+FIRST_BEAT_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True)
+class _Heartbeat:
+    """The part of an ECG that a video needs: from start_s on; ecg and landmarks are None for a flat line."""
+
+    start_s: float
+    recorded: Ecg
+    ecg: Ecg | None
+    landmarks: Landmarks | None
+
+    def r_s(self, seconds: float) -> list[float]:
+        """The R peaks inside the video, in s on the clock of the ECG."""
+        if self.landmarks is None:
+            return []
+        return [float(r) for r in self.landmarks.r_s if self.start_s <= r < self.start_s + seconds]
+
+
+def generate(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The video; .mp4, .gif, .avi, .npz or .png.")],
+    ecg: Annotated[Path | None, typer.Argument(metavar="ECG", help="An ECG file; the one inside pydicom unless stated.")] = None,
+    image: Annotated[
+        Path | None, typer.Option("--image", metavar="FILE", help="An echo still or video whose heart to show.")
+    ] = None,
+    ef: Annotated[float | None, typer.Option("--ef", help="Ejection fraction in %.")] = None,
+    view: Annotated[View | None, typer.Option("--view", help="Apical four- or two-chamber view.")] = None,
+    sex: Annotated[Sex | None, typer.Option("--sex", help="Of the patient.")] = None,
+    ecg_start: Annotated[
+        float | None, typer.Option("--ecg-start", metavar="S", help="Where in the ECG the video starts.")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="Length of the video.")] = 4.0,
+    fps: Annotated[float | None, typer.Option("--fps", help="Frames per second; the model's own unless stated.")] = None,
+    ecg_rate: EcgRate = None,
+    ecg_unit: EcgUnit = None,
+    allow_flat: Annotated[bool, typer.Option("--allow-flat", help="Take a flat line for an ECG that says nothing.")] = False,
+    model: Annotated[str, typer.Option("--model", metavar="NAME|DIR", help="A shipped model, or a folder.")] = "phantom-128",
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", help="How strongly the conditions pull; 1 is not at all.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Decoding steps.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same video.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Make an echo video that beats with an ECG. The video is synthetic and not for diagnosis."""
+    check_seconds(seconds)
+    check_fps(fps)
+    if ef is not None and not 0 < ef < 100:
+        raise InputError(f"--ef must lie between 0 and 100 %, not {ef:g}.")
+    if guidance is not None and not (math.isfinite(guidance) and guidance >= 0):
+        raise InputError(f"--guidance must be 0 or more, not {guidance:g}.")
+    check_output(output, SUFFIXES, (ecg, image))
+    check_input(ecg)
+    check_input(image)
+    began = time.monotonic()
+    path = ecg or _recording_in_pydicom()
+    heartbeat = _read_heartbeat(path, ecg_start, seconds, image is not None, allow_flat, ecg_rate, ecg_unit)
+    picture = None if image is None else _picture(image)
+
+    from echogen.cine import resample_frames, write
+    from echogen.generators.base import Generator
+
+    heart = Generator.from_pretrained(model, device)
+    with progress_bar("generating") as progress:
+        cine = heart(
+            heartbeat.ecg,
+            seconds=seconds,
+            start_s=heartbeat.start_s,
+            ef_percent=ef,
+            view=view,
+            sex=sex,
+            frames=picture,
+            guidance=guidance,
+            steps=steps,
+            seed=seed,
+            progress=progress,
+        )
+    measured = _measure(cine, heartbeat)
+    shown = cine if fps is None or math.isclose(fps, heart.native_fps) else resample_frames(cine, fps)
+    r_s = heartbeat.r_s(seconds)
+    write(shown, output, ecg=heartbeat.recorded, r_s=r_s, label="synthetic")
+    settings = {
+        "ef_percent": ef,
+        "view": view,
+        "sex": sex,
+        "image": image and image.name,
+        "seconds": seconds,
+        "allow_flat": allow_flat,
+    }
+    settings |= {"ecg_rate_hz": ecg_rate, "ecg_unit": ecg_unit, "guidance": guidance, "steps": steps, "device": device}
+    document = {
+        "model": heart.name,
+        "weights_hash": heart.weights_hash,
+        "seed": seed,
+        "ecg": path.name,
+        "settings": settings,
+        "video_start_s": heartbeat.start_s,
+        "frames": len(shown.frames),
+        "fps": shown.fps if len(shown.frames) > 1 else None,
+        "native_fps": heart.native_fps,
+        "resampled": shown is not cine,
+        "r_s": r_s,
+        **measured,
+        "measuring_error": measuring_error(),
+        "wall_time_s": round(time.monotonic() - began, 3),
+    }
+    write_json(output.with_suffix(".json"), document)
+    typer.echo(f"Wrote {output} ({len(shown.frames)} frames) and {output.with_suffix('.json').name}.")
+
+
+def _recording_in_pydicom() -> Path:
+    """The real 12-lead recording of 10 s that lies inside the pydicom package."""
+    from pydicom.data import get_testdata_file
+
+    return Path(str(get_testdata_file("waveform_ecg.dcm")))
+
+
+def _read_heartbeat(
+    path: Path,
+    start_s: float | None,
+    seconds: float,
+    at_first_beat: bool,
+    allow_flat: bool,
+    rate_hz: float | None,
+    unit: str | None,
+) -> _Heartbeat:
+    """Read the part of the ECG that is asked for; at_first_beat: from the first R peak on, unless start_s says otherwise."""
+    from echogen.ecg import ecg_info, find_landmarks, signal_quality
+
+    if start_s is None and at_first_beat:
+        beginning = min(FIRST_BEAT_WITHIN_S, ecg_info(path, rate_hz=rate_hz, unit=unit).duration_s)
+        first = read_part(path, 0.0, beginning, rate_hz, unit)
+        flat = signal_quality(first).verdict == "flat"
+        start_s = 0.0 if flat else float(find_landmarks(first).r_s[0])
+    start_s = start_s or 0.0
+    recorded = read_part(path, start_s, seconds, rate_hz, unit)
+    quality = signal_quality(recorded)
+    if quality.verdict == "flat":
+        if not allow_flat:
+            reason = " ".join(quality.reasons)
+            raise InputError(f"{reason} Choose another part with --ecg-start, or say --allow-flat for a video without ECG.")
+        return _Heartbeat(start_s, recorded, None, None)
+    landmarks = find_landmarks(recorded)
+    if quality.verdict == "poor":
+        typer.echo(f"Note: the ECG is poor. {' '.join(quality.reasons)}", err=True)
+    return _Heartbeat(start_s, recorded, recorded, landmarks)
+
+
+def _picture(path: Path) -> Cine:
+    """The first frame of an echo still or video, cropped to its sector, as a cine of one frame."""
+    import numpy as np
+
+    from echogen.cine import read_image, to_sector
+    from echogen.records import Cine
+
+    frame, _ = to_sector(read_image(path), 128)
+    return Cine(frame[None], np.zeros(1))
+
+
+def _measure(cine: Cine, heartbeat: _Heartbeat) -> dict[str, Any]:
+    """EF, heart rate and beats as the video shows them, and its agreement with the ECG; None where it shows none."""
+    from echogen.measure import load_segmenter, measure
+
+    try:
+        return measure(cine, load_segmenter(), heartbeat.ecg, heartbeat.landmarks).to_json()
+    except InputError:
+        return {"ef_percent": None, "heart_rate_bpm": None, "beats": []}

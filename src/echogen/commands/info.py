@@ -1,0 +1,123 @@
+"""`echogen info`: what an ECG or echo file holds."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from echogen.commands.common import EcgRate, EcgUnit, check_input, json_text
+from echogen.errors import InputError
+
+#: Seconds of a long ECG that are looked at for its heart rate and quality.
+LOOKED_AT_S = 60.0
+KEYS: tuple[str, ...] = (
+    "format",
+    "kind",
+    "leads",
+    "lead_names",
+    "rate_hz",
+    "duration_s",
+    "heart_rate_bpm",
+    "quality",
+    "quality_reasons",
+)
+KEYS += ("frames", "height", "width", "fps", "view", "mm_per_pixel")
+ECHO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".gif", ".png", ".jpg", ".jpeg", ".webm"}
+
+
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An ECG or echo file of any kind that echogen reads.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    ecg_rate: EcgRate = None,
+    ecg_unit: EcgUnit = None,
+) -> None:
+    """Say what an ECG or echo file holds."""
+    check_input(file)
+    facts = describe(file, ecg_rate, ecg_unit)
+    if json:
+        typer.echo(json_text(facts))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    for key, value in facts.items():
+        if value is not None and value != []:
+            table.add_row(key, _readable(value))
+    Console().print(table)
+
+
+def describe(file: Path, ecg_rate: float | None = None, ecg_unit: str | None = None) -> dict[str, Any]:
+    """Every key of `info --json`; what the file does not say is None. Raises `InputError` if it is neither ECG nor echo."""
+    facts: dict[str, Any] = dict.fromkeys(KEYS)
+    try:
+        facts |= _describe_ecg(file, ecg_rate, ecg_unit)
+    except InputError as not_an_ecg:
+        try:
+            facts |= _describe_echo(file)
+        except InputError as not_an_echo:
+            raise not_an_echo if file.suffix.lower() in ECHO_SUFFIXES else not_an_ecg from None
+    return facts
+
+
+def _describe_ecg(file: Path, rate_hz: float | None, unit: str | None) -> dict[str, Any]:
+    from echogen.ecg import ecg_info, find_landmarks, read_ecg, signal_quality
+
+    found = ecg_info(file, rate_hz=rate_hz, unit=unit)
+    facts: dict[str, Any] = {
+        "format": found.format,
+        "kind": "ecg",
+        "leads": len(found.lead_names),
+        "lead_names": list(found.lead_names),
+        "rate_hz": found.rate_hz,
+        "duration_s": found.duration_s,
+    }
+    ecg = read_ecg(file, rate_hz=rate_hz, unit=unit, start_s=0.0, seconds=min(found.duration_s, LOOKED_AT_S))
+    quality = signal_quality(ecg)
+    facts |= {"quality": quality.verdict, "quality_reasons": list(quality.reasons)}
+    try:
+        facts["heart_rate_bpm"] = find_landmarks(ecg).heart_rate_bpm
+    except InputError:
+        facts["heart_rate_bpm"] = None
+    return facts
+
+
+def _describe_echo(file: Path) -> dict[str, Any]:
+    from echogen.cine import read_cine
+
+    cine = read_cine(file)
+    still = len(cine.frames) == 1
+    return {
+        "format": _echo_format(file),
+        "kind": "echo",
+        "frames": cine.frames.shape[0],
+        "height": cine.frames.shape[1],
+        "width": cine.frames.shape[2],
+        "fps": None if still else cine.fps,
+        "duration_s": None if still else cine.duration_s,
+        "view": cine.view,
+        "mm_per_pixel": cine.mm_per_pixel,
+    }
+
+
+def _echo_format(file: Path) -> str:
+    """The name of the container, from its first bytes."""
+    with file.open("rb") as stream:
+        head = stream.read(132)
+    marks = {b"GIF8": "GIF", b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"RIFF": "AVI", b"PK": "NPZ", b"\x1aE\xdf\xa3": "Matroska"}
+    if head[128:] == b"DICM":
+        return "DICOM"
+    if head[4:8] == b"ftyp":
+        return "MP4"
+    return next((name for mark, name in marks.items() if head.startswith(mark)), file.suffix.lstrip(".").upper() or "video")
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.4g}" if math.isfinite(value) else ""
+    return str(value)

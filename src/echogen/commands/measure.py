@@ -1,0 +1,103 @@
+"""`echogen measure`: ejection fraction, beats and times of an echo video, with the measuring error beside them."""
+
+from __future__ import annotations
+
+import json as json_format
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from echogen.commands.common import EcgRate, EcgUnit, check_input, json_text, read_part
+
+if TYPE_CHECKING:
+    from echogen.measure import Reading
+    from echogen.records import Cine, Ecg
+
+
+def measure(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="An apical four- or two-chamber echo video.")],
+    ecg: Annotated[Path | None, typer.Option("--ecg", metavar="ECG", help="The ECG that the video should follow.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    ecg_rate: EcgRate = None,
+    ecg_unit: EcgUnit = None,
+) -> None:
+    """Measure ejection fraction, beats and times of an echo video; with an ECG, how well the two agree in time."""
+    check_input(video)
+    check_input(ecg)
+    from echogen.cine import read_cine
+    from echogen.measure import load_segmenter
+    from echogen.measure import measure as read
+
+    cine = read_cine(video)
+    recorded = None if ecg is None else _on_clock_of(cine, video, ecg, ecg_rate, ecg_unit)
+    reading = read(cine, load_segmenter(), recorded)
+    error = measuring_error()
+    if json:
+        typer.echo(json_text(reading.to_json() | {"measuring_error": error}))
+    else:
+        _print(reading, error)
+
+
+def measuring_error() -> dict[str, Any]:
+    """What the shipped segmenter errs by on truth clips, as its benchmark wrote it down; empty where it ships without."""
+    from importlib.resources import files
+
+    record = files("echogen") / "weights" / "segmenter" / "truth_error.json"
+    return dict(json_format.loads(record.read_text(encoding="utf-8"))) if record.is_file() else {}
+
+
+def _on_clock_of(cine: Cine, video: Path, path: Path, rate_hz: float | None, unit: str | None) -> Ecg:
+    """The ECG on the clock of the video.
+
+    MP4, GIF and AVI begin at 0 s; the JSON that `generate` leaves beside a video tells where in the ECG that was.
+    """
+    shift = 0.0
+    beside = video.with_suffix(".json")
+    if cine.times_s[0] == 0 and beside.is_file():
+        try:
+            shift = float(json_format.loads(beside.read_text(encoding="utf-8"))["video_start_s"])
+        except (ValueError, KeyError, TypeError):
+            shift = 0.0
+    from echogen.ecg import ecg_info
+
+    start = float(cine.times_s[0]) + shift
+    # A video may outlast its ECG by part of a frame.
+    left = max(ecg_info(path, rate_hz=rate_hz, unit=unit).duration_s - start, 0.0)
+    ecg = read_part(path, start, min(cine.duration_s, left), rate_hz, unit)
+    return replace(ecg, start_s=ecg.start_s - shift)
+
+
+def _print(reading: Reading, error: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    def number(value: float | None, digits: int = 0) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    def measured(value: float | None, unit: str, key: str, digits: int = 0) -> str:
+        known = f" (error on truth clips: {error[key]:.3g})" if error.get(key) is not None else ""
+        return number(value, digits) + f" {unit}" + known
+
+    facts = Table(show_header=False, box=None)
+    facts.add_row("Ejection fraction", measured(reading.ef_percent, "%", "ef_mae_points", 1))
+    facts.add_row("Heart rate", measured(reading.heart_rate_bpm, "bpm", "heart_rate_mae_bpm", 1))
+    facts.add_row("Beats", str(len(reading.beats)))
+    if reading.es_error_ms is not None:
+        share = reading.matched_fraction
+        facts.add_row("Beats that match the ECG", "-" if share is None else f"{share:.0%}")
+        errors = reading.es_error_ms
+        facts.add_row("End-systole, median |error|", measured(errors["median"], "ms", "es_median_ms"))
+        facts.add_row("End-systole, mean and sd", f"{number(errors['mean'])} and {number(errors['sd'])} ms")
+    beats = Table("R (s)", "ED (s)", "ES (s)", "EDV (ml)", "ESV (ml)", "EF (%)", box=None)
+    for beat, ef in zip(reading.beats, reading.beat_ef_percent, strict=True):
+        row = (number(beat.r_s, 3), number(beat.ed_s, 3), number(beat.es_s, 3))
+        beats.add_row(*row, number(beat.edv_ml), number(beat.esv_ml), number(ef))
+    console = Console()
+    console.print(facts)
+    console.print(beats)
+    if error:
+        console.print(
+            f"Mean or median absolute error on {error.get('clips', 'the')} phantom clips with known truth.", style="dim"
+        )
