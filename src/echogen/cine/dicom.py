@@ -34,7 +34,9 @@ def read_dicom(path: Path, fps: float | None = None) -> Cine:
         raise InputError(f"{name} is a damaged DICOM file ({_one_line(error)}); export it again.") from error
     modality = str(dataset.get("Modality", "") or "")
     if "PixelData" not in dataset:
-        raise InputError(f"{name} is a DICOM file without pictures (modality {modality or 'unknown'}); give an ultrasound cine or still.")
+        raise InputError(
+            f"{name} is a DICOM file without pictures (modality {modality or 'unknown'}); give an ultrasound cine or still."
+        )
     if modality not in _MODALITIES:
         raise InputError(f"{name} is a DICOM file of modality {modality}, not an ultrasound; give an ultrasound cine or still.")
     try:
@@ -54,7 +56,7 @@ def read_dicom(path: Path, fps: float | None = None) -> Cine:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__
+    return " ".join(str(error).split()).split(". ")[0][:120].rstrip(".") or type(error).__name__
 
 
 def _grey_frames(dataset: Any, count: int, height: int, width: int) -> ByteArray:

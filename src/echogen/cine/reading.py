@@ -72,13 +72,17 @@ def _kind(path: Path) -> str:
         return "npz"
     if head.startswith((b"GIF8", b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*")) or head[8:12] == b"WEBP":
         return "picture"
-    if (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or head[4:8] in (b"ftyp", b"moov", b"mdat") or head[:4] == b"\x1aE\xdf\xa3":
+    if (
+        (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+        or head[4:8] in (b"ftyp", b"moov", b"mdat")
+        or head[:4] == b"\x1aE\xdf\xa3"
+    ):
         return "video"
     raise InputError(f"{path.name} is neither an echo video nor a picture that can be read; give {READABLE}.")
 
 
 def _cut_short(path: Path, error: Exception) -> InputError:
-    detail = " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__
+    detail = " ".join(str(error).split()).split(". ")[0][:120].rstrip(".") or type(error).__name__
     return InputError(f"{path.name} is damaged or cut short ({detail}); give a complete file.")
 
 
@@ -115,6 +119,8 @@ def _read_pictures(path: Path, fps: float | None, first_only: bool = False) -> C
     frames, durations_ms = [], []
     try:
         with Image.open(path) as image:
+            if image.format == "GIF" and not first_only and not _ends_like_a_gif(path):
+                raise ValueError("its end is missing")
             count = 1 if first_only or image.format in ("TIFF", "MPO") else int(getattr(image, "n_frames", 1))
             check_size(path.name, count, image.height, image.width)
             for index in range(count):
@@ -129,6 +135,12 @@ def _read_pictures(path: Path, fps: float | None, first_only: bool = False) -> C
         raise _cut_short(path, error) from error
     times = np.concatenate([[0.0], np.cumsum(durations_ms[:-1])]) / 1000.0
     return Cine(np.stack(frames), times if fps is None else np.arange(count) / fps)
+
+
+def _ends_like_a_gif(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-min(64, path.stat().st_size), 2)
+        return file.read().rstrip(b"\0\r\n").endswith(b";")
 
 
 def _grey_picture(image: Image.Image) -> ByteArray:
@@ -164,7 +176,7 @@ def _read_video(path: Path, fps: float | None, first_only: bool = False) -> Cine
                 stamps.append(None if frame.pts is None else float(frame.pts * frame.time_base))
                 if first_only:
                     break
-            promised = stream.frames
+            promised, container_s = stream.frames, float(container.duration or 0) / 1e6
     except InputError:
         raise
     except Exception as error:
@@ -172,7 +184,9 @@ def _read_video(path: Path, fps: float | None, first_only: bool = False) -> Cine
     if not frames:
         raise InputError(f"{path.name} holds no frame that can be decoded; give a complete file.")
     if not first_only and promised and len(frames) < promised:
-        raise InputError(f"{path.name} is cut short: only {len(frames)} of its {promised} frames are there; give a complete file.")
+        raise InputError(
+            f"{path.name} is cut short: only {len(frames)} of its {promised} frames are there; give a complete file."
+        )
     if len({frame.shape for frame in frames}) > 1:
         raise InputError(f"The frames of {path.name} change their size; give a video of one size.")
     return Cine(np.stack(frames), _stamped_times(path, stamps, rate, fps))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,10 @@ CANONICAL_SIZE = 128
 CANONICAL_APEX_ROW = 6
 CANONICAL_RADIUS = 112
 
-_NO_ECHO = "This picture does not look like an echocardiogram: there is no bright sector with its tip at the top on a dark surround."
-_FITTING_SIZE = 160
+_NO_ECHO = (
+    "This picture does not look like an echocardiogram: there is no bright sector with its tip at the top on a dark surround."
+)
+_FITTING_SIZE = 256
 _MOST_FRAMES = 64
 _LIT_ABOVE_BACKGROUND = 3.0
 _MOVING = 0.6
@@ -87,10 +89,11 @@ def find_sector(frames: ByteArray) -> Sector:
     small_size = (max(8, round(width / step)), max(8, round(height / step)))
     chosen = stack[np.unique(np.linspace(0, len(stack) - 1, _MOST_FRAMES).astype(int))]
     small = np.stack([np.asarray(Image.fromarray(f).resize(small_size, Image.Resampling.BOX), dtype=np.float32) for f in chosen])
-    part = _largest_part(_lit(small))
+    part = _largest_part(*_lit(small))
     hull = _hull(part)
     fitted = _fit(hull)
     _refuse_unless_fan(part, hull, fitted)
+    fitted = _opened_to(fitted, part)
     along_rows, along_columns = height / small_size[1], width / small_size[0]
     return Sector(
         (fitted.apex_row + 0.5) * along_rows,
@@ -101,26 +104,28 @@ def find_sector(frames: ByteArray) -> Sector:
     )
 
 
-def _lit(small: NDArray[np.float32]) -> Mask:
-    brightest = ndimage.gaussian_filter(small.max(axis=0), 0.8)
-    lit = brightest > np.percentile(brightest, 2) + _LIT_ABOVE_BACKGROUND
+def _lit(small: NDArray[np.float32]) -> tuple[Mask, Mask]:
+    """The lit (and moving) pixels, smoothed so that speckle hangs together, and sharp."""
+    brightest = small.max(axis=0)
+    threshold = np.percentile(brightest, 2) + _LIT_ABOVE_BACKGROUND
+    smooth, sharp = ndimage.gaussian_filter(brightest, 1.2) > threshold, brightest > threshold
     if len(small) > 1:
         moving = ndimage.gaussian_filter(small.std(axis=0), 1.5) > _MOVING
         # A still repeated, or a fan of which only a small part moves, is found by its brightness.
-        if (lit & moving).sum() > 0.4 * lit.sum():
-            lit = lit & moving
-    return lit
+        if (smooth & moving).sum() > 0.4 * smooth.sum():
+            return smooth & moving, sharp & moving
+    return smooth, sharp
 
 
-def _largest_part(lit: Mask) -> Mask:
+def _largest_part(smooth: Mask, sharp: Mask) -> Mask:
+    """The largest connected part of the smooth mask, with the edges of the sharp one."""
     # Opening cuts thin links (rulers, traces, text) between the fan and what stands beside it.
-    opened = ndimage.binary_opening(lit, structure=np.ones((3, 3)), iterations=1)
-    labels, count = ndimage.label(opened)
+    labels, count = ndimage.label(ndimage.binary_opening(smooth, structure=np.ones((5, 5))))
     if count == 0:
         raise InputError(_NO_ECHO)
-    sizes = np.bincount(labels.ravel())[1:]
-    largest = int(sizes.argmax()) + 1
-    return np.asarray(labels == largest)
+    largest = int(np.bincount(labels.ravel())[1:].argmax()) + 1
+    part = np.asarray(labels == largest)
+    return part & sharp if (part & sharp).sum() > 0.3 * part.sum() else part
 
 
 def _hull(part: Mask) -> Mask:
@@ -132,7 +137,7 @@ def _hull(part: Mask) -> Mask:
     grid_rows, grid_columns = np.indices(part.shape)
     inside = np.ones(part.shape, dtype=bool)
     for along_row, along_column, offset in hull.equations:
-        inside &= along_row * grid_rows + along_column * grid_columns + offset <= 0.5
+        inside &= along_row * grid_rows + along_column * grid_columns + offset <= 1e-6
     return inside
 
 
@@ -160,21 +165,33 @@ def _fit(hull: Mask) -> Sector:
     wide = float(columns.max() - columns.min() + 1)
 
     def sector(v: Floats) -> Sector:
-        return Sector(v[0] * tall, v[1] * tall, v[2] * tall, v[3], v[4])
+        row, column, radius, left, right = (float(value) for value in v)
+        return Sector(row * tall, column * tall, radius * tall, left, right)
 
     def loss(v: Floats) -> float:
         # The tip lies in the picture's own fan, a little above its first lit row at most.
         above = max(0.0, top / tall - 0.10 - v[0])
         angles = sum(max(0.0, 0.15 - a) + max(0.0, a - 1.05) for a in v[3:])
-        return -_overlap(sector(v), hull) + 10.0 * (above + angles)
+        # Fans are symmetric unless steered; a side that fades out is not a narrow one.
+        return -_overlap(sector(v), hull) + 10.0 * (above + angles) + 0.5 * float(v[3] - v[4]) ** 2
 
     middle = float(columns[rows < top + 0.1 * tall].mean())
     opening = float(np.clip(np.arcsin(np.clip(0.5 * wide / tall, 0, 1)), 0.35, 0.9))
     start = np.array([top / tall, middle / tall, 1.0, opening, opening])
     first_simplex = np.vstack([start, start + np.diag([-0.05, 0.06, 0.05, 0.12, 0.12])])
-    found = minimize(loss, start, method="Nelder-Mead", options={"initial_simplex": first_simplex, "maxfev": 500, "xatol": 1e-3, "fatol": 1e-4})
-    best = sector(found.x)
-    return Sector(best.apex_row, best.apex_column, best.radius, best.left, best.right)
+    found = minimize(
+        loss, start, method="Nelder-Mead", options={"initial_simplex": first_simplex, "maxfev": 500, "xatol": 1e-3, "fatol": 1e-4}
+    )
+    return sector(found.x)
+
+
+def _opened_to(fan: Sector, part: Mask) -> Sector:
+    """The fan opened to the angles that its lit part reaches, so that nothing seen is cut off."""
+    rows, columns = np.nonzero(part)
+    down, across = rows + 0.5 - fan.apex_row, columns + 0.5 - fan.apex_column
+    angle = np.arctan2(across, down)[np.hypot(down, across) > 0.3 * fan.radius]
+    widest_left, widest_right = np.clip(np.quantile(angle, (0.001, 0.999)), -1.0, 1.0)
+    return replace(fan, left=max(fan.left, -float(widest_left)), right=max(fan.right, float(widest_right)))
 
 
 def _refuse_unless_fan(part: Mask, hull: Mask, fan: Sector) -> None:
