@@ -157,9 +157,8 @@ class ClipStore:
     def __getitem__(self, index: int) -> Clip:
         shard, clip = divmod(index, SHARD_CLIPS)
         arrays = self._arrays[shard]
-        return Clip(
-            *(arrays[name][clip] for name in ("frames", "structure", "displacement", "labels", "ecg")), self._hearts[shard][clip]
-        )
+        part = {name: values[clip] for name, values in arrays.items()}
+        return Clip(**part, heart=self._hearts[shard][clip])
 
 
 def main() -> None:

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echogen import ecg as ecg_module
-from echogen.physiology import BeatClock, Floats, beat_clock
+from echogen.physiology import BeatClock, Filling, Floats, beat_clock, beat_volumes, volume_curve
 from echogen.records import Ecg
 
 ECG_RATE_HZ = 128.0
 ECG_BEFORE_S, ECG_AFTER_S = 1.5, 0.5
 #: Numbers per frame that `frame_features` gives.
-FEATURES = 14
+FEATURES = 18
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def frame_features(times_s: Floats, beats: Beats, sex: str | None = None, ef_per
     """(len(times_s), FEATURES) float32 of order one: the place of each time in its beat, of the beat in the rhythm.
 
     Time since the R peak and to the next one, the phase between them, the intervals before and after, the time to
-    and from the aortic closure that the heart's clock expects, and the time to the A wave, if there is one.
+    and from the aortic closure that the heart's clock expects, the time to the A wave, if there is one, and the contraction
+    (0 at end-diastole, 1 at end-systole of a usual beat) that the clock expects, alone and times the EF, with its change.
     """
     beats = beats.extended(float(times_s.min()) - 1.0, float(times_s.max()) + 1.0)
     clock = beats.clock(sex, ef_percent)
@@ -71,6 +72,11 @@ def frame_features(times_s: Floats, beats: Beats, sex: str | None = None, ef_per
     onset = clock.a_onset_s[k + 1] - times_s
     atrial = np.isfinite(onset)
     onset = np.where(atrial, onset, 0.5)
+    usual = 60.0 if ef_percent is None else ef_percent
+    edvs, esvs = beat_volumes(clock, 100.0, 100.0 - usual, Filling())
+    volume = volume_curve(np.concatenate([times_s, times_s + 0.03]), clock, edvs, esvs, Filling())
+    contraction = (100.0 - volume) / usual
+    now, soon = contraction[: len(times_s)], contraction[len(times_s) :]
     columns = [
         np.sin(2 * np.pi * phase),
         np.cos(2 * np.pi * phase),
@@ -86,6 +92,10 @@ def frame_features(times_s: Floats, beats: Beats, sex: str | None = None, ef_per
         atrial.astype(np.float64),
         np.tanh(onset / 0.06),
         beats.wide_qrs[k].astype(np.float64),
+        now,
+        3.0 * (soon - now),
+        0.02 * (0.0 if ef_percent is None else ef_percent) * now,
+        np.full(len(times_s), 0.0 if ef_percent is None else 1.0),
     ]
     return np.stack(columns, axis=-1).astype(np.float32)
 
