@@ -1,0 +1,81 @@
+"""What the benchmarks share: held-out hearts, real recordings, and how a figure is written."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, draw_recording
+from echogen.phantom.simulate import Heart, Rendering, render
+from echogen.records import Cine, Ecg
+
+DOCS = Path(__file__).parent.parent / "docs"
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A simulated heart that no training saw, with its ECG and its clip."""
+
+    seed: int
+    heart: Heart
+    ecg: Ecg
+    drawn: Rendering
+    cine: Cine
+
+
+def held_out(seed: int, seconds: float) -> HeldOut:
+    """The held-out heart of a seed (below 1,000,000, where training begins)."""
+    heart, leads = draw_recording(seed, seconds)
+    times = np.arange(round(seconds * FPS)) / FPS
+    drawn = render(heart, times, seed)
+    cine = Cine(drawn.frames, times, mm_per_pixel=heart.probe.mm_per_pixel, view=heart.anatomy.view)
+    return HeldOut(seed, heart, Ecg(leads, ECG_RATE_HZ, LEADS, -ECG_BEFORE_S), drawn, cine)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A real ECG: what to call it, its file, whether the file holds a minute, and its rate where the file does not say."""
+
+    name: str
+    path: Path
+    long: bool = False
+
+
+def recordings() -> list[Recording]:
+    """The real ECGs at hand: pydicom's always, the others where $ECHOGEN_TEST_DATA is set."""
+    from pydicom.data import get_testdata_file
+
+    found = [Recording("DICOM 12-lead (pydicom)", Path(str(get_testdata_file("waveform_ecg.dcm"))))]
+    folder = os.environ.get("ECHOGEN_TEST_DATA")
+    if folder:
+        at = Path(folder)
+        found = [
+            Recording("MIT-BIH 100", at / "ecg_wfdb/100.hea", True),
+            Recording("PTB s0010_re", at / "ecg_wfdb/s0010_re.hea"),
+            Recording("PTB-XL 00001_lr", at / "ecg_wfdb/00001_lr.hea"),
+            Recording("Apple Watch 2021-12-17", at / "ecg_apple/ecg_2021-12-17_redacted.csv"),
+            Recording("Apple Watch 2023-09-26", at / "ecg_apple/ecg_2023-09-26_redacted.csv"),
+            *found,
+            Recording("Actiwave EDF", at / "ecg_edf/sample_actiwave.edf", True),
+        ]
+    return found
+
+
+def arguments(description: str, **defaults: int | str) -> argparse.Namespace:
+    """--model and one option for each default."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--model", default="phantom-128", help="name or folder of the generator")
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    return parser.parse_args()
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"

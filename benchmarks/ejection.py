@@ -1,0 +1,99 @@
+"""EF asked against EF measured, on held-out hearts: python benchmarks/ejection.py -> docs/ejection.md."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from report import write_section
+
+import echogen
+from common import DOCS, HeldOut, arguments, held_out, table
+from echogen.datasets.clip_store import FPS
+from echogen.measure import measure
+from echogen.measure.shipped import load_segmenter
+from echogen.metrics.ejection import ejection_report
+from echogen.phantom.simulate import render
+from echogen.physiology import beat_clock, beat_volumes
+from echogen.records import Cine
+
+ASKED = (25.0, 40.0, 55.0, 70.0)
+SECONDS = 2.0
+FIRST_SEED = 20_000
+
+
+def truth_cine(case: HeldOut, ef_percent: float) -> Cine:
+    """The same subject and ECG with another EF."""
+    old = case.heart
+    anatomy = replace(old.anatomy, ef_percent=ef_percent, mapse=old.anatomy.mapse * ef_percent / old.anatomy.ef_percent)
+    clock = beat_clock(
+        old.rhythm.qrs_onset_s, old.rhythm.p_onset_s, sex=old.sex, ef_percent=ef_percent, wide_qrs=old.rhythm.wide_qrs
+    )
+    edvs, esvs = beat_volumes(clock, anatomy.edv_ml, anatomy.edv_ml * (1 - ef_percent / 100), old.filling)
+    heart = replace(old, anatomy=anatomy, clock=clock, edvs_ml=edvs, esvs_ml=esvs)
+    times = np.arange(round((SECONDS + 0.5) * FPS)) / FPS
+    return Cine(render(heart, times, case.seed).frames, times, heart.probe.mm_per_pixel, heart.anatomy.view)
+
+
+def measured_ef(cine: Cine) -> float:
+    value = measure(cine, load_segmenter()).ef_percent
+    return float("nan") if value is None else value
+
+
+def first_frame(case: HeldOut) -> tuple[Cine, float]:
+    """The first end-diastolic frame of the heart's own clip, and its time."""
+    at = int(np.argmin(np.abs(case.cine.times_s - next(s for s in case.heart.clock.ed_s if s >= 0.0))))
+    return Cine(case.cine.frames[at : at + 1], np.zeros(1), case.cine.mm_per_pixel, case.cine.view), float(case.cine.times_s[at])
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", hearts=20, seed=0, guidance=-1.0, steps=0)
+    heart = echogen.Generator.from_pretrained(options.model)
+    how = {"guidance": None if options.guidance < 0 else options.guidance, "steps": options.steps or None}
+    cases = [held_out(FIRST_SEED + i, 4.0) for i in range(options.hearts)]
+    got: dict[str, list[float]] = {"truth": [], "no first frame": [], "first frame": []}
+    asked = []
+    for case in cases:
+        image, start = first_frame(case)
+        for ef in ASKED:
+            asked.append(ef)
+            shared = {"seconds": SECONDS, "ef_percent": ef, "view": case.cine.view, "seed": options.seed + case.seed, **how}
+            got["truth"].append(measured_ef(truth_cine(case, ef)))
+            got["no first frame"].append(measured_ef(heart(case.ecg, start_s=start, **shared)))
+            got["first frame"].append(measured_ef(heart(case.ecg, start_s=start, frames=image, **shared)))
+        print(
+            case.seed,
+            case.heart.rhythm.name,
+            case.cine.view,
+            {k: [round(v) for v in vs[-4:]] for k, vs in got.items()},
+            flush=True,
+        )
+    rows = []
+    for name, values in got.items():
+        kept = np.isfinite(values)
+        report = ejection_report(np.array(values)[kept], np.array(asked)[kept], seed=0)
+        low, high = report.r2_interval
+        rows.append(
+            [name, str(report.n), f"{report.r2:.2f} ({low:.2f}..{high:.2f})", f"{report.mae:.1f}", f"{report.bias:+.1f}"]
+            + [f"{np.nanmean([v for v, a in zip(values, asked, strict=True) if a == ef]):.0f}" for ef in ASKED]
+        )
+        shuffled = np.random.default_rng(0).permutation(np.array(asked)[kept])
+        if name != "truth":
+            control = ejection_report(np.array(values)[kept], shuffled, seed=0)
+            rows.append(
+                [f"{name}, EF shuffled", str(control.n), f"{control.r2:.2f}", f"{control.mae:.1f}", f"{control.bias:+.1f}"]
+                + [""] * 4
+            )
+    text = table(["clips", "n", "R2 (95 %)", "MAE, points", "bias", *(f"asked {ef:.0f}: mean" for ef in ASKED)], rows)
+    print(text)
+    note = (
+        f"Generator {heart.name} ({heart.weights_hash}); {options.hearts} held-out hearts (seeds {FIRST_SEED}..), their own ECG and "
+        f"view, {SECONDS:g} s, each asked for EF 25, 40, 55 and 70; EF measured by the shipped segmenter, single-plane area-length. "
+        "Truth: the simulated heart itself with that EF, so its row is the error of measuring. R2 is 1 - SSres/SStot about identity. "
+        "Command: `python benchmarks/ejection.py`.\n\n"
+    )
+    write_section(DOCS / "ejection.md", "EF asked and measured", note + text)
+
+
+if __name__ == "__main__":
+    main()

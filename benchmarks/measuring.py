@@ -1,0 +1,67 @@
+"""The error of measuring on clips whose truth is known: python benchmarks/measuring.py -> docs/measuring.md and the shipped error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from report import write_section
+
+import echogen
+from common import DOCS, arguments, held_out, table
+from echogen.measure import measure
+from echogen.measure.matching import within_video
+from echogen.measure.shipped import load_segmenter
+from echogen.metrics.ejection import ejection_report
+from echogen.metrics.timing import pooled_report
+
+FIRST_SEED = 40_000
+SHIPPED = Path(echogen.__file__).parent / "weights" / "segmenter" / "truth_error.json"
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", clips=200)
+    got, truth, timing = [], [], []
+    for clip in range(options.clips):
+        case = held_out(FIRST_SEED + clip, 3.0)
+        reading = measure(case.cine, load_segmenter())
+        clock = case.heart.clock
+        inside = within_video(clock, 0.0, float(case.cine.times_s[-1]))
+        timing.append((np.array([b.es_s for b in reading.beats]), clock.avc_s[inside]))
+        if reading.ef_percent is not None:
+            shown = (clock.ed_s >= 0) & (clock.avc_s <= case.cine.times_s[-1])
+            efs = 100 * (1 - case.heart.esvs_ml[shown] / case.heart.edvs_ml[shown])
+            got.append(reading.ef_percent)
+            truth.append(float(np.median(efs)) if shown.any() else case.heart.anatomy.ef_percent)
+        if clip % 20 == 19:
+            print(clip + 1, ejection_report(got, truth).mae, pooled_report(timing).median_abs_ms, flush=True)
+    ef, es = ejection_report(got, truth), pooled_report(timing)
+    values = {
+        "n": options.clips,
+        "ef_mae_percent": round(ef.mae, 2),
+        "ef_bias_percent": round(ef.bias, 2),
+        "ef_r2": round(ef.r2, 3),
+        "es_median_ms": round(es.median_abs_ms, 1),
+        "es_mean_ms": round(es.mean_ms, 1),
+        "matched_fraction": round(es.matched_fraction, 4),
+        "command": "python benchmarks/measuring.py",
+    }
+    SHIPPED.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    rows = [
+        ["EF per clip (median over beats)", f"R2 {ef.r2:.3f}, MAE {ef.mae:.1f}, bias {ef.bias:+.1f} points", str(ef.n)],
+        ["beats found within 80 ms", f"{100 * es.matched_fraction:.1f} %", str(es.n_expected)],
+        ["beats found / true beats", f"{es.n_video} / {es.n_expected}", ""],
+        ["end-systole, median of the absolute error; mean", f"{es.median_abs_ms:.0f} ms; {es.mean_ms:+.0f} ms", str(es.n)],
+    ]
+    text = table(["figure", "value", "n"], rows)
+    print(text)
+    note = (
+        f"The shipped segmenter on {options.clips} held-out simulated clips of 3 s (seeds {FIRST_SEED}..), all rhythms, both views. "
+        "Command: `python benchmarks/measuring.py`.\n\n"
+    )
+    write_section(DOCS / "measuring.md", "The error of measuring, on truth clips", note + text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""How well generated video follows real ECGs: python benchmarks/timing.py -> docs/timing.md."""
+
+from __future__ import annotations
+
+import numpy as np
+from report import write_section
+
+import echogen
+from common import DOCS, Recording, arguments, recordings, table
+from echogen.datasets.clip_store import FPS
+from echogen.ecg import Landmarks, find_landmarks
+from echogen.measure import measure
+from echogen.measure.shipped import load_segmenter
+from echogen.metrics.timing import (
+    TimingReport,
+    chance_level,
+    expected_clock,
+    pooled_report,
+    shuffled_beats,
+    timing_report,
+    within_video,
+)
+from echogen.phantom.rhythm import rhythm_from_landmarks
+from echogen.phantom.simulate import draw_heart, render
+from echogen.physiology import beat_clock
+from echogen.records import Cine, Ecg
+
+SHUFFLES = 20
+
+
+def truth_cine(marks: Landmarks, seconds: float, start_s: float, seed: int) -> Cine:
+    """A simulated heart that follows the same beats exactly."""
+    rhythm = rhythm_from_landmarks(marks.r_s, marks.qrs_onset_s, marks.p_onset_s, marks.wide_qrs)
+    heart = draw_heart(rhythm, np.random.default_rng(seed), ef_percent=60.0)
+    times = start_s + np.arange(round(seconds * FPS)) / FPS
+    return Cine(render(heart, times, seed).frames, times, heart.probe.mm_per_pixel)
+
+
+def es_times(cine: Cine) -> np.ndarray:
+    return np.array([beat.es_s for beat in measure(cine, load_segmenter()).beats])
+
+
+def expected(marks: Landmarks, cine: Cine) -> np.ndarray:
+    clock = expected_clock(marks)
+    return clock.avc_s[within_video(clock, float(cine.times_s[0]), float(cine.times_s[-1]))]
+
+
+def control(marks: Landmarks, cine: Cine, video_es: np.ndarray) -> tuple[float, float]:
+    """Matched fraction with shuffled beats, the mean over shuffles, and what chance gives."""
+    got = []
+    for seed in range(SHUFFLES):
+        clock = beat_clock(shuffled_beats(marks.qrs_onset_s, seed))
+        inside = clock.avc_s[within_video(clock, float(cine.times_s[0]), float(cine.times_s[-1]))]
+        got.append(timing_report(video_es, inside).matched_fraction)
+    return float(np.mean(got)), chance_level(marks.r_s)
+
+
+def row(name: str, kind: str, report: TimingReport, drift: bool) -> list[str]:
+    return [
+        name,
+        kind,
+        str(report.n_expected),
+        f"{100 * report.matched_fraction:.1f} %",
+        f"{report.median_abs_ms:.0f}",
+        f"{report.mean_ms:+.0f}",
+        f"{report.drift_ms_per_s:+.2f}" if drift else "",
+    ]
+
+
+def one(heart: echogen.Generator, recording: Recording, seconds: float, seed: int) -> tuple[list[list[str]], tuple, tuple]:
+    ecg: Ecg = echogen.read_ecg(recording.path, seconds=seconds + 1.0)
+    seconds = min(seconds, ecg.duration_s)
+    marks = find_landmarks(ecg)
+    cine = heart(ecg, seconds=seconds, seed=seed)
+    truth = truth_cine(marks, seconds, ecg.start_s, seed)
+    video_es, truth_es = es_times(cine), es_times(truth)
+    shuffled, chance = control(marks, cine, video_es)
+    name = f"{recording.name}, {seconds:.0f} s"
+    rows = [
+        row(name, "truth", timing_report(truth_es, expected(marks, truth)), seconds > 30),
+        row("", "generated", timing_report(video_es, expected(marks, cine)), seconds > 30),
+        ["", "shuffled ECG", "", f"{100 * shuffled:.0f} % (chance {100 * chance:.0f} %)", "", "", ""],
+    ]
+    return rows, (truth_es, expected(marks, truth)), (video_es, expected(marks, cine))
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", seed=0)
+    heart = echogen.Generator.from_pretrained(options.model)
+    rows, truths, made = [], [], []
+    for recording in recordings():
+        for seconds in (10.0, 60.0) if recording.long else (10.0,):
+            lines, truth, generated = one(heart, recording, seconds, options.seed)
+            rows += lines
+            for line in lines:
+                print(" | ".join(line), flush=True)
+            if seconds == 10.0:
+                truths.append(truth)
+                made.append(generated)
+    rows.append(row("all of 10 s", "truth", pooled_report(truths), False))
+    rows.append(row("", "generated", pooled_report(made), False))
+    text = table(
+        ["recording", "video", "beats", "matched within 80 ms", "median abs. error, ms", "mean, ms", "drift, ms/s"], rows
+    )
+    note = (
+        f"Generator {heart.name} ({heart.weights_hash}), seed {options.seed}, {heart.native_fps:g} frames/s, no first frame, no EF. "
+        "Error: measured end-systole minus the aortic closure that the ECG lets expect. Truth: a simulated heart that follows the "
+        f"same beats. Shuffled: the generated video against the ECG's beats in another order and phase, mean of {SHUFFLES}. "
+        "Command: `python benchmarks/timing.py`.\n\n"
+    )
+    write_section(DOCS / "timing.md", "Timing on real ECGs", note + text)
+
+
+if __name__ == "__main__":
+    main()

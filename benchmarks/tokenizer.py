@@ -1,0 +1,97 @@
+"""What the tokenizer keeps of 200 held-out clips: python benchmarks/tokenizer.py -> docs/tokenizer.md."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from report import write_section
+
+from common import DOCS, arguments, held_out, table
+from echogen.generators import EchoPulse, Generator
+from echogen.measure import measure
+from echogen.measure.shipped import load_segmenter
+from echogen.metrics.image import mae, mse, psnr, ssim
+from echogen.metrics.speckle import speckle_statistics
+from echogen.phantom.speckle import SpeckleLayer
+from echogen.records import Cine
+
+FRAMES = 65
+FIRST_SEED = 30_000
+MOTION_SCALE = 16.0
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", clips=200)
+    model = Generator.from_pretrained(options.model)
+    assert isinstance(model, EchoPulse)
+    names = ("mse_structure", "mse", "mae", "psnr", "ssim", "ef_shift", "ef_truth", "ef_drawn", "axial", "lateral", "contrast")
+    values: dict[str, list[float]] = {name: [] for name in names}
+    true_speckle: dict[str, list[float]] = {"axial": [], "lateral": [], "contrast": []}
+    codes = set()
+    for clip in range(options.clips):
+        case = held_out(FIRST_SEED + clip, FRAMES / 32.0)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            ids = model.tokenizer.tokenize(torch.from_numpy(case.cine.frames)[None].float() / 255.0)
+            drawn = model.tokenizer.decode_ids(ids)[0].float()
+        codes.update(ids.unique().tolist())
+        picture = drawn[:, 0].clamp(0, 1)
+        layer = SpeckleLayer(model.config.speckle, clip)
+        times = torch.tensor(case.cine.times_s)
+        spoken = layer(picture, drawn[:, 1:3] * MOTION_SCALE, times, torch.Generator().manual_seed(clip))
+        frames = (spoken * 255 + 0.5).byte().numpy()
+        structure, plain = case.drawn.structure / 255.0, picture.numpy()
+        values["mse_structure"].append(mse(plain, structure))
+        values["mse"].append(mse(frames, case.cine.frames))
+        values["mae"].append(mae(frames, case.cine.frames))
+        values["psnr"].append(psnr(frames, case.cine.frames))
+        values["ssim"].append(ssim(frames[::8], case.cine.frames[::8]))
+        readings = [
+            measure(c, load_segmenter()).ef_percent for c in (case.cine, Cine(frames, case.cine.times_s, case.cine.mm_per_pixel))
+        ]
+        truth = case.heart.anatomy.ef_percent
+        if None not in readings:
+            values["ef_shift"].append(readings[1] - readings[0])
+            values["ef_truth"].append(readings[0] - truth)
+            values["ef_drawn"].append(readings[1] - truth)
+        tissue = case.drawn.labels == 2
+        for key, stats in (
+            (values, speckle_statistics(frames[::8], tissue[::8])),
+            (true_speckle, speckle_statistics(case.cine.frames[::8], tissue[::8])),
+        ):
+            key["axial"].append(stats.axial_px)
+            key["lateral"].append(stats.lateral_px)
+            key["contrast"].append(stats.contrast)
+        if clip % 20 == 19:
+            print(clip + 1, {k: round(float(np.nanmean(v)), 4) for k, v in values.items()}, flush=True)
+
+    def mean(numbers: list[float]) -> float:
+        return float(np.nanmean(numbers))
+
+    def size(numbers: list[float]) -> float:
+        return float(np.nanmean(np.abs(numbers)))
+
+    rows = [
+        ["MSE against the rendering without speckle", f"{mean(values['mse_structure']):.2e}", ""],
+        ["MSE, MAE against the raw frames, with speckle added", f"{mean(values['mse']):.2e}, {mean(values['mae']):.3f}", ""],
+        ["PSNR, SSIM against the raw frames", f"{mean(values['psnr']):.1f} dB, {mean(values['ssim']):.2f}", ""],
+        ["EF shift (drawn minus raw): MAE, bias, points", f"{size(values['ef_shift']):.1f}, {mean(values['ef_shift']):+.1f}", ""],
+        ["EF error against truth: MAE, points", f"{size(values['ef_drawn']):.1f}", f"{size(values['ef_truth']):.1f}"],
+        [
+            "speckle width axial, lateral, px",
+            f"{mean(values['axial']):.1f}, {mean(values['lateral']):.1f}",
+            f"{mean(true_speckle['axial']):.1f}, {mean(true_speckle['lateral']):.1f}",
+        ],
+        ["speckle contrast in the myocardium", f"{mean(values['contrast']):.2f}", f"{mean(true_speckle['contrast']):.2f}"],
+        ["codes used", f"{len(codes)} of {model.tokenizer.quantizer.vocabulary}", ""],
+    ]
+    text = table(["figure", "through the tokenizer", "raw clips"], rows)
+    print(text)
+    note = (
+        f"Tokenizer of {model.name} ({model.weights_hash}); {options.clips} held-out clips of {FRAMES} frames "
+        f"(seeds {FIRST_SEED}..), {model.tokenizer.config.positions} tokens per 125 ms. Command: `python benchmarks/tokenizer.py`.\n\n"
+    )
+    write_section(DOCS / "tokenizer.md", "What the tokenizer keeps", note + text)
+
+
+if __name__ == "__main__":
+    main()
