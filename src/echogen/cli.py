@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from echogen import __version__
 from echogen.commands.generate import generate
 from echogen.commands.info import info
 from echogen.commands.measure import measure
@@ -32,7 +31,9 @@ for _verb in (generate, simulate, measure, info, train):
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"echogen {__version__}")
+        from importlib.metadata import version
+
+        typer.echo(f"echogen {version('echogen')}")
         raise typer.Exit
 
 
