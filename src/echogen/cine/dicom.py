@@ -96,7 +96,7 @@ def _frame_times(dataset: Any, count: int, fps: float | None) -> SecondsArray | 
     if vector is not None and len(vector) == count:
         times = np.cumsum(np.asarray(vector, dtype=np.float64)) / 1000.0
         if (np.diff(times) > 0).all():
-            return times - times[0]
+            return np.asarray(times - times[0], dtype=np.float64)
     for keyword, in_milliseconds in (
         ("FrameTime", True),
         ("CineRate", False),
@@ -105,7 +105,8 @@ def _frame_times(dataset: Any, count: int, fps: float | None) -> SecondsArray | 
     ):
         value = float(dataset.get(keyword, 0) or 0)
         if math.isfinite(value) and value > 0:
-            return np.arange(count) * (value / 1000.0 if in_milliseconds else 1.0 / value)
+            step_s = value / 1000.0 if in_milliseconds else 1.0 / value
+            return np.asarray(np.arange(count) * step_s, dtype=np.float64)
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -173,17 +174,20 @@ def _read_video(path: Path, fps: float | None, first_only: bool = False) -> Cine
             for frame in container.decode(stream):
                 check_size(path.name, len(frames) + 1, frame.height, frame.width)
                 frames.append(_grey_plane(frame, reformatter))
-                stamps.append(None if frame.pts is None else float(frame.pts * frame.time_base))
+                stamps.append(None if frame.pts is None else float(frame.pts * Fraction(frame.time_base or 1)))
                 if first_only:
                     break
-            promised, container_s = stream.frames, float(container.duration or 0) / 1e6
+            promised = stream.frames
+            if not promised and rate and "matroska" in container.format.name:
+                promised = round((container.duration or 0) / 1e6 * rate)
     except InputError:
         raise
     except Exception as error:
         raise _cut_short(path, error) from error
     if not frames:
         raise InputError(f"{path.name} holds no frame that can be decoded; give a complete file.")
-    if not first_only and promised and len(frames) < promised:
+    # Edit lists and sloppy headers cost a frame or two; more is missing data.
+    if not first_only and len(frames) < promised - 2:
         raise InputError(
             f"{path.name} is cut short: only {len(frames)} of its {promised} frames are there; give a complete file."
         )

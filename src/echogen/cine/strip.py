@@ -101,7 +101,8 @@ class EcgStrip:
     ) -> None:
         if ecg.end_s <= start_s or ecg.start_s >= end_s:
             raise InputError(
-                f"The ECG covers {ecg.start_s:.2f} s to {ecg.end_s:.2f} s and the video {start_s:.2f} s to {end_s:.2f} s; they need a common time."
+                f"The ECG covers {ecg.start_s:.2f} s to {ecg.end_s:.2f} s and the video {start_s:.2f} s to {end_s:.2f} s; "
+                "give an ECG of the same time."
             )
         self.lead = lead or next((name for name in ecg.lead_names if name.upper() in ("II", "MLII")), ecg.lead_names[0])
         shown = ecg.between(start_s - 1.0, end_s + 1.0)
@@ -122,7 +123,7 @@ class EcgStrip:
     def _offset(self, time_s: float) -> int:
         """How many pixels the window at a time is scrolled to the left."""
         first = np.clip(time_s - CURSOR_SHARE * self.span_s, self.start_s, self.end_s - self.span_s)
-        return int(round(float(first - self.start_s) * self._pixels_per_s))
+        return round(float(first - self.start_s) * self._pixels_per_s)
 
     def cursor_column(self, time_s: float) -> int:
         """The pixel column of a time in the strip drawn for that time."""

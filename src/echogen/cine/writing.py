@@ -243,7 +243,7 @@ def _write_gif(job: _Job, target: Path) -> None:
 
 def _gif_palette() -> Image.Image:
     """160 greys for the echo and 16 shades of each colour of the strip."""
-    colours = [(int(level),) * 3 for level in np.linspace(0, 255, 160).round()]
+    colours: list[tuple[int, ...]] = [(int(level),) * 3 for level in np.linspace(0, 255, 160).round()]
     for colour in (TRACE, R_MARK, TEXT, CURSOR, FRAME_MARK, tuple(c // 2 for c in TRACE)):
         for share in (np.arange(16) + 1) / 16:
             colours.append(tuple(round(b + (c - b) * float(share)) for b, c in zip(BACKGROUND, colour, strict=True)))
