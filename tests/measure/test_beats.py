@@ -106,8 +106,8 @@ def test_r_peaks_go_to_their_beats(heart):
 def test_offsets_are_those_of_the_truth_curves(heart):
     es_offsets, ed_offsets = [], []
     for rate in range(40, 151, 10):
-        for ef in range(15, 76, 10):
-            truth = heart(rate, ef, fps=200, seconds=8)
+        for ef in (15, 35, 55, 75):
+            truth = heart(rate, ef, fps=200, seconds=5)
             found = find_beats(truth.times_s, truth.volume_ml, es_offset_s=0.0)
             nearest = [int(np.argmin(np.abs(truth.clock.avc_s - rule.ES_OFFSET_S - beat.es_s))) for beat in found]
             es_offsets.append(np.median([truth.clock.avc_s[k] - b.es_s for k, b in zip(nearest, found, strict=True)]))
@@ -123,7 +123,8 @@ def test_smoothing_keeps_extrema_and_drops_spikes(heart):
     assert smooth.min() == pytest.approx(truth.volume_ml.min(), abs=2)
     spiked = truth.volume_ml.copy()
     spiked[[50, 150]] += (200, -90)
-    assert np.abs(smooth_volume(truth.times_s, spiked) - smooth).max() < 5
+    # Without care the first alone would add nearly half of itself.
+    assert np.abs(smooth_volume(truth.times_s, spiked) - smooth).max() < 12
 
 
 def test_period_of_a_regular_heart(heart):

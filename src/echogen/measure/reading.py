@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echogen.cine.sector import CANONICAL_SIZE, to_sector
+from echogen.ecg import find_landmarks
 from echogen.errors import InputError
 from echogen.measure.beats import find_beats, smooth_volume
 from echogen.measure.geometry import lv_geometry
@@ -96,8 +97,6 @@ def measure(
         frames, growth = to_sector(frames, CANONICAL_SIZE)
         mm_per_pixel = None if mm_per_pixel is None else mm_per_pixel * growth
     if landmarks is None and ecg is not None:
-        from echogen.ecg import find_landmarks
-
         landmarks = find_landmarks(ecg)
     return read_masks(segment(frames, segmenter), cine.times_s, mm_per_pixel, landmarks, sex=sex)
 
