@@ -4,5 +4,17 @@ from echogen.measure.beats import ES_OFFSET_S, find_beats, smooth_volume
 from echogen.measure.geometry import lv_geometry
 from echogen.measure.reading import Reading, measure, read_masks
 from echogen.measure.segmentation import segment
+from echogen.measure.shipped import load_segmenter, truth_error
 
-__all__ = ["ES_OFFSET_S", "Reading", "find_beats", "lv_geometry", "measure", "read_masks", "segment", "smooth_volume"]
+__all__ = [
+    "ES_OFFSET_S",
+    "Reading",
+    "find_beats",
+    "load_segmenter",
+    "lv_geometry",
+    "measure",
+    "read_masks",
+    "segment",
+    "smooth_volume",
+    "truth_error",
+]
