@@ -1,0 +1,23 @@
+"""The picture at the top of the README: python benchmarks/filmstrip.py -> docs/images/filmstrip.png."""
+
+from __future__ import annotations
+
+from common import DOCS, arguments, recordings
+
+import echogen
+from echogen.ecg import find_landmarks
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", seed=3, ef=60)
+    heart = echogen.Generator.from_pretrained(options.model)
+    ecg = echogen.read_ecg(next(r.path for r in recordings() if "pydicom" in r.name))
+    marks = find_landmarks(ecg)
+    start = float(marks.r_s[1]) - 0.1
+    cine = heart(ecg, start_s=start, seconds=1.2, ef_percent=float(options.ef), view="A4C", seed=options.seed)
+    (DOCS / "images").mkdir(parents=True, exist_ok=True)
+    echogen.write(cine, DOCS / "images" / "filmstrip.png", ecg=ecg, r_s=tuple(marks.r_s), label="synthetic")
+
+
+if __name__ == "__main__":
+    main()
