@@ -152,7 +152,7 @@ def test_the_trace_peaks_where_the_ecg_does():
     trace = np.abs(picture - TRACE).sum(axis=2) < 120
     upper = trace[strip.layout.trace_top : strip.layout.trace_top + 20].any(axis=0)
     seconds = np.flatnonzero(upper) * 4.0 / 800
-    assert {int(round((s - 0.4) / 0.8)) for s in seconds} == {0, 1, 2, 3, 4}
+    assert {round((s - 0.4) / 0.8) for s in seconds} == {0, 1, 2, 3, 4}
     assert np.abs(seconds[:, None] - r_s[None]).min(axis=1).max() < 0.03
 
 

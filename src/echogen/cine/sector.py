@@ -26,6 +26,7 @@ _FITTING_SIZE = 256
 _MOST_FRAMES = 64
 _LIT_ABOVE_BACKGROUND = 3.0
 _MOVING = 0.6
+_LEAST_OVERLAP = 0.80
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -91,8 +92,9 @@ def find_sector(frames: ByteArray) -> Sector:
     small = np.stack([np.asarray(Image.fromarray(f).resize(small_size, Image.Resampling.BOX), dtype=np.float32) for f in chosen])
     part = _largest_part(*_lit(small))
     hull = _hull(part)
-    fitted = _fit(hull)
-    _refuse_unless_fan(part, hull, fitted)
+    fitted = _fit(hull) if _may_be_fan(part, hull) else None
+    if fitted is None or _overlap(fitted, hull) < _LEAST_OVERLAP or not 0.5 < fitted.left + fitted.right < 2.0:
+        raise InputError(_NO_ECHO)
     fitted = _opened_to(fitted, part)
     along_rows, along_columns = height / small_size[1], width / small_size[0]
     return Sector(
@@ -152,8 +154,8 @@ def _signed_depth(sector: Sector, height: int, width: int) -> Floats:
 
 
 def _overlap(sector: Sector, hull: Mask) -> float:
-    """Intersection over union of the fan (with edges one pixel soft) and a mask."""
-    fan = 1.0 / (1.0 + np.exp(-np.clip(2.0 * _signed_depth(sector, *hull.shape), -40, 40)))
+    """Intersection over union of the fan (with edges that are one pixel soft) and a mask."""
+    fan = np.clip(_signed_depth(sector, *hull.shape) + 0.5, 0.0, 1.0)
     both = float((fan * hull).sum())
     return both / (float(fan.sum()) + float(hull.sum()) - both)
 
@@ -179,10 +181,8 @@ def _fit(hull: Mask) -> Sector:
     opening = float(np.clip(np.arcsin(np.clip(0.5 * wide / tall, 0, 1)), 0.35, 0.9))
     start = np.array([top / tall, middle / tall, 1.0, opening, opening])
     first_simplex = np.vstack([start, start + np.diag([-0.05, 0.06, 0.05, 0.12, 0.12])])
-    found = minimize(
-        loss, start, method="Nelder-Mead", options={"initial_simplex": first_simplex, "maxfev": 500, "xatol": 1e-3, "fatol": 1e-4}
-    )
-    return sector(found.x)
+    options = {"initial_simplex": first_simplex, "maxfev": 300, "xatol": 1e-3, "fatol": 1e-4}
+    return sector(minimize(loss, start, method="Nelder-Mead", options=options).x)
 
 
 def _opened_to(fan: Sector, part: Mask) -> Sector:
@@ -194,20 +194,13 @@ def _opened_to(fan: Sector, part: Mask) -> Sector:
     return replace(fan, left=max(fan.left, -float(widest_left)), right=max(fan.right, float(widest_right)))
 
 
-def _refuse_unless_fan(part: Mask, hull: Mask, fan: Sector) -> None:
+def _may_be_fan(part: Mask, hull: Mask) -> bool:
+    """Whether a part is large and filled, and narrow at its top."""
     rows, columns = np.nonzero(hull)
     tall = int(rows.max() - rows.min()) + 1
     wide = int(columns.max() - columns.min()) + 1
-    tip = np.ptp(columns[rows < rows.min() + max(1, round(0.04 * tall))]) + 1
-    looks_like_fan = (
-        hull.mean() > 0.06
-        and part.sum() > 0.4 * hull.sum()
-        and tip < 0.45 * wide
-        and _overlap(fan, hull) > 0.80
-        and 0.5 < fan.left + fan.right < 2.0
-    )
-    if not looks_like_fan:
-        raise InputError(_NO_ECHO)
+    tip = int(np.ptp(columns[rows < rows.min() + max(1, round(0.04 * tall))])) + 1
+    return bool(hull.mean() > 0.06 and part.sum() > 0.4 * hull.sum() and tip < 0.45 * wide)
 
 
 def _is_canonical(stack: ByteArray) -> bool:
