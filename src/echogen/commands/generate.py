@@ -23,7 +23,6 @@ from echogen.commands.common import (
     read_part,
     write_json,
 )
-from echogen.commands.measure import measuring_error
 from echogen.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,6 +92,7 @@ def generate(
 
     from echogen.cine import resample_frames, write
     from echogen.generators.base import Generator
+    from echogen.measure import truth_error
 
     heart = Generator.from_pretrained(model, device)
     with progress_bar("generating") as progress:
@@ -135,7 +135,7 @@ def generate(
         "resampled": shown is not cine,
         "r_s": r_s,
         **measured,
-        "measuring_error": measuring_error(),
+        "measuring_error": truth_error(),
         "wall_time_s": round(time.monotonic() - began, 3),
     }
     write_json(output.with_suffix(".json"), document)

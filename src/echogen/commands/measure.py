@@ -27,25 +27,17 @@ def measure(
     check_input(video)
     check_input(ecg)
     from echogen.cine import read_cine
-    from echogen.measure import load_segmenter
+    from echogen.measure import load_segmenter, truth_error
     from echogen.measure import measure as read
 
     cine = read_cine(video)
     recorded = None if ecg is None else _on_clock_of(cine, video, ecg, ecg_rate, ecg_unit)
     reading = read(cine, load_segmenter(), recorded)
-    error = measuring_error()
+    error = truth_error()
     if json:
         typer.echo(json_text(reading.to_json() | {"measuring_error": error}))
     else:
         _print(reading, error)
-
-
-def measuring_error() -> dict[str, Any]:
-    """What the shipped segmenter errs by on truth clips, as its benchmark wrote it down; empty where it ships without."""
-    from importlib.resources import files
-
-    record = files("echogen") / "weights" / "segmenter" / "truth_error.json"
-    return dict(json_format.loads(record.read_text(encoding="utf-8"))) if record.is_file() else {}
 
 
 def _on_clock_of(cine: Cine, video: Path, path: Path, rate_hz: float | None, unit: str | None) -> Ecg:
@@ -77,12 +69,11 @@ def _print(reading: Reading, error: dict[str, Any]) -> None:
         return "-" if value is None else f"{value:.{digits}f}"
 
     def measured(value: float | None, unit: str, key: str, digits: int = 0) -> str:
-        known = f" (error on truth clips: {error[key]:.3g})" if error.get(key) is not None else ""
-        return number(value, digits) + f" {unit}" + known
+        return f"{number(value, digits)} {unit} (error on truth clips: {error[key]:.3g} {'points' if unit == '%' else unit})"
 
     facts = Table(show_header=False, box=None)
-    facts.add_row("Ejection fraction", measured(reading.ef_percent, "%", "ef_mae_points", 1))
-    facts.add_row("Heart rate", measured(reading.heart_rate_bpm, "bpm", "heart_rate_mae_bpm", 1))
+    facts.add_row("Ejection fraction", measured(reading.ef_percent, "%", "ef_mae_percent", 1))
+    facts.add_row("Heart rate", number(reading.heart_rate_bpm, 1) + " bpm")
     facts.add_row("Beats", str(len(reading.beats)))
     if reading.es_error_ms is not None:
         share = reading.matched_fraction
@@ -97,7 +88,7 @@ def _print(reading: Reading, error: dict[str, Any]) -> None:
     console = Console()
     console.print(facts)
     console.print(beats)
-    if error:
-        console.print(
-            f"Mean or median absolute error on {error.get('clips', 'the')} phantom clips with known truth.", style="dim"
-        )
+    console.print(
+        f"On {error['n']} phantom clips with known truth this errs by {error['ef_mae_percent']:.1f} points of ejection fraction "
+        f"(mean) and {error['es_median_ms']:.0f} ms at end-systole (median)."
+    )

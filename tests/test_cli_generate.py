@@ -1,0 +1,93 @@
+"""`echogen generate` and `echogen measure`, end to end with the shipped weights."""
+
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from echogen import read_cine, read_ecg
+from echogen.ecg import find_landmarks
+
+Run = Callable[..., Any]
+WEIGHTS = files("echogen") / "weights"
+pytestmark = pytest.mark.skipif(not (WEIGHTS / "phantom-128" / "generator.json").is_file(), reason="no weights are shipped yet")
+
+DOCUMENT_KEYS = {"model", "weights_hash", "seed", "settings", "r_s", "beats", "ef_percent", "heart_rate_bpm", "wall_time_s"}
+DOCUMENT_KEYS |= {"video_start_s", "fps", "native_fps", "resampled", "measuring_error"}
+MEASURE_KEYS = {"ef_percent", "heart_rate_bpm", "beats", "matched_fraction", "es_error_ms", "measuring_error"}
+
+
+def test_a_video_from_the_recording_inside_pydicom(echogen: Run, tmp_path: Path, dicom_ecg_path: Path) -> None:
+    outcome = echogen("generate", "-o", tmp_path / "beat.mp4", "--ef", 55, "--view", "A4C", "--seconds", 3)
+    assert outcome.code == 0, outcome.err
+    assert {path.name for path in tmp_path.iterdir()} == {"beat.mp4", "beat.json"}
+    document = json.loads((tmp_path / "beat.json").read_text())
+    assert set(document) >= DOCUMENT_KEYS
+    assert (document["model"], document["seed"], document["settings"]["ef_percent"]) == ("phantom-128", 0, 55)
+    cine = read_cine(tmp_path / "beat.mp4")
+    assert cine.fps == pytest.approx(document["native_fps"])
+    assert cine.duration_s == pytest.approx(3, abs=0.05)
+    r_s = find_landmarks(read_ecg(dicom_ecg_path)).r_s
+    np.testing.assert_allclose(document["r_s"], r_s[r_s < 3], atol=0.02)
+    assert set(document["beats"][0]) >= {"ed_s", "es_s", "ef_percent"}
+
+    measured = echogen("measure", tmp_path / "beat.mp4", "--ecg", dicom_ecg_path, "--json")
+    assert measured.code == 0, measured.err
+    reading = json.loads(measured.out)
+    assert set(reading) == MEASURE_KEYS
+    assert set(reading["es_error_ms"]) == {"median", "mean", "sd"}
+    assert reading["measuring_error"]
+    table = echogen("measure", tmp_path / "beat.mp4")
+    assert "Ejection fraction" in table.out
+    assert "error on truth clips" in table.out
+
+
+def test_the_seed_decides_and_another_frame_rate_is_said(echogen: Run, tmp_path: Path) -> None:
+    for name, more in {"a": (), "b": (), "c": ("--seed", 1), "d": ("--fps", 50)}.items():
+        assert echogen("generate", "-o", tmp_path / f"{name}.npz", "--seconds", 1, *more).code == 0
+    a, b, c, d = (read_cine(tmp_path / f"{name}.npz") for name in "abcd")
+    np.testing.assert_array_equal(a.frames, b.frames)
+    assert (a.frames != c.frames).any()
+    assert len(d.frames) == 50
+    documents = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in "ad"}
+    assert (documents["a"]["resampled"], documents["d"]["resampled"]) == (False, True)
+    assert documents["d"]["fps"] == pytest.approx(50)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".avi", ".png"])
+def test_every_format_can_be_read_again(echogen: Run, tmp_path: Path, suffix: str) -> None:
+    output = tmp_path / f"beat{suffix}"
+    assert echogen("generate", "-o", output, "--seconds", 1).code == 0
+    assert len(read_cine(output).frames) == (1 if suffix == ".png" else 32)
+
+
+def test_with_an_image_the_video_starts_at_the_first_r_peak(echogen: Run, tmp_path: Path, dicom_ecg_path: Path) -> None:
+    assert echogen("simulate", "-o", tmp_path / "set", "--seconds", 1).code == 0
+    still = tmp_path / "set" / "clip-00000" / "cine.npz"
+    first_r = find_landmarks(read_ecg(dicom_ecg_path)).r_s[0]
+    for name, more, start in [("a", (), first_r), ("b", ("--ecg-start", 2), 2.0)]:
+        outcome = echogen("generate", "-o", tmp_path / f"{name}.npz", "--image", still, "--seconds", 1, *more)
+        assert outcome.code == 0, outcome.err
+        assert json.loads((tmp_path / f"{name}.json").read_text())["video_start_s"] == pytest.approx(start, abs=0.02)
+        assert read_cine(tmp_path / f"{name}.npz").times_s[0] == pytest.approx(start, abs=0.02)
+
+
+def test_a_flat_line_gives_a_heart_when_it_is_allowed(echogen: Run, tmp_path: Path) -> None:
+    ecg = tmp_path / "flat.npy"
+    np.save(ecg, np.full(2000, 0.1))
+    outcome = echogen("generate", ecg, "--ecg-rate", 250, "--allow-flat", "-o", tmp_path / "beat.npz", "--seconds", 2)
+    assert outcome.code == 0, outcome.err
+    assert json.loads((tmp_path / "beat.json").read_text())["r_s"] == []
+    assert read_cine(tmp_path / "beat.npz").frames.std() > 5
+
+
+@pytest.mark.parametrize(("setting", "value", "says"), [("--ef", 99, "99"), ("--device", "abacus", "abacus")])
+def test_what_the_model_does_not_know_is_refused(echogen: Run, tmp_path: Path, setting: str, value: object, says: str) -> None:
+    outcome = echogen("generate", "-o", tmp_path / "beat.mp4", setting, value)
+    assert outcome.code == 2
+    assert says in outcome.err
+    assert not list(tmp_path.iterdir())
