@@ -23,7 +23,9 @@ def open_npy(path: Path, mv_of_unit: float | None, rate_hz: float | None) -> Sou
     except Exception as error:
         raise InputError(f"{where} is cut short, damaged or holds Python objects; save a plain array of numbers.") from error
     if array.ndim not in (1, 2) or array.size == 0 or array.dtype.kind not in "iuf":
-        raise InputError(f"{where} holds an array {array.shape} of {array.dtype}; an ECG is one of real numbers, (leads, samples).")
+        raise InputError(
+            f"{where} holds an array {array.shape} of {array.dtype}; an ECG is one of real numbers, (leads, samples)."
+        )
     if rate_hz is None:
         raise InputError(f"{where} does not state its sampling rate; give it as rate_hz (--ecg-rate).")
     table = array[None] if array.ndim == 1 else array if array.shape[0] <= array.shape[1] else array.T
@@ -57,7 +59,9 @@ def open_npz(path: Path, mv_of_unit: float | None, rate_hz: float | None) -> Sou
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"The numpy file {path.name} is damaged or holds Python objects; save plain arrays of numbers.") from error
+        raise InputError(
+            f"The numpy file {path.name} is damaged or holds Python objects; save plain arrays of numbers."
+        ) from error
     if table.ndim != 2 or table.size == 0 or len(leads) != table.shape[0]:
         raise InputError(f"The numpy file {path.name} has {len(leads)} lead names but a signal of shape {table.shape}.")
     return Source("NPZ", leads, rate_hz or own_rate, table.shape[1], lambda first, last: table[:, first:last])

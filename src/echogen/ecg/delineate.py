@@ -23,6 +23,8 @@ BEFORE_S, AFTER_S = 0.45, 0.70
 #: A QRS onset nearer to or farther from the R peak than this is not believed.
 EARLIEST_ONSET_S, LATEST_ONSET_S = 0.120, 0.020
 _USUAL_WIDTH_S = 0.090
+#: The tangent of a P wave meets its foot this much after the eye sees it begin.
+_P_FOOT_S = 0.008
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,13 @@ def usual_beats(qrs: Floats) -> Mask:
 def qrs_limits(slope: Floats, times_s: Floats, rate_hz: float) -> tuple[Floats, Floats]:
     """Onset and end of the QRS relative to R in s, from rows of absolute slope in mV/s at `times_s` from R.
 
-    From the first and last steep slope outwards to the first quiet 16 ms: below 10 % of the steepest, or the noise of the row.
+    From the first and last steep slope outwards to the first quiet 16 ms: below 5 % of the steepest, or the noise of the row.
     Falls back to R - 40 ms and a width of 90 ms where the result is not believable.
     """
     near = np.abs(times_s) <= 0.12
     steepest = slope[:, near].max(axis=1, keepdims=True)
     noise = np.percentile(slope, 40, axis=1, keepdims=True)
-    level = np.minimum(np.maximum(0.10 * steepest, 1.5 * noise), 0.35 * steepest)
+    level = np.minimum(np.maximum(0.05 * steepest, 1.5 * noise), 0.35 * steepest)
     run = max(round(0.016 * rate_hz), 2)
     quiet = (slope < level).astype(np.float64)
     # Quiet for a whole run that ends (or begins) at each sample.
@@ -85,27 +87,37 @@ def qrs_limits(slope: Floats, times_s: Floats, rate_hz: float) -> tuple[Floats, 
     return onset, end
 
 
-def _bump(template: Floats) -> tuple[int, float] | None:
-    """Index and signed prominence of the largest bump, upward or downward, inside a stretch of signal."""
+def _bump(template: Floats, upright_until: int | None = None, inverted_until: int | None = None) -> tuple[int, float] | None:
+    """Index and signed prominence of the largest bump inside a stretch of signal; a downward one must be 1.3 times larger.
+
+    Upward and downward bumps are looked for before the given indices only.
+    """
     best: tuple[int, float] | None = None
-    for sign in (1.0, -1.0):
+    for sign, until in ((1.0, upright_until), (-1.0, inverted_until)):
         found, facts = dsp.find_peaks(sign * template, prominence=0.0)
-        if found.size:
-            n = int(np.argmax(facts["prominences"]))
-            if best is None or facts["prominences"][n] > abs(best[1]):
-                best = int(found[n]), sign * float(facts["prominences"][n])
+        prominence = facts["prominences"][: np.searchsorted(found, until)] if until is not None else facts["prominences"]
+        if prominence.size:
+            n = int(np.argmax(prominence))
+            if best is None or prominence[n] > 1.3 * abs(best[1]):
+                best = int(found[n]), sign * float(prominence[n])
     return best
 
 
-def _tangent(template: Floats, peak: int, sign: float, forward: bool) -> float:
-    """Where the steepest tangent beside a bump meets the level at its foot, as a fractional index."""
-    side = sign * (template[peak:] if forward else template[peak::-1])
-    foot = int(np.argmin(side)) if side.size > 1 else 0
-    if foot < 2:
+def _tangent(template: Floats, peak: int, sign: float, forward: bool, reach: int) -> float:
+    """Where the steepest tangent beside a bump meets the level at its foot, as a fractional index; nan if there is no slope.
+
+    The foot is where the slope falls under a quarter of the steepest, at most `reach` samples from the peak.
+    """
+    side = sign * (template[peak : peak + reach + 1] if forward else template[max(peak - reach, 0) : peak + 1][::-1])
+    if side.size < 4:
         return float("nan")
-    fall = -np.gradient(side[: foot + 1])
+    fall = -np.gradient(side)
     steepest = int(np.argmax(fall))
-    distance = steepest + (side[steepest] - side[foot]) / max(float(fall[steepest]), 1e-12)
+    if fall[steepest] <= 0:
+        return float("nan")
+    gentle = np.flatnonzero(fall[steepest:] < 0.25 * fall[steepest])
+    foot = steepest + int(gentle[0]) if gentle.size else side.size - 1
+    distance = steepest + (side[steepest] - side[foot]) / float(fall[steepest])
     return peak + min(distance, foot) * (1.0 if forward else -1.0)
 
 
@@ -120,18 +132,19 @@ def p_onsets(rows: Floats, times_s: Floats, onset: Floats, usual: Mask, rr_s: fl
         return nothing
     qrs = float(np.median(onset[usual]))
     early = qrs - min(0.28, 0.40 * rr_s)
-    stretch = np.flatnonzero((times_s >= early) & (times_s <= qrs - 0.02))
+    stretch = np.flatnonzero((times_s >= early) & (times_s <= qrs))
     if stretch.size < 8:
         return nothing
     part = rows[:, stretch]
     template = part[usual].mean(axis=0)
-    bump = _bump(template)
+    # The dip between P and QRS is no inverted P wave, so that must lie earlier.
+    bump = _bump(template, len(template) - round(0.025 * rate_hz), len(template) - round(0.06 * rate_hz))
     if bump is None:
         return nothing
     peak, height = bump
     size = float(np.ptp(rows[usual].mean(axis=0)))
-    start = _tangent(template, peak, np.sign(height), forward=False)
-    onset_s = times_s[stretch[0]] + start / rate_hz
+    start = _tangent(template, peak, np.sign(height), False, round(0.10 * rate_hz))
+    onset_s = times_s[stretch[0]] + start / rate_hz - _P_FOOT_S
     if abs(height) < max(0.012, 0.015 * size) or not np.isfinite(start) or not 0.06 <= qrs - onset_s <= 0.30:
         return nothing
     # The wave itself, a little wider than half of it on either side of its peak.
@@ -162,16 +175,19 @@ def p_onsets(rows: Floats, times_s: Floats, onset: Floats, usual: Mask, rr_s: fl
     return np.where(result < onset - 0.03, result, np.nan)
 
 
-def t_waves(rows: Floats, times_s: Floats, end: Floats, usual: Mask, room_s: Floats, rate_hz: float) -> tuple[Floats, Floats]:
+def t_waves(
+    rows: Floats, times_s: Floats, end: Floats, usual: Mask, room_s: Floats, rr_s: float, rate_hz: float
+) -> tuple[Floats, Floats]:
     """Peak and end of each T wave relative to R in s; nan where it has none of at least a quarter of the usual size.
 
-    end: of each QRS; room_s: from each R to where the next beat begins.
+    end: of each QRS; room_s: from each R to where the next beat begins; rr_s: usual interval, which limits how late a T wave
+    may peak (as its square root, after Bazett).
     """
     nothing = np.full(len(rows), np.nan)
     if not usual.any():
         return nothing, nothing
     low = max(float(np.median(end[usual])) + 0.04, 0.10)
-    stretch = np.flatnonzero((times_s >= low) & (times_s <= min(0.60, float(np.median(room_s)))))
+    stretch = np.flatnonzero((times_s >= low) & (times_s <= min(0.60, 0.50 * rr_s**0.5, float(np.median(room_s)))))
     if stretch.size < 8:
         return nothing, nothing
     template = np.median(rows[usual][:, stretch], axis=0)
@@ -180,7 +196,7 @@ def t_waves(rows: Floats, times_s: Floats, end: Floats, usual: Mask, room_s: Flo
         return nothing, nothing
     peak, height = bump
     sign = float(np.sign(height))
-    finish = _tangent(template, peak, sign, forward=True)
+    finish = _tangent(template, peak, sign, True, round(0.25 * rate_hz))
     length_s = (finish - peak) / rate_hz if np.isfinite(finish) else np.nan
     at = stretch[0] + peak
     reach = np.arange(max(at - round(0.09 * rate_hz), 0), min(at + round(0.09 * rate_hz), rows.shape[1]))
@@ -194,41 +210,54 @@ def t_waves(rows: Floats, times_s: Floats, end: Floats, usual: Mask, room_s: Flo
     return peaks, np.where(ends < room_s + 0.05, ends, np.nan)
 
 
-def delineate(signal: Floats, rate_hz: float, peaks: Floats) -> Waves:
-    """The waves around R peaks (sample positions) in one cleaned lead in mV."""
+def _slope(values: Floats, rate_hz: float) -> Floats:
+    """Absolute slope in mV/s along the last axis, smoothed over 8 ms twice."""
+    smooth = max(round(0.008 * rate_hz), 1)
+    slope = np.gradient(values, axis=-1) * rate_hz
+    return np.asarray(ndimage.uniform_filter1d(np.abs(ndimage.uniform_filter1d(slope, smooth, axis=-1)), smooth, axis=-1))
+
+
+def _quiet_enough(slope: Floats) -> bool:
+    """Whether the QRS of an average beat stands out of its lead: else that lead only adds noise."""
+    return bool(np.percentile(slope, 40) < 0.12 * slope.max())
+
+
+def delineate(leads: Floats, main: int, rate_hz: float, peaks: Floats) -> Waves:
+    """The waves around R peaks (sample positions) in cleaned leads, (leads, samples) in mV.
+
+    The QRS lasts from its first activity in any lead to its last, so its limits come from the slope of all leads together (the
+    root of the sum of squares); P and T come from the lead with index `main`.
+    """
+    signal = leads[main]
     centres = np.rint(peaks).astype(np.int64)
     offsets = np.arange(-round(BEFORE_S * rate_hz), round(AFTER_S * rate_hz) + 1)
     times = offsets / rate_hz
     rr = np.diff(peaks) / rate_hz
     next_rr = np.concatenate([rr, [np.median(rr) if rr.size else 0.8]])
-    smooth = max(round(0.008 * rate_hz), 1)
-    slope_signal = np.abs(ndimage.uniform_filter1d(np.gradient(signal) * rate_hz, smooth))
-    slope_signal = ndimage.uniform_filter1d(slope_signal, smooth)
-    gentle = band_pass(signal, rate_hz, None, 15.0)
-    near = np.abs(times) <= 0.10
     inside = (times >= -0.30) & (times <= 0.30)
-    rows = _rows(signal, centres, offsets)
-    usual = usual_beats(rows[:, near])
-    onset, end = qrs_limits(_rows(slope_signal, centres, offsets[inside]), times[inside], rate_hz)
+    usual = usual_beats(_rows(signal, centres, offsets[np.abs(times) <= 0.10]))
+    averaged, single = np.zeros(inside.sum()), np.zeros((len(centres), inside.sum()))
+    for number, lead in enumerate(leads):
+        rows = _rows(lead, centres, offsets[inside])
+        slope = _slope((rows[usual] if usual.any() else rows).mean(axis=0), rate_hz)
+        if number == main or _quiet_enough(slope):
+            averaged += slope**2
+            single += _slope(rows, rate_hz) ** 2
+    onset, end = qrs_limits(np.sqrt(single), times[inside], rate_hz)
     if usual.any():
-        average = rows[usual].mean(axis=0)
-        slope = np.abs(ndimage.uniform_filter1d(np.gradient(average) * rate_hz, smooth))
-        slope = ndimage.uniform_filter1d(slope, smooth)[None, inside]
-        usual_onset, usual_end = qrs_limits(slope, times[inside], rate_hz)
+        usual_onset, usual_end = qrs_limits(np.sqrt(averaged)[None], times[inside], rate_hz)
         onset, end = np.where(usual, usual_onset, onset), np.where(usual, usual_end, end)
-    soft = _rows(gentle, centres, offsets)
+    soft = _rows(band_pass(signal, rate_hz, None, 15.0), centres, offsets)
     whole = (centres + offsets[0] >= 0) & (centres + offsets[-1] < len(signal))
     trusted = usual & whole if (usual & whole).sum() >= 3 else usual
     rr_s = float(np.median(rr)) if rr.size else 0.8
     p = p_onsets(soft, times, onset, trusted, rr_s, rate_hz)
-    t_peak, t_end = t_waves(soft, times, end, trusted, next_rr - 0.10, rate_hz)
-    fraction = (centres - peaks) / rate_hz
-    p, t_peak, t_end = (value + fraction for value in (p, t_peak, t_end))
+    t_peak, t_end = t_waves(soft, times, end, trusted, next_rr - 0.10, rr_s, rate_hz)
     before, after = centres / rate_hz, (len(signal) - 1 - centres) / rate_hz
-    return Waves(
-        onset + fraction,
-        end - onset,
+    p, t_peak, t_end = (
         np.where(-p <= before, p, np.nan),
         np.where(t_peak <= after, t_peak, np.nan),
         np.where(t_end <= after, t_end, np.nan),
     )
+    fraction = (centres - peaks) / rate_hz
+    return Waves(onset + fraction, end - onset, p + fraction, t_peak + fraction, t_end + fraction)

@@ -102,7 +102,9 @@ def _otsu(heights: Floats) -> float:
 def wavelet_detector(signal: Floats, rate_hz: float) -> Indices:
     """Sample positions of QRS complexes by wavelet modulus; possibly empty."""
     centred = signal - np.median(signal)
-    narrow, wide = (-ndimage.gaussian_laplace(centred, max(width * rate_hz, 0.8)) * (width * rate_hz) ** 2 for width in (0.014, 0.028))
+    narrow, wide = (
+        -ndimage.gaussian_laplace(centred, max(width * rate_hz, 0.8)) * (width * rate_hz) ** 2 for width in (0.014, 0.028)
+    )
     modulus = ndimage.gaussian_filter1d(np.sqrt(narrow**2 + 0.5 * wide**2), max(0.03 * rate_hz, 0.8))
     candidates = _peaks(modulus, rate_hz)
     heights = modulus[candidates]

@@ -74,8 +74,9 @@ def clean(ecg: Ecg) -> Ecg:
 def resample(ecg: Ecg, rate_hz: float) -> Ecg:
     """The same ECG at another rate, by anti-aliased interpolation at the exact sample times.
 
-    Windowed-sinc interpolation (Hann, 16 lobes each side) evaluated at start_s + k / rate_hz, so that odd rates such as 513.625 Hz
-    do not drift. Content above 0.45 of the lower of the two rates is removed. Raises `InputError` for a rate that is not positive.
+    Windowed-sinc interpolation (Hann, 16 lobes each side) evaluated at start_s + k / rate_hz, so that odd rates such as
+    513.625 Hz do not drift. Content above 0.475 of the lower of the two rates is removed. Raises `InputError` for a rate that is
+    not positive.
     """
     if not (np.isfinite(rate_hz) and rate_hz > 0):
         raise InputError(f"The sampling rate must be a positive number of Hz, not {rate_hz}.")

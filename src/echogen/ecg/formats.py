@@ -60,7 +60,9 @@ def _open_unknown(path: Path, start: bytes, mv: float | None, rate_hz: float | N
     if encoding is None:
         raise InputError(f"{path.name} is of no known kind; an ECG is read from {_FORMATS}.")
     if path.stat().st_size > MAXIMUM_BYTES:
-        raise InputError(f"The text file {path.name} is over {MAXIMUM_BYTES // 1_000_000} MB; save long ECGs as EDF, WFDB or NPY.")
+        raise InputError(
+            f"The text file {path.name} is over {MAXIMUM_BYTES // 1_000_000} MB; save long ECGs as EDF, WFDB or NPY."
+        )
     with path.open("rb") as file:
         raw = file.read(200_000)
     head = raw.decode(encoding, errors="replace").splitlines()
@@ -102,15 +104,21 @@ def open_ecg(path: str | os.PathLike[str], rate_hz: float | None = None, unit: s
     elif start[:4] == b"PK\x03\x04" and is_ecg_npz(path):
         source = open_npz(path, mv, rate_hz)
     elif path.suffix.lower() in _PICKLE_SUFFIXES:
-        raise InputError(f"{path.name} is a Python pickle, which could run code and is never opened; save the array with numpy.save.")
+        raise InputError(
+            f"{path.name} is a Python pickle, which could run code and is never opened; save the array with numpy.save."
+        )
     elif (what := _foreign(start)) is not None:
-        raise InputError(f"{path.name} is {what}; an ECG is read from {_FORMATS}." if ";" not in what else f"{path.name} is {what}.")
+        raise InputError(
+            f"{path.name} is {what}; an ECG is read from {_FORMATS}." if ";" not in what else f"{path.name} is {what}."
+        )
     elif path.suffix.lower() == ".dat" and text_encoding(start) is None:
         raise InputError(f"{path.name} needs its WFDB header: put {path.stem}.hea beside it.")
     else:
         source = _open_unknown(path, start, mv, rate_hz)
     if not 20 <= source.rate_hz <= 100_000:
-        raise InputError(f"{path.name} states a sampling rate of {source.rate_hz:g} Hz, which no ECG has; give the true one as rate_hz.")
+        raise InputError(
+            f"{path.name} states a sampling rate of {source.rate_hz:g} Hz, which no ECG has; give the true one as rate_hz."
+        )
     if source.samples < 2:
         raise InputError(f"{path.name} holds fewer than two samples.")
     return source
@@ -168,8 +176,8 @@ def _check_unit(signal: Floats, rate_hz: float, name: str) -> None:
     peak = float(np.median(np.percentile(deviation, 99.5, axis=1)))
     if middle > _IMPLAUSIBLE_MEDIAN_MV or peak > _IMPLAUSIBLE_PEAK_MV:
         raise InputError(
-            f"The values in {name} swing by {peak:.4g} mV, far beyond an ECG; state their unit with unit (--ecg-unit), such as uV,"
-            " or scale raw counts to mV first."
+            f"The values in {name} swing by {peak:.4g} mV, far beyond an ECG; state their unit with unit (--ecg-unit),"
+            " such as uV, or scale raw counts to mV first."
         )
 
 
@@ -200,7 +208,7 @@ def read_ecg(
     signal = source.read(first, last)
     if signal.shape[1] != last - first:
         raise InputError(f"{name} is cut short or damaged: {last - first} samples were expected, {signal.shape[1]} are there.")
-    present = np.isfinite(signal).any(axis=1)
+    present = np.asarray(np.isfinite(signal).any(axis=1))
     if not present.any():
         raise InputError(f"{name} has no values (only NaN) in the part that was asked for.")
     names = tuple(lead for lead, there in zip(source.lead_names, present, strict=True) if there)

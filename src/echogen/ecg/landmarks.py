@@ -57,27 +57,30 @@ class Landmarks:
 def find_landmarks(ecg: Ecg, lead: str | None = None) -> Landmarks:
     """Find every beat of an ECG in its best lead, or in the one named.
 
-    R peaks come from two detectors that share no filter (see `detectors`). Raises `InputError` for an ECG shorter than 1 s,
-    without QRS complexes, or without that lead.
+    R peaks come from two detectors that share no filter (see `detectors`), QRS limits from all leads together. Raises
+    `InputError` for an ECG shorter than 1 s, without QRS complexes, or without that lead.
     """
     if ecg.duration_s < SHORTEST_S:
-        raise InputError(f"The ECG is {ecg.duration_s:.2f} s long, too short to find heart beats; at least {SHORTEST_S:g} s are needed.")
+        raise InputError(
+            f"The ECG is {ecg.duration_s:.2f} s long, too short to find heart beats; at least {SHORTEST_S:g} s are needed."
+        )
     name = choose_lead(ecg) if lead is None else lead
     signal = lead_signal(ecg, name)
+    name = next(own for own in ecg.lead_names if own.upper() == name.upper())
     detection = detect_qrs(signal, ecg.rate_hz)
     rate = 60.0 * ecg.rate_hz / np.median(np.diff(detection.peaks)) if detection.peaks.size > 1 else 60.0
     if detection.peaks.size == 0 or detection.contrast < LEAST_CONTRAST or not 20.0 <= rate <= 300.0:
         raise InputError(f"There are no QRS complexes found in lead {name} of this ECG; give an ECG with visible heart beats.")
-    single = clean(replace(ecg, signal_mv=signal[None], lead_names=(name,), start_s=0.0))
-    if single.rate_hz < _DELINEATION_RATE_HZ:
-        single = resample(single, single.rate_hz * np.ceil(_DELINEATION_RATE_HZ / single.rate_hz))
-    values, rate_hz = single.signal_mv[0].astype(np.float64), single.rate_hz
-    peaks = detection.peaks * (rate_hz / ecg.rate_hz)
-    groups = np.array_split(np.arange(peaks.size), -(-peaks.size // _BEATS_AT_ONCE))
+    cleaned = clean(replace(ecg, start_s=0.0))
+    if cleaned.rate_hz < _DELINEATION_RATE_HZ:
+        cleaned = resample(cleaned, cleaned.rate_hz * np.ceil(_DELINEATION_RATE_HZ / cleaned.rate_hz))
+    main = ecg.lead_names.index(name)
+    peaks = detection.peaks * (cleaned.rate_hz / ecg.rate_hz)
     parts: list[Waves] = []
-    for group in groups:
-        first = max(int(peaks[group[0]] - 2 * rate_hz), 0)
-        parts.append(delineate(values[first : int(peaks[group[-1]] + 2 * rate_hz)], rate_hz, peaks[group] - first))
+    for group in np.array_split(np.arange(peaks.size), -(-peaks.size // _BEATS_AT_ONCE)):
+        first = max(int(peaks[group[0]] - 2 * cleaned.rate_hz), 0)
+        piece = cleaned.signal_mv[:, first : int(peaks[group[-1]] + 2 * cleaned.rate_hz)].astype(np.float64)
+        parts.append(delineate(piece, main, cleaned.rate_hz, peaks[group] - first))
     r_s = ecg.start_s + detection.peaks / ecg.rate_hz
     onset, p, t_peak, t_end = (
         r_s + np.concatenate([getattr(part, wave) for part in parts]) for wave in ("qrs_onset", "p_onset", "t_peak", "t_end")

@@ -18,6 +18,7 @@ PREFERRED_LEADS = ("II", "MLII", "ECG", "I", "MLI", "MCL1", "V5", "V6", "V4", "V
 #: Detection on noise, a sine or a ramp stays below 1.6; real ECGs are seldom under 3.
 _NO_BEATS_CONTRAST, _CLEAR_CONTRAST = 1.8, 3.5
 _AMPLITUDE_MV = (0.05, 10.0)
+_LIMB_LEADS, _LARGEST_IN_LIMB_LEAD_MV = ("I", "II", "III", "aVR", "aVL", "aVF", "MLII"), 5.0
 _RATE_BPM = (20.0, 300.0)
 _FLAT_MV = 0.01
 _EXCERPT_S = 20.0
@@ -41,7 +42,6 @@ class LeadFacts:
     flat_share: float
     clipped_share: float
     noise_share: float
-    varied_share: float
 
 
 def lead_signal(ecg: Ecg, name: str | None = None) -> Floats:
@@ -77,7 +77,7 @@ def measure_lead(signal: Floats, rate_hz: float) -> LeadFacts:
     shortest = max(round(0.02 * rate_hz), 4)
     clipped = (_runs_at(signal, signal.max(), shortest) + _runs_at(signal, signal.min(), shortest)) / len(signal)
     reach = np.arange(-max(round(0.06 * rate_hz), 1), max(round(0.06 * rate_hz), 1) + 1)
-    amplitude = noise = varied = float("nan")
+    amplitude = noise = float("nan")
     if peaks.size:
         beats = signal[np.clip(peaks[:, None] + reach, 0, len(signal) - 1)]
         amplitude = float(np.median(np.ptp(beats, axis=1)))
@@ -86,10 +86,8 @@ def measure_lead(signal: Floats, rate_hz: float) -> LeadFacts:
         fast = signal - band_pass(signal, rate_hz, None, 30.0) if rate_hz > 80 else signal - signal
         fast = fast - np.median(fast)
         noise = float(2.0 * np.std(fast[around]) / max(amplitude, 1e-9)) if around.any() else 0.0
-        spread = np.diff(peaks) / rate_hz
-        varied = float(np.mean(np.abs(spread - np.median(spread)) > 0.25 * np.median(spread))) if spread.size else 0.0
     flat = float(np.mean(swing < _FLAT_MV)) if blocks.size else 1.0
-    return LeadFacts(detection, rate, amplitude, flat, clipped, noise, varied)
+    return LeadFacts(detection, rate, amplitude, flat, clipped, noise)
 
 
 def _preference(name: str) -> int:
@@ -101,24 +99,34 @@ def _preference(name: str) -> int:
     return len(PREFERRED_LEADS)
 
 
-def _score(facts: LeadFacts) -> float:
+def _limits(name: str) -> tuple[float, float]:
+    """Smallest and largest believable QRS in mV, peak to peak."""
+    return _AMPLITUDE_MV[0], _LARGEST_IN_LIMB_LEAD_MV if name in _LIMB_LEADS else _AMPLITUDE_MV[1]
+
+
+def _plausible(name: str, amplitude_mv: float) -> bool:
+    low, high = _limits(name)
+    return low <= amplitude_mv <= high
+
+
+def _score(name: str, facts: LeadFacts) -> float:
     """0 (unusable) .. 1: clear and agreed beats of a plausible size and rate."""
     if not (_RATE_BPM[0] <= facts.rate_bpm <= _RATE_BPM[1]) or not facts.detection.contrast > _NO_BEATS_CONTRAST:
         return 0.0
-    size = 1.0 if _AMPLITUDE_MV[0] <= facts.amplitude_mv <= _AMPLITUDE_MV[1] else 0.5
+    size = 1.0 if _plausible(name, facts.amplitude_mv) else 0.5
     quiet = 1.0 / (1.0 + 2.0 * facts.noise_share)
     whole = (1.0 - facts.flat_share) * (1.0 - min(4.0 * facts.clipped_share, 1.0))
     return size * quiet * whole * facts.detection.agreement * min(facts.detection.contrast / 6.0, 1.0)
 
 
 def _measured(ecg: Ecg, all_leads: bool) -> list[tuple[str, LeadFacts, float]]:
-    """Name, facts and score of leads in order of preference; stops at the first clearly good one unless all are wanted."""
+    """Name, facts and score of leads in order of preference; only the first if that is clearly good and not all are wanted."""
     leads = []
     for name in sorted(ecg.lead_names, key=_preference):
         facts = measure_lead(_excerpt(ecg.lead(name).astype(np.float64), ecg.rate_hz), ecg.rate_hz)
-        leads.append((name, facts, _score(facts)))
-        if leads[-1][2] > 0.8 and not all_leads:
-            return leads[-1:]
+        leads.append((name, facts, _score(name, facts)))
+        if len(leads) == 1 and leads[0][2] > 0.8 and not all_leads:
+            break
     return leads
 
 
@@ -147,9 +155,9 @@ def choose_lead(ecg: Ecg) -> str:
 def signal_quality(ecg: Ecg) -> Quality:
     """Judge an ECG by its best lead; the reasons name what is wrong in plain sentences.
 
-    flat: no lead has any signal. not an ecg: no QRS complexes, or a rate outside 20..300 bpm. poor: a QRS of less than 0.05 or
-    more than 10 mV, detectors that disagree, much noise, flat or clipped stretches. usable: less of these, or some flat leads.
-    A long recording is judged on three pieces of 20 s.
+    flat: no lead has any signal. not an ecg: no QRS complexes, or a rate outside 20..300 bpm. poor: a QRS of less than
+    0.05 or more than 10 mV (limb leads: 5), detectors that disagree, much noise, flat or clipped stretches. usable: less of
+    these, or some flat leads. A long recording is judged on three pieces of 20 s.
     """
     swing = np.array([np.ptp(_excerpt(lead.astype(np.float64), ecg.rate_hz)) for lead in ecg.signal_mv])
     if (swing < _FLAT_MV).all():
@@ -162,17 +170,27 @@ def signal_quality(ecg: Ecg) -> Quality:
     if detection.peaks.size < 2 or not detection.contrast > _NO_BEATS_CONTRAST:
         return Quality("not an ecg", (f"No QRS complexes stand out in lead {name}.",))
     if not _RATE_BPM[0] <= facts.rate_bpm <= _RATE_BPM[1]:
-        return Quality("not an ecg", (f"The peaks in lead {name} come {facts.rate_bpm:.0f} times a minute, which no heart does.",))
-    poor, usable = [], []
-    low, high = _AMPLITUDE_MV
-    if not low <= facts.amplitude_mv <= high:
-        poor.append(f"The QRS is {facts.amplitude_mv:.3g} mV in lead {name}, outside {low} to {high:g} mV; the unit or scale may be wrong.")
+        return Quality(
+            "not an ecg", (f"The peaks in lead {name} come {facts.rate_bpm:.0f} times a minute, which no heart does.",)
+        )
+    poor: list[str] = []
+    usable: list[str] = []
+    for own, its, score in leads:
+        low, high = _limits(own)
+        if its.amplitude_mv > high * (1.0 if score > 0 else np.inf) or (own == name and its.amplitude_mv < low):
+            amount = f"The QRS in lead {own} is {its.amplitude_mv:.3g} mV, outside {low:g} to {high:g} mV"
+            poor.append(f"{amount}; the unit or scale may be wrong.")
+            break
 
     def judge(value: float, limits: tuple[float, float], sentence: str) -> None:
         if value > limits[0]:
             (poor if value > limits[1] else usable).append(sentence)
 
-    judge(1 - detection.agreement, (0.08, 0.25), f"Two detectors agree on only {detection.agreement:.0%} of the beats in lead {name}.")
+    judge(
+        1 - detection.agreement,
+        (0.08, 0.25),
+        f"Two detectors agree on only {detection.agreement:.0%} of the beats in lead {name}.",
+    )
     judge(facts.noise_share, (0.12, 0.4), f"Fast noise in lead {name} is {facts.noise_share:.0%} of the QRS amplitude.")
     judge(facts.flat_share, (0.03, 0.25), f"Lead {name} is flat for {facts.flat_share:.0%} of the time.")
     judge(facts.clipped_share, (0.005, 0.05), f"Lead {name} is clipped for {facts.clipped_share:.0%} of the time.")
