@@ -9,7 +9,7 @@ import torch
 from echogen.errors import InputError
 from echogen.measure import measure, read_masks, segment
 from echogen.networks.segmenter import Segmenter, SegmenterConfig, segmentation_loss, with_neighbours
-from echogen.records import Cine
+from echogen.records import Cine, Ecg
 
 GREY = np.array([70, 5, 160, 15, 30, 30])
 
@@ -34,7 +34,7 @@ def segmenter(chambers):
     torch.manual_seed(0)
     network = Segmenter(SegmenterConfig(widths=(8, 16, 16), blocks=1, groups=4)).train()
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
-    for step in range(60):
+    for step in range(35):
         scale = random.uniform(0.7, 1.05, 8)
         masks = chambers(32 * scale, 17 * scale, tilt=random.uniform(0, 0.2))
         frames = torch.from_numpy(draw(masks, step)).float() / 255
@@ -61,6 +61,26 @@ def test_a_drawn_heart_is_measured(drawn, segmenter):
     assert reading.matched_fraction == 1
     assert reading.es_error_ms["median"] < 30
     assert reading.timing.n_video == len(reading.beats)
+
+
+def test_landmarks_are_found_in_the_ecg(drawn, segmenter):
+    truth, masks = drawn
+    times = np.arange(-1.5, 6.5, 1 / 500)
+    signal = np.zeros(len(times))
+    for r in truth.clock.qrs_onset_s + 0.040:
+        for after_s, height_mv, width_s in (
+            (-0.15, 0.12, 0.020),
+            (-0.025, -0.1, 0.008),
+            (0, 1.1, 0.011),
+            (0.03, -0.2, 0.01),
+            (0.26, 0.3, 0.04),
+        ):
+            signal += height_mv * np.exp(-0.5 * ((times - r - after_s) / width_s) ** 2)
+    ecg = Ecg(signal[None].astype(np.float32), 500.0, ("II",), start_s=-1.5)
+    reading = measure(Cine(draw(masks), truth.times_s), segmenter, ecg)
+    assert reading.matched_fraction == 1
+    assert reading.es_error_ms["median"] < 40
+    assert all(beat.r_s is not None for beat in reading.beats)
 
 
 def test_report_has_the_keys_of_the_interface(drawn):
