@@ -21,6 +21,8 @@ Indices = NDArray[np.int64]
 
 REFRACTORY_S = 0.2
 SAME_BEAT_S = 0.1
+#: Detection on noise, a sine or a ramp has a contrast under 1.8; the beats of an ECG are mostly over 5.
+LEAST_CONTRAST, CLEAR_CONTRAST = 2.0, 5.0
 _BLOCK_S = 10.0
 
 
@@ -29,7 +31,7 @@ class Detection:
     """QRS complexes of one lead.
 
     peaks: (beats,) sample positions of the dominant deflection, to a fraction of a sample.
-    agreement: share of the beats that both detectors found, 0..1. contrast: QRS energy at the beats over that between them.
+    agreement: share of the beats that both detectors found, 0..1. contrast: QRS energy at the beats over that of quiet signal.
     """
 
     peaks: Floats
@@ -188,10 +190,10 @@ def refine(signal: Floats, peaks: Indices, rate_hz: float) -> Floats:
 
 
 def contrast(energy: Floats, peaks: Indices, rate_hz: float) -> float:
-    """Median slope energy at the beats over the median of all samples; about 1 for noise or a sine, over 3 for an ECG."""
+    """Median slope energy at the beats over that of the quietest quarter of the signal."""
     if peaks.size == 0:
         return 0.0
-    return float(np.median(energy[peaks]) / max(float(np.median(energy)), 1e-12))
+    return float(np.median(energy[peaks]) / max(float(np.percentile(energy, 25)), 1e-12))
 
 
 def detect_qrs(signal: Floats, rate_hz: float) -> Detection:

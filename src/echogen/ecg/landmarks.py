@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echogen.ecg.delineate import Waves, delineate
-from echogen.ecg.detectors import detect_qrs
+from echogen.ecg.detectors import LEAST_CONTRAST, detect_qrs
 from echogen.ecg.filters import clean, resample
 from echogen.ecg.quality import choose_lead, lead_signal
 from echogen.errors import InputError
@@ -18,8 +18,6 @@ Floats = NDArray[np.float64]
 
 SHORTEST_S = 1.0
 WIDE_QRS_S = 0.120
-#: Below this QRS contrast (see `Detection`) the peaks are those of noise.
-LEAST_CONTRAST = 1.8
 _BEATS_AT_ONCE = 400
 _DELINEATION_RATE_HZ = 250.0
 

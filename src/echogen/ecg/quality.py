@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from echogen.ecg.detectors import Detection, detect_qrs
+from echogen.ecg.detectors import CLEAR_CONTRAST, LEAST_CONTRAST, Detection, detect_qrs
 from echogen.ecg.filters import band_pass
 from echogen.records import Ecg
 
@@ -15,8 +15,6 @@ Floats = NDArray[np.float64]
 
 VERDICTS = ("good", "usable", "poor", "flat", "not an ecg")
 PREFERRED_LEADS = ("II", "MLII", "ECG", "I", "MLI", "MCL1", "V5", "V6", "V4", "V3", "aVF", "V2", "aVL", "III", "aVR", "V1", "V")
-#: Detection on noise, a sine or a ramp stays below 1.6; real ECGs are seldom under 3.
-_NO_BEATS_CONTRAST, _CLEAR_CONTRAST = 1.8, 3.5
 _AMPLITUDE_MV = (0.05, 10.0)
 _LIMB_LEADS, _LARGEST_IN_LIMB_LEAD_MV = ("I", "II", "III", "aVR", "aVL", "aVF", "MLII"), 5.0
 _RATE_BPM = (20.0, 300.0)
@@ -111,12 +109,12 @@ def _plausible(name: str, amplitude_mv: float) -> bool:
 
 def _score(name: str, facts: LeadFacts) -> float:
     """0 (unusable) .. 1: clear and agreed beats of a plausible size and rate."""
-    if not (_RATE_BPM[0] <= facts.rate_bpm <= _RATE_BPM[1]) or not facts.detection.contrast > _NO_BEATS_CONTRAST:
+    if not (_RATE_BPM[0] <= facts.rate_bpm <= _RATE_BPM[1]) or not facts.detection.contrast > LEAST_CONTRAST:
         return 0.0
     size = 1.0 if _plausible(name, facts.amplitude_mv) else 0.5
     quiet = 1.0 / (1.0 + 2.0 * facts.noise_share)
     whole = (1.0 - facts.flat_share) * (1.0 - min(4.0 * facts.clipped_share, 1.0))
-    return size * quiet * whole * facts.detection.agreement * min(facts.detection.contrast / 6.0, 1.0)
+    return size * quiet * whole * facts.detection.agreement * min(facts.detection.contrast / 10.0, 1.0)
 
 
 def _measured(ecg: Ecg, all_leads: bool) -> list[tuple[str, LeadFacts, float]]:
@@ -167,7 +165,7 @@ def signal_quality(ecg: Ecg) -> Quality:
     if facts.flat_share > 0.9:
         return Quality("flat", (f"Lead {name} is flat for {facts.flat_share:.0%} of the time.",))
     detection = facts.detection
-    if detection.peaks.size < 2 or not detection.contrast > _NO_BEATS_CONTRAST:
+    if detection.peaks.size < 2 or not detection.contrast > LEAST_CONTRAST:
         return Quality("not an ecg", (f"No QRS complexes stand out in lead {name}.",))
     if not _RATE_BPM[0] <= facts.rate_bpm <= _RATE_BPM[1]:
         return Quality(
@@ -194,7 +192,7 @@ def signal_quality(ecg: Ecg) -> Quality:
     judge(facts.noise_share, (0.12, 0.4), f"Fast noise in lead {name} is {facts.noise_share:.0%} of the QRS amplitude.")
     judge(facts.flat_share, (0.03, 0.25), f"Lead {name} is flat for {facts.flat_share:.0%} of the time.")
     judge(facts.clipped_share, (0.005, 0.05), f"Lead {name} is clipped for {facts.clipped_share:.0%} of the time.")
-    if detection.contrast < _CLEAR_CONTRAST:
+    if detection.contrast < CLEAR_CONTRAST:
         usable.append(f"The QRS complexes in lead {name} stand out little from the rest of the signal.")
     flat = [own for own, amount in zip(ecg.lead_names, swing, strict=True) if amount < _FLAT_MV]
     if flat:

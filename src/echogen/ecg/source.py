@@ -14,10 +14,29 @@ from echogen.errors import InputError
 Floats = NDArray[np.float64]
 
 STANDARD_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-_OTHER_LEADS = "V V7 V8 V9 V3R V4R V5R V6R -aVR MLI MLII MLIII MCL MCL1 MCL6 ML2 ML5 CM2 CM4 CM5 CC5 CS5 D4 MV2 ES AS AI".split()
+_FURTHER_LEADS = ("V", "V7", "V8", "V9", "V3R", "V4R", "V5R", "V6R", "-aVR")
+_MONITOR_LEADS = (
+    "MLI",
+    "MLII",
+    "MLIII",
+    "MCL",
+    "MCL1",
+    "MCL6",
+    "ML2",
+    "ML5",
+    "CM2",
+    "CM4",
+    "CM5",
+    "CC5",
+    "CS5",
+    "MV2",
+    "ES",
+    "AS",
+    "AI",
+)
 _ALIASES = {"D1": "I", "DI": "I", "D2": "II", "DII": "II", "D3": "III", "DIII": "III", "L1": "I", "L2": "II", "L3": "III"}
 _ALIASES |= {f"C{n}": f"V{n}" for n in range(1, 7)} | {"1": "I", "2": "II", "3": "III"}
-_CANONICAL = {name.upper(): name for name in (*STANDARD_LEADS, *_OTHER_LEADS)} | _ALIASES
+_CANONICAL = {name.upper(): name for name in (*STANDARD_LEADS, *_FURTHER_LEADS, *_MONITOR_LEADS)} | _ALIASES
 _NOT_A_LEAD = re.compile(r"(hr|rate|quality|sqi|id|impedance|temp|lead.?off|index|event|marker)", re.IGNORECASE)
 _GENERIC = re.compile(
     r"(ch|chan|channel|sig|signal|col|column|values?|amplitude|voltage|data|leads?|x|y|unnamed|wave\w*|[mµμu]?v)?[\s_#.:-]*\d*",
