@@ -25,7 +25,7 @@ from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
 from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.phantom.speckle import SpeckleLayer, SpeckleStyle
 from echogen.phantom.ultrasound import IMAGE_SIZE
-from echogen.records import Cine, Conditions
+from echogen.records import Cine, Conditions, Ecg
 from echogen.samplers.maskgit import guided, linear_ramp, sample
 
 #: Displacement in pixels that the tokenizer's motion channels draw as 1.
@@ -171,7 +171,7 @@ class EchoPulse(Generator):
         )
         head = torch.full((rows,), is_first, dtype=torch.bool, device=device)
         with torch.autocast(device.type, self.dtype):
-            asked = self._conditioning(conditions, times, is_first, rows)
+            asked = self._conditioning(conditions, times, index, rows)
 
             def predict(tokens: Tensor) -> Tensor:
                 return transformer(tokens.expand(rows, -1, -1, -1), clock, head, asked).float()
@@ -191,19 +191,19 @@ class EchoPulse(Generator):
                 choice_temperature=config.choice_temperature,
             )
 
-    def _conditioning(self, conditions: Conditions, times: NDArray[np.float64], is_first: bool, rows: int) -> Conditioning:
-        """Row 0 as asked, row 1 (if any) without conditions."""
+    def _conditioning(self, conditions: Conditions, times: NDArray[np.float64], index: int, rows: int) -> Conditioning:
+        """Row 0 as asked, row 1 (if any) without conditions. An ECG that loses its beats on the way is absent while it does."""
         config, device = self.config, self.device
         features = np.zeros((config.latents, 4 * steering.FEATURES), np.float32)
         lead = np.zeros(steering.window_samples(config.latents), np.float32)
-        if conditions.ecg is not None:
-            beats = steering.find_beats(conditions.ecg)
-            features = steering.latent_features(times, is_first, beats, conditions.sex, conditions.ef_percent)
+        beats = self._beats(conditions.ecg, required=index == 0)
+        if conditions.ecg is not None and beats is not None:
+            features = steering.latent_features(times, index == 0, beats, conditions.sex, conditions.ef_percent)
             cleaned = ecg_module.resample(ecg_module.clean(conditions.ecg), steering.ECG_RATE_HZ)
             chosen = steering.normalised_lead(cleaned.lead(ecg_module.choose_lead(conditions.ecg)))
             lead = steering.lead_window(chosen, cleaned.start_s, float(times[0]), len(lead))
         asked = np.array([True, False][:rows])
-        present = torch.from_numpy(asked & (conditions.ecg is not None)).to(device)
+        present = torch.from_numpy(asked & (beats is not None)).to(device)
         ef = np.nan if conditions.ef_percent is None else conditions.ef_percent
 
         def rowwise(values: NDArray[Any]) -> Tensor:
@@ -220,6 +220,17 @@ class EchoPulse(Generator):
             frame_features=rowwise(features),
             frame_keep=present,
         )
+
+    @staticmethod
+    def _beats(ecg: Ecg | None, required: bool) -> steering.Beats | None:
+        if ecg is None:
+            return None
+        try:
+            return steering.find_beats(ecg)
+        except InputError:
+            if required:
+                raise
+            return None
 
     @torch.inference_mode()
     def _draw(self, new: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:

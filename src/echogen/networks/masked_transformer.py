@@ -23,6 +23,7 @@ class MaskedTransformerConfig:
 
     vocabulary: codes per group, whose number is also the mask id. spatial_positions: tokens per latent frame. max_latents: the
     longest window, in latent frames. cross_attention_every: every n-th block looks at the context tokens, 0 = none.
+    local_blocks: the blocks (from 0) that attend within each latent frame only, which costs a T'-th part.
     frame_features: numbers per latent frame that steer its adaptive norm, 0 = none. adaptive_norm: False leaves out clip
     condition and frame features. ecg: the encoder of context tokens; None = the caller brings tokens of width context_dim.
     """
@@ -38,6 +39,7 @@ class MaskedTransformerConfig:
     gated_mlp: bool = False
     qk_norm: bool = True
     cross_attention_every: int = 2
+    local_blocks: tuple[int, ...] = ()
     adaptive_norm: bool = True
     frame_features: int = 0
     ecg: EcgEncoderConfig | None = field(default_factory=EcgEncoderConfig)
@@ -46,8 +48,13 @@ class MaskedTransformerConfig:
     def __post_init__(self) -> None:
         if self.dim % self.heads:
             raise InputError(f"The width {self.dim} is not a multiple of the number of heads {self.heads}.")
+        if any(not 0 <= block < self.depth or self._looks(block) for block in self.local_blocks):
+            raise InputError("Local blocks must be blocks of the transformer that do not look at the context.")
         if self.frame_features and not self.adaptive_norm:
             raise InputError("Frame features need the adaptive norm.")
+
+    def _looks(self, block: int) -> bool:
+        return bool(self.cross_attention_every) and (block + 1) % self.cross_attention_every == 0
 
     @property
     def mask_id(self) -> int:
@@ -79,8 +86,8 @@ class MaskedTransformer(nn.Module):
     def __init__(self, config: MaskedTransformerConfig) -> None:
         super().__init__()
         self.config = config
-        dim, every = config.dim, config.cross_attention_every
-        looks = [bool(every) and (i + 1) % every == 0 for i in range(config.depth)]
+        dim = config.dim
+        looks = [config._looks(i) for i in range(config.depth)]
         self.embed = nn.Embedding(config.groups * (config.vocabulary + 1), dim)
         self.position = nn.Parameter(torch.randn(config.spatial_positions, dim) * 0.02)
         self.first = nn.Parameter(torch.randn(dim) * 0.02)
@@ -179,10 +186,22 @@ class MaskedTransformer(nn.Module):
             timed = tokens.times_s is not None
             keys = rotary(tokens.times_s, pairs) if tokens.times_s is not None else None
             context = CrossContext(tokens, table if timed else None, keys)
-        for block in self.blocks:
-            x = block(x, table=table, context=context, modulation=conditioning.modulation)
+        modulation = conditioning.modulation
+        for index, block in enumerate(self.blocks):
+            if index in self.config.local_blocks:
+                x = self._within_frames(block, x, modulation)
+            else:
+                x = block(x, table=table, context=context, modulation=modulation)
         logits: Tensor = self.head(self.norm(x if select is None else x[select]))
         return logits.unflatten(-1, (groups, self.config.vocabulary))
+
+    @staticmethod
+    def _within_frames(block: nn.Module, x: Tensor, modulation: Tensor | None) -> Tensor:
+        """A block over x (B, T', S, dim) whose tokens see their own latent frame only."""
+        if modulation is not None:
+            modulation = modulation.expand(*x.shape[:2], -1, -1).flatten(0, 1)
+        mixed: Tensor = block(x.flatten(0, 1), modulation=modulation)
+        return mixed.view(x.shape)
 
     def _no_tokens(self, batch: int) -> Tokens:
         """A context without tokens: cross-attention then sees its null key only."""
