@@ -11,11 +11,11 @@ from echogen.measure import measure, read_masks, segment
 from echogen.networks.segmenter import Segmenter, SegmenterConfig, segmentation_loss, with_neighbours
 from echogen.records import Cine, Ecg
 
-GREY = np.array([70, 5, 160, 15, 30, 30])
+GREY = np.array([70, 5, 160, 110, 30, 30])
 
 
 def draw(masks, seed=0):
-    """Frames whose chambers are dark and walls bright, with noise."""
+    """Frames with a dark ventricle, bright walls and a grey atrium, with noise."""
     noise = np.random.default_rng(seed).normal(0, 20, masks.shape)
     return np.clip(GREY[masks] + noise, 0, 255).astype(np.uint8)
 
@@ -34,7 +34,8 @@ def segmenter(chambers):
     torch.manual_seed(0)
     network = Segmenter(SegmenterConfig(widths=(8, 16, 16), blocks=1, groups=4)).train()
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
-    for step in range(35):
+    for step in range(50):
+        optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / 50)
         scale = random.uniform(0.7, 1.05, 8)
         masks = chambers(32 * scale, 17 * scale, tilt=random.uniform(0, 0.2))
         frames = torch.from_numpy(draw(masks, step)).float() / 255
