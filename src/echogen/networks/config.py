@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from echogen.errors import InputError
@@ -71,7 +71,7 @@ def save_network(module: nn.Module, folder: str | Path, dtype: torch.dtype | Non
         tensors[name] = stored.clone(memory_format=torch.contiguous_format)
     document = {"network": type(module).__name__, **config_to_dict(module.config)}
     for name, write in (
-        (WEIGHTS_FILE, lambda path: save_file(tensors, path)),
+        (WEIGHTS_FILE, lambda path: path.write_bytes(save(tensors))),
         (CONFIG_FILE, lambda path: path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")),
     ):
         partial = folder / f".{name}.partial"
