@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
+from echogen.errors import InputError
 from echogen.training.recipe import Recipe
+
+SHIPPED = Path(__file__).parent.parent / "weights"
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,20 @@ class Task:
         for name, network in networks.items():
             (folder / name).mkdir(parents=True, exist_ok=True)
             save_model(network, str(folder / name / "model.safetensors"))
+
+    def starting_weights(self, name: str) -> Path | None:
+        """The folder of a network's weights that the recipe's init_from names (a folder, or a shipped generator); None without.
+
+        Raises `InputError` where there is no such network.
+        """
+        if self.recipe.init_from is None:
+            return None
+        for folder in (Path(self.recipe.init_from), SHIPPED / self.recipe.init_from):
+            if (folder / name).is_dir():
+                return folder / name
+        raise InputError(
+            f"The recipe's init_from {self.recipe.init_from!r} holds no {name}; give a folder with one or a shipped name."
+        )
 
     def random(self, step: int, rank: int) -> np.random.Generator:
         """The random source of one batch, a pure function of (seed, step, rank)."""

@@ -24,6 +24,7 @@ from echogen.generators.conditioning import (
     normalised_lead,
     window_samples,
 )
+from echogen.generators.echopulse import EchoPulse, EchoPulseConfig
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.masked_transformer import MaskedTransformer, MaskedTransformerConfig
@@ -105,14 +106,15 @@ class MaskedVideoTask(Task):
         super().__init__(recipe)
         self.data = settings(TokenData, recipe.data, "data.")
         self.options = settings(MaskedVideoOptions, recipe.options, "options.")
-        if recipe.init_from:
-            self.transformer = load_network(MaskedTransformer, Path(recipe.init_from) / "transformer")
+        start = self.starting_weights("transformer")
+        if start:
+            self.transformer = load_network(MaskedTransformer, start)
         else:
             values = {"frame_features": 4 * FEATURES, "max_latents": self.data.latents, **recipe.network}
             self.transformer = MaskedTransformer(config_from_dict(MaskedTransformerConfig, values))
         folder = encode_store(self.data, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self.ids = {start: np.load(folder / f"ids_{start:03d}.npy", mmap_mode="r") for start in self.data.starts}
-        store = ClipStore(self.data.clips)
+        store = self.store = ClipStore(self.data.clips)
         self.hearts = [store[i].heart for i in range(len(store))]
         self.leads = _clean_leads(store, folder / "leads.npy")
 
@@ -190,6 +192,20 @@ class MaskedVideoTask(Task):
         loss = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), label_smoothing=self.options.label_smoothing)
         accuracy = (logits.argmax(-1) == target).float().mean()
         return {"loss": loss, "accuracy": accuracy}
+
+    def sample(self, step: int) -> NDArray[np.uint8]:
+        """Two clips, each as it is and as it is made from its ECG and EF, frame 0 not given."""
+        tokenizer = load_network(VideoTokenizer, self.data.tokenizer)
+        latents = self.data.latents
+        maker = EchoPulse(EchoPulseConfig(latents=latents), tokenizer, self.transformer, self.device)
+        rows = []
+        for index in (0, 1):
+            clip = self.store[index]
+            ecg = Ecg(clip.ecg, ECG_RATE_HZ, LEADS, -ECG_BEFORE_S)
+            frames = 1 + 4 * (latents - 1)
+            made = maker(ecg, start_s=0.0, seconds=frames / FPS, ef_percent=clip.heart["ef_percent"], view=clip.heart["view"])
+            rows += [np.hstack([row[i] for i in range(0, frames, 4)]) for row in (clip.frames, made.frames)]
+        return np.vstack(rows)
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
         """Write the transformer in bfloat16."""

@@ -29,10 +29,8 @@ class SegmenterTask(Task):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self.store = ClipStore(settings(ClipData, recipe.data, "data.").clips)
-        if recipe.init_from:
-            self.segmenter = load_network(Segmenter, Path(recipe.init_from) / "segmenter")
-        else:
-            self.segmenter = Segmenter(config_from_dict(SegmenterConfig, recipe.network))
+        start = self.starting_weights("segmenter")
+        self.segmenter = load_network(Segmenter, start) if start else Segmenter(config_from_dict(SegmenterConfig, recipe.network))
 
     def networks(self) -> dict[str, nn.Module]:
         """The segmenter."""

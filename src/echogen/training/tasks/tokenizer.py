@@ -51,10 +51,12 @@ class TokenizerTask(Task):
         super().__init__(recipe)
         self.data = settings(ClipData, recipe.data, "data.")
         self.options = settings(TokenizerOptions, recipe.options, "options.")
-        if recipe.init_from:
-            self.tokenizer = load_network(VideoTokenizer, Path(recipe.init_from) / "tokenizer")
-        else:
-            self.tokenizer = VideoTokenizer(config_from_dict(VideoTokenizerConfig, recipe.network))
+        start = self.starting_weights("tokenizer")
+        self.tokenizer = (
+            load_network(VideoTokenizer, start)
+            if start
+            else VideoTokenizer(config_from_dict(VideoTokenizerConfig, recipe.network))
+        )
         self.store = ClipStore(self.data.clips)
 
     def networks(self) -> dict[str, nn.Module]:

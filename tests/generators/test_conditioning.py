@@ -1,0 +1,65 @@
+"""What a generator is told about an ECG."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from echogen.ecg import find_landmarks
+from echogen.generators import conditioning as steering
+from echogen.records import Ecg
+
+
+def regular(rr: float = 0.8, count: int = 10, atria: bool = True) -> steering.Beats:
+    r = rr * np.arange(count)
+    p = r - 0.16 if atria else np.full(count, np.nan)
+    return steering.Beats(r, r - 0.04, p, np.zeros(count, bool))
+
+
+def test_features_repeat_with_the_beat_and_stay_of_order_one() -> None:
+    times = 2.41 + np.arange(0, 0.78, 1 / 32)
+    one = steering.frame_features(times, regular(), None, 50.0)
+    np.testing.assert_allclose(one, steering.frame_features(times + 0.8, regular(), None, 50.0), atol=1e-5)
+    assert one.shape == (len(times), steering.FEATURES)
+    assert np.abs(one).max() < 4.0
+
+
+def test_features_need_no_beat_at_hand() -> None:
+    before = steering.frame_features(np.array([-3.0, -2.6]), regular(), None, None)
+    after = steering.frame_features(np.array([12.0, 20.0]), regular(), None, None)
+    assert np.isfinite(before).all()
+    assert np.isfinite(after).all()
+
+
+def test_the_contraction_is_largest_at_aortic_closure() -> None:
+    beats = regular()
+    closure = beats.clock().avc_s[4]
+    times = beats.r_s[4] + np.arange(0, 0.8, 0.005)
+    contraction = steering.frame_features(times, beats, None, 60.0)[:, 14]
+    assert times[int(np.argmax(contraction > 0.99 * contraction.max()))] == pytest.approx(closure, abs=0.03)
+
+
+def test_a_missing_p_wave_is_told() -> None:
+    times = np.array([2.5, 2.7])
+    assert steering.frame_features(times, regular(), None, None)[:, 11].tolist() == [1.0, 1.0]
+    assert steering.frame_features(times, regular(atria=False), None, None)[:, 11].tolist() == [0.0, 0.0]
+
+
+def test_latents_take_four_frames_each() -> None:
+    times = np.arange(33) / 32.0
+    features = steering.latent_features(times, True, regular(), None, None)
+    assert features.shape == (9, 4 * steering.FEATURES)
+    assert steering.latent_times(times, True)[:2].tolist() == [0.0, pytest.approx(2.5 / 32)]
+    assert len(steering.latent_times(times[1:], False)) == 8
+
+
+def test_lead_window_is_zero_outside_the_ecg() -> None:
+    lead = np.ones(128, np.float32)
+    window = steering.lead_window(lead, 0.0, 0.0, 512)
+    assert window[: round(steering.ECG_BEFORE_S * 128)].sum() == 0
+    assert window.sum() == 128
+
+
+def test_beats_come_from_the_landmarks(ecg: Ecg) -> None:
+    beats = steering.find_beats(ecg)
+    np.testing.assert_array_equal(beats.r_s, find_landmarks(ecg).r_s)

@@ -1,0 +1,143 @@
+"""A generator's promises, on tiny networks: one clock, one loop, conditions that act, folders that load again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from echogen import Cine, Ecg, InputError
+from echogen.generators import EchoPulse, Generator
+
+
+def pieces(ecg: Ecg, seconds: float) -> list[Ecg]:
+    return [ecg.between(start, start + seconds) for start in np.arange(ecg.start_s, ecg.end_s - 1e-6, seconds)]
+
+
+def test_frames_are_on_the_clock_of_the_ecg(tiny: EchoPulse, ecg: Ecg) -> None:
+    cine = tiny(ecg, start_s=1.5, seconds=3.0)
+    assert len(cine.frames) == 96
+    np.testing.assert_allclose(cine.times_s, 1.5 + np.arange(96) / 32.0, atol=1e-9)
+
+
+def test_stream_of_pieces_equals_the_call(tiny: EchoPulse, ecg: Ecg) -> None:
+    whole = tiny(ecg, seconds=4.0, ef_percent=50, seed=3)
+    parts = list(tiny.stream(pieces(ecg, 0.7), seconds=4.0, ef_percent=50, seed=3))
+    assert len(parts) > 2
+    np.testing.assert_array_equal(np.concatenate([p.frames for p in parts]), whole.frames)
+    np.testing.assert_allclose(np.concatenate([p.times_s for p in parts]), whole.times_s, atol=1e-9)
+
+
+def test_a_longer_video_begins_with_the_shorter_one(tiny: EchoPulse, ecg: Ecg) -> None:
+    np.testing.assert_array_equal(tiny(ecg, seconds=5.0).frames[:64], tiny(ecg, seconds=2.0).frames)
+
+
+def test_without_seconds_the_stream_goes_on_to_the_end(tiny: EchoPulse, ecg: Ecg) -> None:
+    parts = list(tiny.stream(ecg.between(0.0, 3.3)))
+    assert parts[-1].times_s[-1] == pytest.approx(3.3, abs=1.5 / 32)
+    assert parts[-1].times_s[-1] < 3.3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"ef_percent": 25.0}, {"view": "A2C"}, {"sex": "f"}, {"guidance": 5.0}, {"guidance": 1.0}, {"steps": 4}],
+)
+def test_every_setting_changes_the_video(tiny: EchoPulse, ecg: Ecg, change: dict[str, float]) -> None:
+    base = {"seconds": 1.0, "ef_percent": 60.0, "view": "A4C", "sex": "m"}
+    assert not np.array_equal(tiny(ecg, **base).frames, tiny(ecg, **(base | change)).frames)
+
+
+def test_the_ecg_changes_the_video_and_its_absence_is_allowed(tiny: EchoPulse, ecg: Ecg) -> None:
+    late = replace(ecg, start_s=ecg.start_s - 0.3)
+    with_ecg = tiny(ecg, start_s=1.0, seconds=1.0).frames
+    assert not np.array_equal(with_ecg, tiny(late, start_s=1.0, seconds=1.0).frames)
+    assert not np.array_equal(with_ecg, tiny(None, start_s=1.0, seconds=1.0).frames)
+
+
+def test_a_first_frame_is_kept_as_tokens(tiny: EchoPulse, ecg: Ecg) -> None:
+    rng = np.random.default_rng(0)
+    image = Cine(rng.integers(0, 255, (1, 128, 128)).astype(np.uint8), np.zeros(1))
+    kept = tiny._first_frame(image)
+    assert kept is not None
+    assert kept.shape == (1, 1, 16, 1)
+    assert not np.array_equal(tiny(ecg, seconds=1.0, frames=image).frames, tiny(ecg, seconds=1.0).frames)
+    with pytest.raises(InputError, match="128 x 128"):
+        tiny(ecg, seconds=1.0, frames=Cine(np.zeros((1, 64, 64), np.uint8), np.zeros(1)))
+
+
+def test_a_folder_loads_to_the_same_generator(tiny: EchoPulse, ecg: Ecg, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path / "one")
+    first = Generator.from_pretrained(tmp_path / "one")
+    first.save_pretrained(tmp_path / "two")
+    second = Generator.from_pretrained(tmp_path / "two")
+    assert first.weights_hash == second.weights_hash
+    np.testing.assert_array_equal(first(ecg, seconds=1.0).frames, second(ecg, seconds=1.0).frames)
+
+
+def test_damaged_folders_are_one_sentence(tiny: EchoPulse, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="There is no generator 'phantom-129'"):
+        Generator.from_pretrained("phantom-129")
+    tiny.save_pretrained(tmp_path / "whole")
+    for name, text, match in (
+        ("generator.json", "{", "damaged"),
+        ("generator.json", '{"system": "other"}', "does not know"),
+        ("tokenizer/model.safetensors", "x", "whole safetensors"),
+        ("transformer/config.json", "{}", "does not describe"),
+    ):
+        folder = tmp_path / "broken"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(tmp_path / "whole", folder)
+        (folder / name).write_text(text)
+        with pytest.raises(InputError, match=match):
+            Generator.from_pretrained(folder)
+
+
+def test_networks_that_do_not_belong_together_are_refused(tiny: EchoPulse, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "tokenizer/config.json").read_text())
+    config["quantizer"]["levels"] = [7, 5]
+    (tmp_path / "tokenizer/config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"do not (belong together|fit)"):
+        Generator.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("asked", "match"),
+    [
+        ({"seconds": 20.0}, "at most 10.00 s"),
+        ({"seconds": 0.0}, "between 0 and"),
+        ({"start_s": -1.0, "seconds": 1.0}, "cannot start"),
+        ({"seconds": 1.0, "ef_percent": 5.0}, "from 15 to 80"),
+        ({"seconds": 1.0, "ef_percent": 150.0}, "between 0 and 100"),
+        ({"seconds": 1.0, "view": "PLAX"}, "view"),
+        ({"seconds": 1.0, "guidance": -1.0}, "guidance"),
+        ({"seconds": 1.0, "steps": 0}, "steps"),
+    ],
+)
+def test_mistakes_are_one_sentence(tiny: EchoPulse, ecg: Ecg, asked: dict[str, float], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        tiny(ecg, **asked)
+
+
+def test_a_stream_with_a_gap_is_refused(tiny: EchoPulse, ecg: Ecg) -> None:
+    with pytest.raises(InputError, match="gap"):
+        list(tiny.stream([ecg.between(0.0, 1.0), ecg.between(2.0, 9.0)], seconds=3.0))
+
+
+def test_memory_of_a_stream_is_bounded(tiny: EchoPulse, ecg: Ecg) -> None:
+    from echogen.generators.base import ECG_FUTURE_S, ECG_PAST_S, _EcgSource
+
+    def forever() -> list[Ecg]:
+        return [replace(ecg, start_s=10.0 * i) for i in range(12)]
+
+    source = _EcgSource(iter(forever()))
+    for start in np.arange(0.0, 100.0, 1.5):
+        part = source.around(start - ECG_PAST_S, start + 1.0 + ECG_FUTURE_S)
+        assert part is not None
+        assert part.start_s <= max(0.0, start - ECG_PAST_S) + 0.01
+        assert source._held is not None
+        assert source._held.duration_s < 25.0
