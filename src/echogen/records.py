@@ -104,7 +104,9 @@ class Cine:
         frames = np.asarray(self.frames)
         times = np.asarray(self.times_s, dtype=np.float64)
         if frames.ndim != 3 or 0 in frames.shape:
-            raise InputError(f"A cine needs a (frames, height, width) array that is not empty, but this one has shape {frames.shape}.")
+            raise InputError(
+                f"A cine needs a (frames, height, width) array that is not empty, but this one has shape {frames.shape}."
+            )
         if frames.dtype != np.uint8:
             raise InputError(f"Cine frames must be 8-bit grey values (uint8), not {frames.dtype}.")
         if times.shape != (frames.shape[0],):
