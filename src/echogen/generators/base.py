@@ -243,7 +243,7 @@ class _EcgSource:
             raise InputError("A piece of the ECG stream has other leads or another rate than the pieces before it.")
         elif abs(piece.start_s - self._held.end_s) > 1.5 / piece.rate_hz:
             raise InputError(
-                f"The ECG stream has a gap: one piece ended at {self._held.end_s:.3f} s, the next begins at {piece.start_s:.3f} s."
+                f"The ECG stream has a gap: a piece ended at {self._held.end_s:.3f} s, the next is from {piece.start_s:.3f} s."
             )
         else:
             self._held = replace(self._held, signal_mv=np.concatenate([self._held.signal_mv, piece.signal_mv], axis=1))

@@ -1,0 +1,150 @@
+"""The shipped tasks learn: each overfits one tiny store of clips, and starts again from saved weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from echogen import InputError
+from echogen.datasets import clip_store
+from echogen.training import Recipe, Task, load_recipe, train
+from echogen.training.tasks import TASKS, make_task
+
+TOKENIZER = {
+    "dim": 48, "heads": 2, "patch": 32, "spatial_depth_encoder": 1, "temporal_depth_encoder": 1, "temporal_depth_decoder": 1,
+    "spatial_depth_decoder": 1, "smooth_head_channels": 8, "quantizer": {"kind": "fsq", "levels": [5, 5, 5]},
+}  # fmt: skip
+TRANSFORMER = {
+    "vocabulary": 125, "spatial_positions": 16, "dim": 48, "depth": 2, "heads": 2, "ecg": {"dim": 32, "depth": 1, "heads": 2},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of one shard with one clip of 41 frames."""
+    folder = tmp_path_factory.mktemp("clips")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clip_store, "SHARD_CLIPS", 1)
+        clip_store._write_shard((str(folder), 0, clip_store.FIRST_TRAINING_SEED, 41))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_clip_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip_store, "SHARD_CLIPS", 1)
+
+
+def plan(task: str, **changes: Any) -> Recipe:
+    values: dict[str, Any] = {
+        "task": task,
+        "steps": 40,
+        "batch_size": 2,
+        "learning_rate": 5e-3,
+        "warmup_steps": 5,
+        "ema_decay": 0.8,
+    }
+    values |= {
+        "warmup_steps": 5,
+        "save_every": 1000,
+        "sample_every": 0,
+        "log_every": 1000,
+        "schedule": "constant",
+        "precision": "fp32",
+    }
+    return Recipe(**(values | changes))
+
+
+def loss_of(task: Task, seed: int = 999) -> float:
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        return float(task.losses(task.batch(seed, 0, 1), 0)["loss"])
+
+
+def tokenizer_plan(clips: Path, **changes: Any) -> Recipe:
+    return plan("tokenizer", data={"clips": str(clips), "frames": 9}, network=TOKENIZER, **changes)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float, float]:
+    """A trained tokenizer's folder, and the loss before and after."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clip_store, "SHARD_CLIPS", 1)
+        task = make_task(tokenizer_plan(clips, steps=60))
+        before = loss_of(task)
+        train(task, task.recipe, folder / "run", progress=False)
+        return folder / "run" / "weights", before, loss_of(task)
+
+
+def test_the_tokenizer_overfits_one_clip(tokenizer: tuple[Path, float, float]) -> None:
+    _, before, after = tokenizer
+    assert after < 0.35 * before
+
+
+def test_training_starts_again_from_saved_weights(clips: Path, tokenizer: tuple[Path, float, float]) -> None:
+    folder, before, after = tokenizer
+    again = make_task(tokenizer_plan(clips, init_from=str(folder)))
+    assert loss_of(again) < 0.5 * (before + after)
+    with pytest.raises(InputError, match="init_from"):
+        make_task(tokenizer_plan(clips, init_from="nowhere"))
+
+
+def token_data(clips: Path, weights: Path, folder: Path) -> dict[str, Any]:
+    return {"clips": str(clips), "tokenizer": str(weights / "tokenizer"), "cache": str(folder), "latents": 6, "starts": [0]}
+
+
+def test_the_masked_transformer_overfits_one_clip(clips: Path, tokenizer: tuple[Path, float, float], tmp_path: Path) -> None:
+    data = {
+        "clips": str(clips),
+        "tokenizer": str(tokenizer[0] / "tokenizer"),
+        "cache": str(tmp_path / "ids"),
+        "latents": 6,
+        "starts": [0],
+    }
+    task = make_task(plan("masked-video", data=data, network=TRANSFORMER, steps=80, batch_size=4))
+    before = loss_of(task)
+    train(task, task.recipe, tmp_path / "run", progress=False)
+    assert loss_of(task) < 0.5 * before
+    strip = task.sample(0)
+    assert strip is not None
+    assert strip.dtype == np.uint8
+
+
+def test_conditions_are_hidden_as_often_as_asked(clips: Path, tokenizer: tuple[Path, float, float], tmp_path: Path) -> None:
+    data = {
+        "clips": str(clips),
+        "tokenizer": str(tokenizer[0] / "tokenizer"),
+        "cache": str(tmp_path / "ids"),
+        "latents": 6,
+        "starts": [0],
+    }
+    options = {"drop_all": 0.2, "drop_ecg": 0.0, "drop_features": 0.5, "drop_ef": 1.0}
+    task = make_task(plan("masked-video", data=data, network=TRANSFORMER, options=options, batch_size=400))
+    batch = task.batch(0, 0, 1)
+    assert float(batch["ecg_keep"].float().mean()) == pytest.approx(0.8, abs=0.07)
+    assert float(batch["features_keep"].float().mean()) == pytest.approx(0.4, abs=0.08)
+    assert bool(torch.isnan(batch["ef_percent"]).all())
+    assert bool((batch["hidden"].flatten(1).sum(1) >= 1).all())
+
+
+def test_the_segmenter_overfits_one_clip(clips: Path, tmp_path: Path) -> None:
+    task = make_task(plan("segmenter", data={"clips": str(clips)}, network={"widths": [8, 16, 24]}, steps=40, batch_size=4))
+    before = loss_of(task)
+    train(task, task.recipe, tmp_path / "run", progress=False)
+    assert loss_of(task) < 0.5 * before
+
+
+def test_an_unknown_task_and_a_missing_store_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no training task 'tokeniser'"):
+        make_task(plan("tokeniser"))
+    with pytest.raises(InputError, match="no rendered clips"):
+        make_task(plan("segmenter", data={"clips": str(tmp_path)}))
+
+
+@pytest.mark.parametrize("name", ["phantom-128-tokenizer", "phantom-128-transformer", "phantom-128-segmenter"])
+def test_shipped_recipes_name_tasks_that_exist(name: str) -> None:
+    assert load_recipe(name).task in TASKS
