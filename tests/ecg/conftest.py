@@ -9,7 +9,13 @@ import pytest
 from echogen.records import Ecg
 
 #: Centre from R in s, width in s, height in mV.
-WAVES = {"p": (-0.16, 0.020, 0.15), "q": (-0.022, 0.007, -0.12), "r": (0.0, 0.009, 1.1), "s": (0.024, 0.008, -0.25), "t": (0.27, 0.045, 0.3)}
+WAVES = {
+    "p": (-0.16, 0.020, 0.15),
+    "q": (-0.022, 0.007, -0.12),
+    "r": (0.0, 0.009, 1.1),
+    "s": (0.024, 0.008, -0.25),
+    "t": (0.27, 0.045, 0.3),
+}
 WIDE = {"r": (0.0, 0.030, 0.9), "s": (0.075, 0.026, -0.5), "t": (0.33, 0.05, -0.35)}
 
 
@@ -57,7 +63,11 @@ def make_ecg() -> Callable[..., Made]:
                     stretched = centre * min((rr_s / 0.85) ** 0.5, 1.0) if wave in "pt" else centre
                     trace += height * np.exp(-0.5 * ((times - beat - stretched) / width) ** 2)
         if rhythm == "atrial fibrillation":
-            phase = 2 * np.pi * np.cumsum(6.2 + 1.2 * np.interp(times, np.arange(0, seconds + 1), random.standard_normal(int(seconds) + 1)))
+            phase = (
+                2
+                * np.pi
+                * np.cumsum(6.2 + 1.2 * np.interp(times, np.arange(0, seconds + 1), random.standard_normal(int(seconds) + 1)))
+            )
             trace += 0.06 * np.sin(phase / rate_hz)
         gains = gains or {"II": 1.0}
         wander = 0.15 * np.sin(2 * np.pi * 0.2 * times)

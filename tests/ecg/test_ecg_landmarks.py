@@ -212,11 +212,11 @@ def test_resampling_keeps_time_and_shape(old_hz, new_hz, start_s):
 
 
 def test_resampling_half_an_hour_does_not_drift():
-    rate_hz, seconds = 513.625, 1800
+    rate_hz, seconds = 128.17, 1800
     times = np.arange(int(rate_hz * seconds)) / rate_hz
     centre = np.arange(5, seconds, 50.0)
     pulses = np.exp(-0.5 * ((times[None] - centre[:, None]) / 0.02) ** 2).sum(axis=0)
-    new = resample(Ecg(pulses[None], rate_hz, ("I",)), 250.0)
+    new = resample(Ecg(pulses[None], rate_hz, ("I",)), 100.0)
     at = new.times_s
     for moment in centre:
         near = np.abs(at - moment) < 0.1

@@ -21,7 +21,7 @@ Indices = NDArray[np.int64]
 
 REFRACTORY_S = 0.2
 SAME_BEAT_S = 0.1
-#: Detection on noise, a sine or a ramp has a contrast under 1.8; the beats of an ECG are mostly over 5.
+#: The beats of an ECG mostly have a contrast over 5; peaks of noise, a sine or a ramp stay under 2.5, and there detectors disagree.
 LEAST_CONTRAST, CLEAR_CONTRAST = 2.0, 5.0
 _BLOCK_S = 10.0
 
@@ -37,6 +37,12 @@ class Detection:
     peaks: Floats
     agreement: float
     contrast: float
+
+    @property
+    def convincing(self) -> bool:
+        """Whether these are heart beats and not the peaks of noise: clear ones, or fainter ones that both detectors found."""
+        faint = self.contrast < 0.8 * CLEAR_CONTRAST
+        return self.peaks.size > 0 and self.contrast * (self.agreement if faint else 1.0) >= LEAST_CONTRAST
 
 
 def _peaks(values: Floats, rate_hz: float) -> Indices:

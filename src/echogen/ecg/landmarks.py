@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echogen.ecg.delineate import Waves, delineate
-from echogen.ecg.detectors import LEAST_CONTRAST, detect_qrs
+from echogen.ecg.detectors import detect_qrs
 from echogen.ecg.filters import clean, resample
 from echogen.ecg.quality import choose_lead, lead_signal
 from echogen.errors import InputError
@@ -67,7 +67,7 @@ def find_landmarks(ecg: Ecg, lead: str | None = None) -> Landmarks:
     name = next(own for own in ecg.lead_names if own.upper() == name.upper())
     detection = detect_qrs(signal, ecg.rate_hz)
     rate = 60.0 * ecg.rate_hz / np.median(np.diff(detection.peaks)) if detection.peaks.size > 1 else 60.0
-    if detection.peaks.size == 0 or detection.contrast < LEAST_CONTRAST or not 20.0 <= rate <= 300.0:
+    if not detection.convincing or not 20.0 <= rate <= 300.0:
         raise InputError(f"There are no QRS complexes found in lead {name} of this ECG; give an ECG with visible heart beats.")
     cleaned = clean(replace(ecg, start_s=0.0))
     if cleaned.rate_hz < _DELINEATION_RATE_HZ:

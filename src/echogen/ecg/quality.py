@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from echogen.ecg.detectors import CLEAR_CONTRAST, LEAST_CONTRAST, Detection, detect_qrs
+from echogen.ecg.detectors import CLEAR_CONTRAST, Detection, detect_qrs
 from echogen.ecg.filters import band_pass
 from echogen.records import Ecg
 
@@ -109,7 +109,7 @@ def _plausible(name: str, amplitude_mv: float) -> bool:
 
 def _score(name: str, facts: LeadFacts) -> float:
     """0 (unusable) .. 1: clear and agreed beats of a plausible size and rate."""
-    if not (_RATE_BPM[0] <= facts.rate_bpm <= _RATE_BPM[1]) or not facts.detection.contrast > LEAST_CONTRAST:
+    if not (_RATE_BPM[0] <= facts.rate_bpm <= _RATE_BPM[1]) or not facts.detection.convincing:
         return 0.0
     size = 1.0 if _plausible(name, facts.amplitude_mv) else 0.5
     quiet = 1.0 / (1.0 + 2.0 * facts.noise_share)
@@ -165,7 +165,7 @@ def signal_quality(ecg: Ecg) -> Quality:
     if facts.flat_share > 0.9:
         return Quality("flat", (f"Lead {name} is flat for {facts.flat_share:.0%} of the time.",))
     detection = facts.detection
-    if detection.peaks.size < 2 or not detection.contrast > LEAST_CONTRAST:
+    if detection.peaks.size < 2 or not detection.convincing:
         return Quality("not an ecg", (f"No QRS complexes stand out in lead {name}.",))
     if not _RATE_BPM[0] <= facts.rate_bpm <= _RATE_BPM[1]:
         return Quality(

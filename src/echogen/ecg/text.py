@@ -79,14 +79,15 @@ def _is_comment(line: str) -> bool:
 
 
 def _dialect(line: str) -> tuple[str | None, str, list[float | None]] | None:
-    """Delimiter, decimal sign and values of a line of numbers, or None if its last column is no number."""
-    for delimiter, decimal in (("\t", "."), ("\t", ","), (";", "."), (";", ","), (",", "."), (None, "."), (None, ",")):
-        if delimiter is not None and delimiter not in line:
-            continue
-        values = [number(token, decimal) for token in _split(line, delimiter)]
-        finite = [value for value in values if value is not None and np.isfinite(value)]
-        if finite and values[-1] is not None and all(value is not None for value in values[1:]):
-            return delimiter, decimal, values
+    """Delimiter, decimal sign and values of a line of numbers, or None if it is none; the first may be a date or clock time."""
+    for unread in (0, 1):
+        for delimiter, decimal in (("\t", "."), ("\t", ","), (";", "."), (";", ","), (",", "."), (None, "."), (None, ",")):
+            if delimiter is not None and delimiter not in line:
+                continue
+            values = [number(token, decimal) for token in _split(line, delimiter)]
+            known = [value for value in values[unread:] if value is not None]
+            if known and len(known) == len(values) - unread and np.isfinite(known).any():
+                return delimiter, decimal, values
     return None
 
 
@@ -103,7 +104,7 @@ def table_layout(head: list[str], path: Path, encoding: str) -> TextLayout:
     headers = [_split(line, delimiter) for line in head[:first] if not _is_comment(line)]
     headers = [[token.strip().strip("'\"").strip() for token in tokens] for tokens in headers if len(tokens) == len(values)]
     units: list[float | None] = [None] * len(values)
-    if len(headers) > 1 and mv_per_unit(headers[-1][-1]) is not None:
+    if len(headers) > 1 and any(mv_per_unit(token) is not None for token in headers[-1]):
         units = [mv_per_unit(token) for token in headers.pop()]
     names = headers[-1] if headers else [""] * len(values)
     units = [unit if unit is not None else unit_in_name(name) for unit, name in zip(units, names, strict=True)]
