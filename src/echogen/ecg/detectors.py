@@ -21,7 +21,7 @@ Indices = NDArray[np.int64]
 
 REFRACTORY_S = 0.2
 SAME_BEAT_S = 0.1
-#: The beats of an ECG mostly have a contrast over 5; peaks of noise, a sine or a ramp stay under 2.5, and there detectors disagree.
+#: The beats of an ECG mostly have a contrast over 5. Peaks of noise, a sine or a ramp stay under 2.5, and there detectors differ.
 LEAST_CONTRAST, CLEAR_CONTRAST = 2.0, 5.0
 _BLOCK_S = 10.0
 
