@@ -199,7 +199,7 @@ class MaskedVideoTask(Task):
         latents = self.data.latents
         maker = EchoPulse(EchoPulseConfig(latents=latents), tokenizer, self.transformer, self.device)
         rows = []
-        for index in (0, 1):
+        for index in range(min(2, len(self.store))):
             clip = self.store[index]
             ecg = Ecg(clip.ecg, ECG_RATE_HZ, LEADS, -ECG_BEFORE_S)
             frames = 1 + 4 * (latents - 1)

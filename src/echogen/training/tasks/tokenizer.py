@@ -113,7 +113,7 @@ class TokenizerTask(Task):
     def sample(self, step: int) -> NDArray[np.uint8]:
         """Two clips: frames with speckle, structure, reconstruction."""
         rows = []
-        for index in (0, 1):
+        for index in range(min(2, len(self.store))):
             clip = self.store[index]
             video = torch.from_numpy(clip.frames[: self.data.frames].astype(np.float32) / 255.0)[None].to(self.device)
             drawn = self.tokenizer(video).reconstruction[0, :, 0].float().clamp(0, 1).cpu().numpy()
