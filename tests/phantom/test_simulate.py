@@ -221,6 +221,7 @@ def test_a_recorded_rhythm_keeps_its_own_ecg():
     ("wrong", "word"),
     [
         ({"view": "PLAX"}, "A4C"),
+        ({"sex": "x"}, "sex"),
         ({"ef_percent": 4.0}, "ejection fraction"),
         ({"ef_percent": 95.0}, "ejection fraction"),
         ({"ef_percent": float("nan")}, "ejection fraction"),

@@ -190,11 +190,13 @@ def simulate(
     """A simulated recording: 12-lead ECG, cine (128 x 128), beats and masks on one clock that starts at 0 s.
 
     With `rhythm` a `Rhythm` (for example the beats of a real ECG, whose `ecg` is then passed through), the heart follows
-    those beats. heart_rate_bpm: 30..220; ef_percent: 15..80; seconds > 0; fps 5..240. Everything follows from the seed.
+    those beats. heart_rate_bpm: 30..220; ef_percent: 10..85, None draws one; seconds > 0; fps 5..240. Everything follows from the seed.
     Raises `InputError` for values out of range.
     """
     if view not in VIEWS:
         raise InputError(f"The view must be one of {', '.join(VIEWS)}, not {view!r}.")
+    if sex is not None and sex not in SEXES:
+        raise InputError(f"The sex must be m or f, not {sex!r}.")
     if ef_percent is not None and not 10 <= ef_percent <= 85:
         raise InputError(f"The phantom's ejection fraction must lie between 10 and 85 %, not {ef_percent}.")
     if not 0 < seconds <= 3600:
