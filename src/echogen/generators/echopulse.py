@@ -6,7 +6,7 @@ Source: Li et al., ECHOPulse, ICLR 2025. The shipped presets draw structure and 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,16 +37,17 @@ class EchoPulseConfig:
     """What generator.json holds beside the system's name.
 
     fps: native frame rate. latents: of a window. prefix: latents that a window keeps of the one before it. decode_context:
-    latents before a window's new ones that the decoder sees again. guidance, guidance_start: classifier-free scale at the last
-    and the first step. steps: of parallel decoding. temperature: of the codes; choice_temperature: of the order.
+    latents before a window's new ones that the decoder sees again. guidance: classifier-free scale, 1 is none. guided: the
+    conditions that the other row of guidance lacks; the EF alone, since guiding the ECG too exaggerates every contraction.
+    steps: of parallel decoding. temperature: of the codes, from the first step to the last. choice_temperature: of the order.
     """
 
     fps: float = 32.0
     latents: int = 17
     prefix: int = 4
     decode_context: int = 10
-    guidance: float = 2.5
-    guidance_start: float = 1.0
+    guidance: float = 3.0
+    guided: tuple[str, ...] = ("ef_percent",)
     steps: int = 8
     temperature: float = 1.0
     temperature_end: float = 0.6
@@ -165,7 +166,8 @@ class EchoPulse(Generator):
         ids = torch.full(shape, transformer.config.mask_id, dtype=torch.int64, device=device)
         if kept is not None:
             ids[:, : kept.shape[1]] = kept
-        rows = 1 if scale == 1.0 else 2
+        to_guide = any(getattr(conditions, name) is not None for name in config.guided)
+        rows = 2 if scale != 1.0 and to_guide else 1
         clock = torch.tensor(steering.latent_times(times, is_first) - times[0], dtype=torch.float32, device=device).expand(
             rows, -1
         )
@@ -180,7 +182,7 @@ class EchoPulse(Generator):
                 both = predict(tokens)
                 return both[:1], both[1:]
 
-            source = predict if rows == 1 else guided(pair, linear_ramp(config.guidance_start, scale, steps))
+            source = predict if rows == 1 else guided(pair, scale)
             return sample(
                 source,
                 ids,
@@ -192,32 +194,35 @@ class EchoPulse(Generator):
             )
 
     def _conditioning(self, conditions: Conditions, times: NDArray[np.float64], index: int, rows: int) -> Conditioning:
-        """Row 0 as asked, row 1 (if any) without conditions. An ECG that loses its beats on the way is absent while it does."""
+        """Row 0 as asked, row 1 (if any) without the conditions that guidance is about.
+
+        An ECG that loses its beats on the way is absent while it does.
+        """
         config, device = self.config, self.device
-        features = np.zeros((config.latents, 4 * steering.FEATURES), np.float32)
-        lead = np.zeros(steering.window_samples(config.latents), np.float32)
         beats = self._beats(conditions.ecg, required=index == 0)
+        lead = np.zeros(steering.window_samples(config.latents), np.float32)
         if conditions.ecg is not None and beats is not None:
-            features = steering.latent_features(times, index == 0, beats, conditions.sex, conditions.ef_percent)
             cleaned = ecg_module.resample(ecg_module.clean(conditions.ecg), steering.ECG_RATE_HZ)
             chosen = steering.normalised_lead(cleaned.lead(ecg_module.choose_lead(conditions.ecg)))
             lead = steering.lead_window(chosen, cleaned.start_s, float(times[0]), len(lead))
-        asked = np.array([True, False][:rows])
-        present = torch.from_numpy(asked & (beats is not None)).to(device)
-        ef = np.nan if conditions.ef_percent is None else conditions.ef_percent
-
-        def rowwise(values: NDArray[Any]) -> Tensor:
-            return torch.from_numpy(np.stack([values] * rows)).to(device)
-
+        absent: dict[str, Any] = dict.fromkeys(config.guided)
+        asked = [conditions, replace(conditions, **absent)][:rows]
+        present = torch.tensor([beats is not None and row.ecg is not None for row in asked], device=device)
+        features = [
+            np.zeros((config.latents, 4 * steering.FEATURES), np.float32)
+            if beats is None
+            else steering.latent_features(times, index == 0, beats, row.sex, row.ef_percent)
+            for row in asked
+        ]
         return self.transformer.condition(
             rows,
-            ecg=rowwise(lead),
+            ecg=torch.from_numpy(lead).to(device).expand(rows, -1),
             ecg_start_s=torch.full((rows,), -steering.ECG_BEFORE_S, device=device),
             ecg_keep=present,
-            ef_percent=torch.tensor(np.where(asked, ef, np.nan), dtype=torch.float32, device=device),
-            view=torch.tensor(asked * VIEW_IDS[conditions.view], device=device),
-            sex=torch.tensor(asked * SEX_IDS[conditions.sex], device=device),
-            frame_features=rowwise(features),
+            ef_percent=torch.tensor([np.nan if row.ef_percent is None else row.ef_percent for row in asked], device=device),
+            view=torch.tensor([VIEW_IDS[row.view] for row in asked], device=device),
+            sex=torch.tensor([SEX_IDS[row.sex] for row in asked], device=device),
+            frame_features=torch.from_numpy(np.stack(features)).to(device),
             frame_keep=present,
         )
 
