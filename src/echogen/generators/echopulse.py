@@ -131,7 +131,6 @@ class EchoPulse(Generator):
             float(fresh[-1] + 1.0 / config.fps),
             {
                 "ids": history[:, -config.decode_context :],
-                "headed": is_first and history.shape[1] <= config.decode_context,
                 "speckle": layer,
                 "start_s": state.get("start_s", float(fresh[0])),
             },
