@@ -87,9 +87,12 @@ def main() -> None:
     text = table(["clips", "n", "R2 (95 %)", "MAE, points", "bias", *(f"asked {ef:.0f}: mean" for ef in ASKED)], rows)
     print(text)
     note = (
-        f"Generator {heart.name} ({heart.weights_hash}); {options.hearts} held-out hearts (seeds {FIRST_SEED}..), their own ECG and "
-        f"view, {SECONDS:g} s, each asked for EF 25, 40, 55 and 70; EF measured by the shipped segmenter, single-plane area-length. "
-        "Truth: the simulated heart itself with that EF, so its row is the error of measuring. R2 is 1 - SSres/SStot about identity. "
+        f"Generator {heart.name} ({heart.weights_hash}); {options.hearts} held-out hearts (seeds "
+        f"{FIRST_SEED}..), their own ECG and "
+        f"view, {SECONDS:g} s, each asked for EF 25, 40, 55 and 70; EF measured by the shipped segmenter, "
+        "single-plane area-length. "
+        "Truth: the simulated heart itself with that EF, so its row is the error of measuring. R2 is 1 - "
+        "SSres/SStot about identity. "
         "Command: `python benchmarks/ejection.py`.\n\n"
     )
     write_section(DOCS / "ejection.md", "EF asked and measured", note + text)

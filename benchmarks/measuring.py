@@ -1,4 +1,4 @@
-"""The error of measuring on clips whose truth is known: python benchmarks/measuring.py -> docs/measuring.md and the shipped error."""
+"""The error of measuring where the truth is known: python benchmarks/measuring.py -> docs/measuring.md, truth_error.json."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def main() -> None:
     text = table(["figure", "value", "n"], rows)
     print(text)
     note = (
-        f"The shipped segmenter on {options.clips} held-out simulated clips of 3 s (seeds {FIRST_SEED}..), all rhythms, both views. "
+        f"The shipped segmenter on {options.clips} held-out simulated clips of 3 s (seeds {FIRST_SEED}..), all "
+        "rhythms, both views. "
         "Command: `python benchmarks/measuring.py`.\n\n"
     )
     write_section(DOCS / "measuring.md", "The error of measuring, on truth clips", note + text)

@@ -81,10 +81,13 @@ def main() -> None:
     rows.append(["measuring: segmenting 64 frames", f"{measuring / 2:.2f}", ""])
     text = table(["part", "seconds", "share"], rows)
     note = (
-        f"{FRAMES} frames ({length:g} s) of 128 x 128 with decoding, batch 1, {heart.name} ({heart.weights_hash}), {torch.get_num_threads()} threads, "
-        f"bfloat16 autocast, best of {options.repeats}: {wall:.2f} s wall, {cpu:.2f} CPU s, {wall / length:.2f} s per video second. "
+        f"{FRAMES} frames ({length:g} s) of 128 x 128 with decoding, batch 1, {heart.name} "
+        f"({heart.weights_hash}), {torch.get_num_threads()} threads, "
+        f"bfloat16 autocast, best of {options.repeats}: {wall:.2f} s wall, {cpu:.2f} CPU s, {wall / length:.2f} "
+        "s per video second. "
         f"Load average before: {load:.2f}{'' if load < 0.3 else ' (NOT idle: an upper bound)'}. "
-        f"The machine's matmul rate: {matmul_tflops(torch.float32):.2f} TFLOP/s float32, {matmul_tflops(torch.bfloat16):.2f} bfloat16. "
+        f"The machine's matmul rate: {matmul_tflops(torch.float32):.2f} TFLOP/s float32, "
+        f"{matmul_tflops(torch.bfloat16):.2f} bfloat16. "
         "Command: `python benchmarks/speed.py`.\n\n"
     )
     print(note + text)

@@ -55,7 +55,18 @@ def control(marks: Landmarks, cine: Cine, video_es: np.ndarray) -> tuple[float, 
     return float(np.mean(got)), chance_level(marks.r_s)
 
 
-def row(name: str, kind: str, report: TimingReport, drift: bool) -> list[str]:
+def joined(heart: echogen.Generator, ecg: Ecg, seconds: float, seed: int) -> tuple[Cine, float]:
+    """The video, and how much more its frames change where two windows meet than elsewhere (ratio of mean |difference|)."""
+    parts = list(heart.stream(ecg, seconds=seconds, seed=seed))
+    frames = np.concatenate([part.frames for part in parts])
+    change = np.abs(np.diff(frames.astype(np.float32), axis=0)).mean((1, 2))
+    seams = np.cumsum([len(part.frames) for part in parts])[:-1] - 1
+    inside = np.delete(change, seams)
+    cine = Cine(frames, np.concatenate([part.times_s for part in parts]))
+    return cine, float(change[seams].mean() / inside.mean())
+
+
+def row(name: str, kind: str, report: TimingReport, drift: bool, seam: float | None = None) -> list[str]:
     return [
         name,
         kind,
@@ -64,6 +75,7 @@ def row(name: str, kind: str, report: TimingReport, drift: bool) -> list[str]:
         f"{report.median_abs_ms:.0f}",
         f"{report.mean_ms:+.0f}",
         f"{report.drift_ms_per_s:+.2f}" if drift else "",
+        "" if seam is None else f"{seam:.2f}",
     ]
 
 
@@ -71,15 +83,15 @@ def one(heart: echogen.Generator, recording: Recording, seconds: float, seed: in
     ecg: Ecg = echogen.read_ecg(recording.path, seconds=seconds + 1.0)
     seconds = min(seconds, ecg.duration_s)
     marks = find_landmarks(ecg)
-    cine = heart(ecg, seconds=seconds, seed=seed)
+    cine, seam = joined(heart, ecg, seconds, seed)
     truth = truth_cine(marks, seconds, ecg.start_s, seed)
     video_es, truth_es = es_times(cine), es_times(truth)
     shuffled, chance = control(marks, cine, video_es)
     name = f"{recording.name}, {seconds:.0f} s"
     rows = [
         row(name, "truth", timing_report(truth_es, expected(marks, truth)), seconds > 30),
-        row("", "generated", timing_report(video_es, expected(marks, cine)), seconds > 30),
-        ["", "shuffled ECG", "", f"{100 * shuffled:.0f} % (chance {100 * chance:.0f} %)", "", "", ""],
+        row("", "generated", timing_report(video_es, expected(marks, cine)), seconds > 30, seam),
+        ["", "shuffled ECG", "", f"{100 * shuffled:.0f} % (chance {100 * chance:.0f} %)", "", "", "", ""],
     ]
     return rows, (truth_es, expected(marks, truth)), (video_es, expected(marks, cine))
 
@@ -100,12 +112,15 @@ def main() -> None:
     rows.append(row("all of 10 s", "truth", pooled_report(truths), False))
     rows.append(row("", "generated", pooled_report(made), False))
     text = table(
-        ["recording", "video", "beats", "matched within 80 ms", "median abs. error, ms", "mean, ms", "drift, ms/s"], rows
+        ["recording", "video", "beats", "matched within 80 ms", "median abs. error, ms", "mean, ms", "drift, ms/s", "seams"], rows
     )
     note = (
-        f"Generator {heart.name} ({heart.weights_hash}), seed {options.seed}, {heart.native_fps:g} frames/s, no first frame, no EF. "
-        "Error: measured end-systole minus the aortic closure that the ECG lets expect. Truth: a simulated heart that follows the "
-        f"same beats. Shuffled: the generated video against the ECG's beats in another order and phase, mean of {SHUFFLES}. "
+        f"Generator {heart.name} ({heart.weights_hash}), seed {options.seed}, {heart.native_fps:g} frames/s, no "
+        "first frame, no EF. "
+        "Error: measured end-systole minus the aortic closure that the ECG lets expect. Truth: a simulated "
+        "heart that follows the "
+        "same beats. Shuffled: the generated video against the ECG's beats in another order and phase, mean of "
+        f"{SHUFFLES}. Seams: change between frames where windows meet over that elsewhere. "
         "Command: `python benchmarks/timing.py`.\n\n"
     )
     write_section(DOCS / "timing.md", "Timing on real ECGs", note + text)

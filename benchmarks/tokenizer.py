@@ -88,7 +88,8 @@ def main() -> None:
     print(text)
     note = (
         f"Tokenizer of {model.name} ({model.weights_hash}); {options.clips} held-out clips of {FRAMES} frames "
-        f"(seeds {FIRST_SEED}..), {model.tokenizer.config.positions} tokens per 125 ms. Command: `python benchmarks/tokenizer.py`.\n\n"
+        f"(seeds {FIRST_SEED}..), {model.tokenizer.config.positions} tokens per 125 ms. Command: `python "
+        "benchmarks/tokenizer.py`.\n\n"
     )
     write_section(DOCS / "tokenizer.md", "What the tokenizer keeps", note + text)
 
