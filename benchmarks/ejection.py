@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from report import write_section
 
 import echogen
 from common import DOCS, HeldOut, arguments, held_out, table
@@ -16,6 +15,7 @@ from echogen.metrics.ejection import ejection_report
 from echogen.phantom.simulate import render
 from echogen.physiology import beat_clock, beat_volumes
 from echogen.records import Cine
+from report import write_section
 
 ASKED = (25.0, 40.0, 55.0, 70.0)
 SECONDS = 2.0

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from common import DOCS, arguments, recordings
-
 import echogen
+from common import DOCS, arguments, recordings
 from echogen.ecg import find_landmarks
 
 

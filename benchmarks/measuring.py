@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-from report import write_section
 
 import echogen
 from common import DOCS, arguments, held_out, table
@@ -15,6 +14,7 @@ from echogen.measure.matching import within_video
 from echogen.measure.shipped import load_segmenter
 from echogen.metrics.ejection import ejection_report
 from echogen.metrics.timing import pooled_report
+from report import write_section
 
 FIRST_SEED = 40_000
 SHIPPED = Path(echogen.__file__).parent / "weights" / "segmenter" / "truth_error.json"

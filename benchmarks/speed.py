@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from common import DOCS, arguments, recordings, table
-from report import write_section
 
 import echogen
+from common import DOCS, arguments, recordings, table
 from echogen.generators import EchoPulse
 from echogen.measure import load_segmenter, segment
+from report import write_section
 
 FRAMES = 64
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from report import write_section
 
 import echogen
 from common import DOCS, Recording, arguments, recordings, table
@@ -24,6 +23,7 @@ from echogen.phantom.rhythm import rhythm_from_landmarks
 from echogen.phantom.simulate import draw_heart, render
 from echogen.physiology import beat_clock
 from echogen.records import Cine, Ecg
+from report import write_section
 
 SHUFFLES = 20
 

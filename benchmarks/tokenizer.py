@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from report import write_section
 
 from common import DOCS, arguments, held_out, table
 from echogen.generators import EchoPulse, Generator
@@ -14,6 +13,7 @@ from echogen.metrics.image import mae, mse, psnr, ssim
 from echogen.metrics.speckle import speckle_statistics
 from echogen.phantom.speckle import SpeckleLayer
 from echogen.records import Cine
+from report import write_section
 
 FRAMES = 65
 FIRST_SEED = 30_000

@@ -190,7 +190,8 @@ def simulate(
     """A simulated recording: 12-lead ECG, cine (128 x 128), beats and masks on one clock that starts at 0 s.
 
     With `rhythm` a `Rhythm` (for example the beats of a real ECG, whose `ecg` is then passed through), the heart follows
-    those beats. heart_rate_bpm: 30..220; ef_percent: 10..85, None draws one; seconds > 0; fps 5..240. Everything follows from the seed.
+    those beats. heart_rate_bpm: 30..220; ef_percent: 10..85, None draws one; seconds > 0; fps 5..240.
+    Everything follows from the seed.
     Raises `InputError` for values out of range.
     """
     if view not in VIEWS:
