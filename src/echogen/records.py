@@ -81,7 +81,7 @@ class Ecg:
         last = min(self.signal_mv.shape[1], int(np.ceil((end_s - self.start_s) * self.rate_hz - 1e-6)))
         if last <= first:
             raise InputError(
-                f"The ECG covers {self.start_s:.2f} s to {self.end_s:.2f} s; there is nothing from {start_s:.2f} to {end_s:.2f} s."
+                f"The ECG covers {self.start_s:.2f} to {self.end_s:.2f} s; nothing lies between {start_s:.2f} and {end_s:.2f} s."
             )
         return replace(self, signal_mv=self.signal_mv[:, first:last], start_s=self.start_s + first / self.rate_hz)
 
