@@ -40,19 +40,21 @@ class EchoPulseConfig:
     latents before a window's new ones that the decoder sees again. guidance: classifier-free scale, 1 is none. guided: the
     conditions that the other row of guidance lacks; the EF alone, since guiding the ECG too exaggerates every contraction.
     steps: of parallel decoding. temperature: of the codes, from the first step to the last. choice_temperature: of the order.
+    ef_calibration: (EF given to the network, EF that its videos then have) in %, both rising, by which a wish is translated.
     """
 
     fps: float = 32.0
     latents: int = 17
     prefix: int = 4
     decode_context: int = 10
-    guidance: float = 3.0
+    guidance: float = 2.5
     guided: tuple[str, ...] = ("ef_percent",)
-    steps: int = 8
-    temperature: float = 1.0
-    temperature_end: float = 0.6
-    choice_temperature: float = 2.0
+    steps: int = 10
+    temperature: float = 0.8
+    temperature_end: float = 0.4
+    choice_temperature: float = 6.0
     ef_range: tuple[float, float] = (15.0, 80.0)
+    ef_calibration: tuple[tuple[float, float], ...] = ()
     takes: tuple[str, ...] = ("ecg", "ef_percent", "frames", "sex", "view")
     speckle: SpeckleStyle = field(default_factory=SpeckleStyle)
 
@@ -103,6 +105,7 @@ class EchoPulse(Generator):
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
         """The next window: guess its tokens around the kept ones, draw the new frames, add speckle."""
         config, state = self.config, context.state
+        conditions = replace(conditions, ef_percent=self._translated(conditions.ef_percent))
         is_first = context.index == 0
         kept: Tensor | None = state.get("ids")
         if is_first:
@@ -136,6 +139,13 @@ class EchoPulse(Generator):
             },
         )
         return Cine(frames, fresh, view=conditions.view), following
+
+    def _translated(self, ef_percent: float | None) -> float | None:
+        """The EF to give to the network so that the video has the one asked for."""
+        if ef_percent is None or not self.config.ef_calibration:
+            return ef_percent
+        given, made = zip(*self.config.ef_calibration, strict=True)
+        return float(np.interp(ef_percent, made, given))
 
     @torch.inference_mode()
     def _first_frame(self, frames: Cine | None) -> Tensor | None:

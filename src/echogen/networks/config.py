@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -74,7 +75,7 @@ def save_network(module: nn.Module, folder: str | Path, dtype: torch.dtype | Non
         (WEIGHTS_FILE, lambda path: path.write_bytes(save(tensors))),
         (CONFIG_FILE, lambda path: path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")),
     ):
-        partial = folder / f".{name}.partial"
+        partial = folder / f".{name}.{os.getpid()}.partial"
         write(partial)
         partial.replace(folder / name)
 
