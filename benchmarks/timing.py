@@ -7,7 +7,7 @@ import numpy as np
 import echogen
 from common import DOCS, Recording, arguments, recordings, table
 from echogen.datasets.clip_store import FPS
-from echogen.ecg import Landmarks, find_landmarks
+from echogen.ecg import Landmarks, ecg_info, find_landmarks
 from echogen.measure import measure
 from echogen.measure.shipped import load_segmenter
 from echogen.metrics.timing import (
@@ -80,7 +80,8 @@ def row(name: str, kind: str, report: TimingReport, drift: bool, seam: float | N
 
 
 def one(heart: echogen.Generator, recording: Recording, seconds: float, seed: int) -> tuple[list[list[str]], tuple, tuple]:
-    ecg: Ecg = echogen.read_ecg(recording.path, seconds=seconds + 1.0)
+    available = ecg_info(recording.path).duration_s
+    ecg: Ecg = echogen.read_ecg(recording.path, seconds=min(seconds + 1.0, available))
     seconds = min(seconds, ecg.duration_s)
     marks = find_landmarks(ecg)
     cine, seam = joined(heart, ecg, seconds, seed)

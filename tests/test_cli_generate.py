@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from echogen import read_cine, read_ecg
 from echogen.ecg import find_landmarks
 
 Run = Callable[..., Any]
-WEIGHTS = files("echogen") / "weights"
 
 DOCUMENT_KEYS = {"model", "weights_hash", "seed", "settings", "r_s", "beats", "ef_percent", "heart_rate_bpm", "wall_time_s"}
 DOCUMENT_KEYS |= {"video_start_s", "fps", "native_fps", "resampled", "measuring_error"}

@@ -41,13 +41,15 @@ class EchoPulseConfig:
     conditions that the other row of guidance lacks; the EF alone, since guiding the ECG too exaggerates every contraction.
     steps: of parallel decoding. temperature: of the codes, from the first step to the last. choice_temperature: of the order.
     ef_calibration: (EF given to the network, EF that its videos then have) in %, both rising, by which a wish is translated.
+    usual_ef: mean and SD in % of the EF that is drawn from the seed where none is asked for; usual_view: the view then, unless a
+    first frame shows one. None leaves either to the network.
     """
 
     fps: float = 32.0
     latents: int = 17
     prefix: int = 4
     decode_context: int = 10
-    guidance: float = 2.5
+    guidance: float = 4.0
     guided: tuple[str, ...] = ("ef_percent",)
     steps: int = 10
     temperature: float = 0.8
@@ -55,6 +57,8 @@ class EchoPulseConfig:
     choice_temperature: float = 6.0
     ef_range: tuple[float, float] = (15.0, 80.0)
     ef_calibration: tuple[tuple[float, float], ...] = ()
+    usual_ef: tuple[float, float] | None = (60.0, 5.0)
+    usual_view: str | None = "A4C"
     takes: tuple[str, ...] = ("ecg", "ef_percent", "frames", "sex", "view")
     speckle: SpeckleStyle = field(default_factory=SpeckleStyle)
 
@@ -105,7 +109,7 @@ class EchoPulse(Generator):
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
         """The next window: guess its tokens around the kept ones, draw the new frames, add speckle."""
         config, state = self.config, context.state
-        conditions = replace(conditions, ef_percent=self._translated(conditions.ef_percent))
+        conditions = self._settled(conditions, sampling.seed)
         is_first = context.index == 0
         kept: Tensor | None = state.get("ids")
         if is_first:
@@ -140,12 +144,18 @@ class EchoPulse(Generator):
         )
         return Cine(frames, fresh, view=conditions.view), following
 
-    def _translated(self, ef_percent: float | None) -> float | None:
-        """The EF to give to the network so that the video has the one asked for."""
-        if ef_percent is None or not self.config.ef_calibration:
-            return ef_percent
-        given, made = zip(*self.config.ef_calibration, strict=True)
-        return float(np.interp(ef_percent, made, given))
+    def _settled(self, conditions: Conditions, seed: int) -> Conditions:
+        """The conditions with what is usual where nothing is asked, and the EF to give to get the one asked for."""
+        config, ef, view = self.config, conditions.ef_percent, conditions.view
+        if ef is None and config.usual_ef is not None:
+            mean, spread = config.usual_ef
+            ef = float(np.clip(np.random.default_rng(_mix(seed, 0, 2)).normal(mean, spread), *config.ef_range))
+        if ef is not None and config.ef_calibration:
+            given, made = zip(*config.ef_calibration, strict=True)
+            ef = float(np.interp(ef, made, given))
+        if view is None and conditions.frames is None:
+            view = config.usual_view
+        return replace(conditions, ef_percent=ef, view=view)
 
     @torch.inference_mode()
     def _first_frame(self, frames: Cine | None) -> Tensor | None:
