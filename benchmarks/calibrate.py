@@ -16,7 +16,7 @@ from common import arguments, held_out
 from echogen.generators import EchoPulse, Generator
 from ejection import SECONDS, first_frame, measured_ef
 
-GIVEN = (15.0, 30.0, 40.0, 47.0, 54.0, 62.0, 78.0)
+GIVEN = (15.0, 30.0, 45.0, 60.0, 78.0)
 FIRST_SEED = 60_000
 
 

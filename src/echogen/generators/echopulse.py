@@ -49,7 +49,7 @@ class EchoPulseConfig:
     latents: int = 17
     prefix: int = 4
     decode_context: int = 10
-    guidance: float = 4.0
+    guidance: float = 2.5
     guided: tuple[str, ...] = ("ef_percent",)
     steps: int = 10
     temperature: float = 0.8
