@@ -92,7 +92,7 @@ def test_two_neighbouring_parts_hold_every_sample_once(samples: int, rate_hz: fl
 
 
 def test_a_part_outside_the_recording_is_refused_with_its_limits() -> None:
-    with pytest.raises(InputError, match=r"3\.00 s to 5\.00 s"):
+    with pytest.raises(InputError, match=r"3\.00 to 5\.00 s"):
         make_ecg(start_s=3.0).between(6.0, 7.0)
 
 
