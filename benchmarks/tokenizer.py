@@ -7,6 +7,7 @@ import torch
 
 from common import DOCS, arguments, held_out, table
 from echogen.generators import EchoPulse, Generator
+from echogen.generators.echopulse import MOTION_SCALE
 from echogen.measure import measure
 from echogen.measure.shipped import load_segmenter
 from echogen.metrics.image import mae, mse, psnr, ssim
@@ -17,7 +18,6 @@ from report import write_section
 
 FRAMES = 65
 FIRST_SEED = 30_000
-MOTION_SCALE = 16.0
 
 
 def main() -> None:

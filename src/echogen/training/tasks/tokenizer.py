@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from echogen.datasets.clip_store import ClipStore
+from echogen.generators.echopulse import MOTION_SCALE
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
 from echogen.training.recipe import Recipe, settings
 from echogen.training.task import Task
-
-#: Displacement in pixels that the tokenizer's motion channels draw as 1.
-MOTION_SCALE = 16.0
 
 
 @dataclass(frozen=True)
