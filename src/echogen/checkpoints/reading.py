@@ -131,7 +131,8 @@ def _read_torch(path: Path, *, zipped: bool) -> Any:
         forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and forbidden:
             raise InputError(
-                f"{path} holds more than tensors ({forbidden[1]}), and loading that could run a program; give a file with tensors only."
+                f"{path} holds more than tensors ({forbidden[1]}), and loading that could run a program; "
+                "give a file with tensors only."
             ) from error
         raise InputError(f"{path} is damaged or not a torch weights file; download it again, or give another file.") from error
 
