@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import signal as dsp
 
-from echogen.ecg.filters import band_pass, resample
+from echogen.ecg.filters import resample
 from echogen.ecg.source import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.records import Ecg, FloatArray
@@ -17,8 +18,8 @@ Floats = NDArray[np.float64]
 
 RATE_HZ = 250.0
 SAMPLES = 2250
-#: Edges and order of the Butterworth filters, run forward and backward.
-PASS_BAND_HZ, ORDER = (0.67, 40.0), 5
+#: The Butterworth filters, of this order each and run forward and backward, and their edges in Hz.
+FILTERS, ORDER = (("highpass", 0.67), ("lowpass", 40.0)), 5
 #: How often the published ECHOPulse code repeats the beat, and in which row it puts it.
 BEATS, LEAD_II = 16, 1
 _MARGIN_S = 0.5
@@ -64,7 +65,8 @@ def st_mem_input(
     signal = part.signal_mv[:, :samples].astype(np.float64)
     # Rates that do not divide leave the last instants of the window without a sample of their own.
     signal = np.pad(signal, ((0, 0), (0, samples - signal.shape[1])), mode="edge")
-    signal = band_pass(signal, rate_hz, *PASS_BAND_HZ, order=ORDER)
+    for kind, edge_hz in FILTERS:
+        signal = dsp.sosfiltfilt(dsp.butter(ORDER, edge_hz, kind, fs=rate_hz, output="sos"), signal)
     indices = tuple(STANDARD_LEADS.index(_standard(name) or "") for name in part.lead_names)
     return StMemInput(_standardised(signal, signal).astype(np.float32), indices, part.start_s)
 

@@ -7,9 +7,15 @@ from echogen.training.recipe import Recipe
 from echogen.training.task import Task
 from echogen.training.tasks.masked_video import MaskedVideoTask
 from echogen.training.tasks.segmenter import SegmenterTask
+from echogen.training.tasks.st_mem import StMemTask
 from echogen.training.tasks.tokenizer import TokenizerTask
 
-TASKS: dict[str, type[Task]] = {"tokenizer": TokenizerTask, "segmenter": SegmenterTask, "masked-video": MaskedVideoTask}
+TASKS: dict[str, type[Task]] = {
+    "tokenizer": TokenizerTask,
+    "segmenter": SegmenterTask,
+    "masked-video": MaskedVideoTask,
+    "st-mem": StMemTask,
+}
 
 
 def make_task(recipe: Recipe) -> Task:

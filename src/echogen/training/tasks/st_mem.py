@@ -1,0 +1,119 @@
+"""ST-MEM learns what 12-lead ECGs are like, from simulated ones made on the fly, by drawing the patches hidden from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from echogen.ecg.st_mem_input import st_mem_input
+from echogen.errors import InputError
+from echogen.networks.config import config_from_dict, load_network, save_network
+from echogen.networks.st_mem import LEAD_II, StMem, StMemConfig
+from echogen.networks.st_mem_pretraining import StMemPretraining, StMemPretrainingConfig
+from echogen.phantom.electrical import LEAD_NAMES, make_ecg
+from echogen.phantom.rhythm import make_rhythm
+from echogen.records import Ecg, FloatArray
+from echogen.training.recipe import Recipe, settings
+from echogen.training.task import Task
+
+_TRACE_HEIGHT = 64
+
+
+@dataclass(frozen=True)
+class EcgData:
+    """Which hearts are simulated: rhythms (each equally often), and the range of heart rates in bpm (lowest, highest)."""
+
+    rhythms: tuple[str, ...] = ("sinus", "sinus", "af", "pvc", "pause", "paced")
+    heart_rate_bpm: tuple[float, float] = (40.0, 150.0)
+
+
+def simulated_ecg(data: EcgData, config: StMemConfig, rng: np.random.Generator) -> Ecg:
+    """One 12-lead ECG of the length and rate that the encoder sees, of a random heart."""
+    length_s = config.seq_len / config.rate_hz
+    rhythm = make_rhythm(str(rng.choice(data.rhythms)), rng.uniform(*data.heart_rate_bpm), 0.0, length_s, rng)
+    return make_ecg(rhythm, 0.0, length_s, rng, rate_hz=config.rate_hz)
+
+
+class StMemTask(Task):
+    """ECGs with three quarters of their patches hidden in, the hidden patches out; the encoder alone is kept.
+
+    network: the fields of `StMemPretrainingConfig`; `encoder: {}` is the paper's size.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.data = settings(EcgData, recipe.data, "data.")
+        if not self.data.rhythms or self.data.heart_rate_bpm != tuple(sorted(self.data.heart_rate_bpm)):
+            raise InputError("The recipe's data needs at least one rhythm, and heart_rate_bpm as [lowest, highest].")
+        for rhythm in self.data.rhythms:
+            for heart_rate_bpm in self.data.heart_rate_bpm:
+                make_rhythm(rhythm, heart_rate_bpm, 0.0, 1.0, np.random.default_rng(0))  # raises for what cannot be made
+        config = config_from_dict(StMemPretrainingConfig, recipe.network)
+        if config.encoder.num_leads != len(LEAD_NAMES):
+            raise InputError(f"The recipe's network.encoder.num_leads must be {len(LEAD_NAMES)}, as simulated ECGs have.")
+        self.network = StMemPretraining(config)
+        start = self.starting_weights("st_mem")
+        if start:
+            earlier = load_network(StMem, start)
+            if earlier.config != config.encoder:
+                raise InputError(
+                    f"The encoder in {start} has another size than the recipe's network.encoder; give them the same settings."
+                )
+            self.network.encoder.load_state_dict(earlier.state_dict())
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The encoder with its decoder."""
+        return {"st_mem_pretraining": self.network}
+
+    def _signal(self, rng: np.random.Generator) -> FloatArray:
+        config = self.network.config.encoder
+        ecg = simulated_ecg(self.data, config, rng)
+        return st_mem_input(ecg, samples=config.seq_len, rate_hz=config.rate_hz).signal
+
+    def batch(self, step: int, rank: int, world: int) -> Tensor:
+        """(B, 12, seq_len) ECGs of random hearts, standardised."""
+        rng = self.random(step, rank)
+        return torch.from_numpy(np.stack([self._signal(rng) for _ in range(self.recipe.batch_size)]))
+
+    def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
+        """The mean squared error of the hidden patches, each normalised: 1 for drawing nothing."""
+        return {"loss": self.network(batch).loss}
+
+    def sample(self, step: int) -> NDArray[np.uint8]:
+        """Lead II of four ECGs, each above what was drawn of it; patches that were given are drawn grey."""
+        rng = np.random.default_rng(self.recipe.seed)
+        ecg = torch.from_numpy(np.stack([self._signal(rng) for _ in range(4)])).to(self.device)
+        patches = self.network.encoder.patches(ecg)
+        found = self.network(ecg)
+        spread, mean = torch.std_mean(patches, dim=-1, keepdim=True)
+        seen = ~found.hidden.unsqueeze(-1)
+        drawn = torch.where(seen, patches, found.patches.float() * spread + mean)
+        rows = []
+        for true, ours, given in zip(patches, drawn, seen.expand_as(patches), strict=True):
+            shown = (part[LEAD_II].flatten().cpu().numpy() for part in (true, ours, given))
+            true_trace, our_trace, grey = shown
+            low, high = float(true_trace.min()), float(true_trace.max())
+            rows.append(_trace(true_trace, low, high))
+            rows.append(np.where(grey, _trace(our_trace, low, high) // 3, _trace(our_trace, low, high)))
+        return np.vstack(rows).astype(np.uint8)
+
+    def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
+        """Write the encoder in bfloat16, without its decoder."""
+        network = networks["st_mem_pretraining"]
+        assert isinstance(network, StMemPretraining)
+        save_network(network.encoder, folder / "st_mem", torch.bfloat16)
+
+
+def _trace(signal: NDArray[np.floating], low: float, high: float) -> NDArray[np.uint8]:
+    """(height, samples) white on black: one pixel a sample at the height of its value between low and high."""
+    share = np.clip((signal - low) / max(high - low, 1e-6), 0.0, 1.0)
+    picture = np.zeros((_TRACE_HEIGHT, len(signal)), dtype=np.uint8)
+    picture[np.rint((1.0 - share) * (_TRACE_HEIGHT - 1)).astype(np.int64), np.arange(len(signal))] = 255
+    return picture
