@@ -178,7 +178,8 @@ def check_token_critic(path: Path) -> list[Comparison]:
     """A critic's scores with all, some and none of the condition tokens, and guided."""
     record, critic = _record(path), critic_from(read_tensors(path.parent / "token_critic.safetensors"))
     shape = _record(path.parent / "maskgit.npz")["video_patch_shape"].tolist()
-    keys, some = critic.encode_context(record["context"]), record["text_mask"]
+    keys = None if critic.config.context_dim is None else critic.encode_context(record["context"])
+    some = record["text_mask"]
 
     def scores(mask: Tensor) -> Tensor:
         return critic(record["ids"], shape, keys, context_mask=mask)
