@@ -148,7 +148,8 @@ def test_a_premature_beat_fills_less_and_the_beat_after_its_pause_ejects_more() 
     assert edvs[6] < 0.95 * 120.0
     assert stroke[6] < 0.8 * 70.0
     assert stroke[7] > 1.05 * 70.0
-    assert ejection_fraction_percent(edvs[7], esvs[7]) > ejection_fraction_percent(120.0, 50.0)
+    usual = ejection_fraction_percent(120.0, 50.0)
+    assert usual < ejection_fraction_percent(edvs[7], esvs[7]) < usual + 15.0
     np.testing.assert_allclose(edvs[-1], 120.0, rtol=0.02)
 
 

@@ -18,6 +18,8 @@ QRS_ONSET_BEFORE_R_S = 0.040
 MITRAL_CLOSURE_S = 0.050
 MINIMUM_LVET_S = 0.150
 HEALTHY_EF = 0.65
+#: Contraction of the beat after a compensatory pause over that of a usual beat, at most.
+STRONGEST_BEAT = 1.10
 #: (intercept, slope per bpm) in ms; Weissler, Circulation 1968 and Lewis, Circulation 1977.
 _WEISSLER_MS = {
     "m": {"lvet": (413.0, 1.7), "pep": (131.0, 0.4), "qs2": (546.0, 2.1)},
@@ -162,7 +164,7 @@ def beat_volumes(clock: BeatClock, edv_ml: float, esv_ml: float, filling: Fillin
         )
         earlier = rr[k - 1] if k else reference_rr
         potentiation = np.clip(1.0 + 0.30 * (reference_rr / earlier - 1.0), 0.9, 1.25) if rr[k] > 0.8 * reference_rr else 1.0
-        strength = float(restitution * potentiation)
+        strength = min(float(restitution * potentiation), STRONGEST_BEAT)
         # Frank-Starling: whatever is filled above the reference ESV is ejected, times the strength of this contraction.
         esv = float(np.clip(edv - strength * (edv - esv_ml), 0.12 * edv_ml, edv - 1.0))
         edvs[k], esvs[k] = edv, esv

@@ -8,6 +8,7 @@ import torch
 
 from echogen.generators import EchoPulse, EchoPulseConfig
 from echogen.generators.conditioning import FEATURES
+from echogen.generators.echopulse import UsualCavity
 from echogen.networks.conditioning import EcgEncoderConfig
 from echogen.networks.masked_transformer import MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.quantizers import QuantizerConfig
@@ -35,7 +36,8 @@ def tiny() -> EchoPulse:
     for weights in transformer.parameters():
         if weights.ndim > 1:
             torch.nn.init.normal_(weights, std=0.2)
-    return EchoPulse(EchoPulseConfig(latents=9, prefix=3, decode_context=4, steps=2), tokenizer, transformer, torch.device("cpu"))
+    config = EchoPulseConfig(latents=9, prefix=3, decode_context=4, steps=2, usual_cavity=UsualCavity())
+    return EchoPulse(config, tokenizer, transformer, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import pytest
 
 from echogen.ecg import find_landmarks
 from echogen.generators import conditioning as steering
+from echogen.physiology import area_length_volume_ml
 from echogen.records import Ecg
 
 
@@ -63,3 +64,23 @@ def test_lead_window_is_zero_outside_the_ecg() -> None:
 def test_beats_come_from_the_landmarks(ecg: Ecg) -> None:
     beats = steering.find_beats(ecg)
     np.testing.assert_array_equal(beats.r_s, find_landmarks(ecg).r_s)
+
+
+def test_the_expected_outline_has_the_ejection_fraction_asked_for() -> None:
+    beats = regular()
+    clock = beats.clock(None, 50.0)
+    length, width = steering.expected_outline(beats, None, 50.0, 60.0, 26.0)(np.array([clock.ed_s[4], clock.avc_s[4]]))
+    assert (length[0], width[0]) == (pytest.approx(60.0, rel=0.01), pytest.approx(26.0, rel=0.01))
+    volume = area_length_volume_ml(length * width, length)
+    assert 100 * (1 - volume[1] / volume[0]) == pytest.approx(50.0, abs=1.5)
+    assert length[1] < length[0]
+
+
+def test_features_tell_the_outline_where_it_is_known() -> None:
+    times = np.array([2.4, 2.7, 2.9])
+    plain = steering.frame_features(times, regular(), None, 60.0)
+    told = steering.frame_features(times, regular(), None, 60.0, steering.expected_outline(regular(), None, 60.0, 62.0, 26.0))
+    np.testing.assert_array_equal(plain[:, :18], told[:, :18])
+    assert not plain[:, 18:].any()
+    assert told[:, 22].tolist() == [1.0, 1.0, 1.0]
+    assert np.abs(told[:, 18:22]).max() < 4.0

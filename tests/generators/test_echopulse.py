@@ -12,6 +12,7 @@ import pytest
 
 from echogen import Cine, Ecg, InputError
 from echogen.generators import EchoPulse, Generator
+from echogen.records import Conditions
 
 
 def pieces(ecg: Ecg, seconds: float) -> list[Ecg]:
@@ -67,6 +68,22 @@ def test_a_first_frame_is_kept_as_tokens(tiny: EchoPulse, ecg: Ecg) -> None:
     assert not np.array_equal(tiny(ecg, seconds=1.0, frames=image).frames, tiny(ecg, seconds=1.0).frames)
     with pytest.raises(InputError, match="128 x 128"):
         tiny(ecg, seconds=1.0, frames=Cine(np.zeros((1, 64, 64), np.uint8), np.zeros(1)))
+
+
+def test_the_cavity_comes_from_the_first_frame_or_the_seed(tiny: EchoPulse, ecg: Ecg) -> None:
+    def cavity(seed: int, frames: Cine | None = None) -> tuple[float, float]:
+        settled = tiny._settled(Conditions(ecg=ecg, ef_percent=60.0, frames=frames), seed)
+        found = tiny._cavity(settled, seed, np.arange(33) / 32.0, tiny._first_frame(frames))
+        assert found is not None
+        return found
+
+    image = Cine(np.random.default_rng(0).integers(0, 255, (1, 128, 128)).astype(np.uint8), np.zeros(1))
+    drawn = np.array([cavity(seed) for seed in range(40)])
+    np.testing.assert_allclose(drawn.mean(0), [59.2, 26.5], rtol=0.05)
+    assert drawn.std(0).min() > 1.5
+    assert np.corrcoef(drawn.T)[0, 1] > 0.2
+    assert cavity(0, image) == cavity(1, image)
+    assert tiny._cavity(Conditions(ecg=ecg), 0, np.arange(33) / 32.0, None) is None
 
 
 def test_a_folder_loads_to_the_same_generator(tiny: EchoPulse, ecg: Ecg, tmp_path: Path) -> None:

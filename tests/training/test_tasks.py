@@ -11,6 +11,7 @@ import torch
 
 from echogen import InputError
 from echogen.datasets import clip_store
+from echogen.generators.conditioning import FEATURES
 from echogen.training import Recipe, Task, load_recipe, train
 from echogen.training.tasks import TASKS, make_task
 
@@ -93,6 +94,17 @@ def test_training_starts_again_from_saved_weights(clips: Path, tokenizer: tuple[
         make_task(tokenizer_plan(clips, init_from="nowhere"))
 
 
+def test_a_decoder_trained_alone_leaves_the_ids(clips: Path, tokenizer: tuple[Path, float, float], tmp_path: Path) -> None:
+    plain = tokenizer_plan(clips, init_from=str(tokenizer[0]), options={"decoder_only": True}, steps=8)
+    task = make_task(plain)
+    video = task.batch(0, 0, 1)["frames"].float() / 255.0
+    network = task.networks()["tokenizer"]
+    ids, drawn = network.tokenize(video), network.decode_ids(network.tokenize(video))
+    train(task, plain, tmp_path, progress=False)
+    assert torch.equal(network.tokenize(video), ids)
+    assert not torch.allclose(network.decode_ids(ids), drawn)
+
+
 def token_data(clips: Path, weights: Path, folder: Path) -> dict[str, Any]:
     return {"clips": str(clips), "tokenizer": str(weights / "tokenizer"), "cache": str(folder), "latents": 6, "starts": [0]}
 
@@ -129,6 +141,21 @@ def test_conditions_are_hidden_as_often_as_asked(clips: Path, tokenizer: tuple[P
     assert float(batch["features_keep"].float().mean()) == pytest.approx(0.4, abs=0.08)
     assert bool(torch.isnan(batch["ef_percent"]).all())
     assert bool((batch["hidden"].flatten(1).sum(1) >= 1).all())
+
+
+def test_the_cavity_size_is_told_unless_it_or_the_ef_is_hidden(
+    clips: Path, tokenizer: tuple[Path, float, float], tmp_path: Path
+) -> None:
+    data = token_data(clips, tokenizer[0], tmp_path / "ids")
+    shown = {"drop_all": 0.0, "drop_ef": 0.0, "drop_outline": 0.0}
+
+    def known(**options: float) -> float:
+        task = make_task(plan("masked-video", data=data, network=TRANSFORMER, options=shown | options, batch_size=200))
+        return float(task.batch(0, 0, 1)["features"][..., FEATURES - 1].mean())
+
+    assert known() == 1.0
+    assert known(drop_outline=0.3) == pytest.approx(0.7, abs=0.1)
+    assert known(drop_ef=1.0) == 0.0
 
 
 def test_the_segmenter_overfits_one_clip(clips: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ STORE/shard_0000/frames.npy        (clips, frames, 128, 128) uint8, with speckle
                  structure.npy     the same without speckle
                  displacement.npy  (clips, frames, 2, 64, 64) int8, quarter pixels: to where tissue was at end-diastole
                  labels.npy        (clips, frames / LABEL_EVERY, 128, 128) uint8
+                 cavity.npy        (clips, frames, 32, 32) uint8: how much of each 4 x 4 pixels is cavity, 0..255
                  ecg.npy           (clips, 12, samples) float32 in mV at ECG_RATE_HZ, from ECG_BEFORE_S before frame 0
                  hearts.json       what each clip shows
 """
@@ -27,15 +28,18 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from echogen.errors import InputError
+from echogen.phantom.anatomy import cavity_outline
 from echogen.phantom.electrical import make_ecg
 from echogen.phantom.rhythm import make_rhythm
-from echogen.phantom.simulate import Heart, draw_heart, render
+from echogen.phantom.simulate import Heart, draw_heart, heart_volume_ml, render
+from echogen.records import STRUCTURES
 
 FPS = 32.0
 ECG_RATE_HZ = 128.0
 ECG_BEFORE_S, ECG_AFTER_S = 2.0, 1.0
 LABEL_EVERY = 8
 SHARD_CLIPS = 50
+ARRAYS = ("frames", "structure", "displacement", "labels", "cavity", "ecg")
 #: Training hearts have seeds from here on; everything below is held out for tests and benchmarks.
 FIRST_TRAINING_SEED = 1_000_000
 
@@ -53,8 +57,12 @@ def draw_recording(seed: int, seconds: float) -> tuple[Heart, NDArray[np.float32
     return heart, resample_poly(ecg.signal_mv, 1, 4, axis=1).astype(np.float32)
 
 
-def describe(heart: Heart) -> dict[str, Any]:
-    """What a recording shows, as plain values for JSON; nan becomes null."""
+def describe(heart: Heart, frames: int) -> dict[str, Any]:
+    """What a recording shows, as plain values for JSON; nan becomes null.
+
+    length_px, width_px: of every frame's cavity, its width being its area over its length.
+    """
+    length_mm, area_mm2 = cavity_outline(heart.anatomy, heart_volume_ml(heart, np.arange(frames) / FPS))
 
     def plain(values: NDArray[np.float64]) -> list[float | None]:
         return [None if not np.isfinite(v) else round(float(v), 4) for v in values]
@@ -73,7 +81,15 @@ def describe(heart: Heart) -> dict[str, Any]:
         "es_s": plain(heart.clock.avc_s),
         "edv_ml": plain(heart.edvs_ml),
         "esv_ml": plain(heart.esvs_ml),
+        "length_px": plain(length_mm / heart.probe.mm_per_pixel),
+        "width_px": plain(area_mm2 / length_mm / heart.probe.mm_per_pixel),
     }
+
+
+def cavity_cells(cavity: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """(frames, side, side) masks -> (frames, 32, 32): the covered share of each cell, 255 for all of it."""
+    cell = cavity.shape[-1] // 32
+    return (cavity.reshape(-1, 32, cell, 32, cell).mean((2, 4)) * 255).astype(np.uint8)
 
 
 def _write_shard(job: tuple[str, int, int, int]) -> int:
@@ -86,7 +102,9 @@ def _write_shard(job: tuple[str, int, int, int]) -> int:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     seconds = frames / FPS
-    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("frames", "structure", "displacement", "labels", "ecg")}
+    columns: dict[str, list[NDArray[Any]]] = {
+        name: [] for name in ("frames", "structure", "displacement", "labels", "cavity", "ecg")
+    }
     hearts = []
     for clip in range(SHARD_CLIPS):
         seed = first_seed + shard * SHARD_CLIPS + clip
@@ -97,8 +115,9 @@ def _write_shard(job: tuple[str, int, int, int]) -> int:
         columns["structure"].append(drawn.structure)
         columns["displacement"].append(np.clip(np.round(moved * 4), -127, 127).astype(np.int8))
         columns["labels"].append(drawn.labels[::LABEL_EVERY])
+        columns["cavity"].append(cavity_cells(drawn.labels == STRUCTURES["lv"]))
         columns["ecg"].append(ecg)
-        hearts.append({"seed": seed, **describe(heart)})
+        hearts.append({"seed": seed, **describe(heart, frames)})
     for name, values in columns.items():
         np.save(partial / f"{name}.npy", np.stack(values))
     (partial / "hearts.json").write_text(json.dumps(hearts))
@@ -134,6 +153,7 @@ class Clip:
     structure: NDArray[np.uint8]
     displacement: NDArray[np.int8]
     labels: NDArray[np.uint8]
+    cavity: NDArray[np.uint8]
     ecg: NDArray[np.float32]
     heart: dict[str, Any]
 
@@ -147,8 +167,7 @@ class ClipStore:
             raise InputError(
                 f"There are no rendered clips in {folder}; make them with: python -m echogen.datasets.clip_store {folder}."
             )
-        names = ("frames", "structure", "displacement", "labels", "ecg")
-        self._arrays = [{name: np.load(p / f"{name}.npy", mmap_mode="r") for name in names} for p in shards]
+        self._arrays = [{name: np.load(p / f"{name}.npy", mmap_mode="r") for name in ARRAYS} for p in shards]
         self._hearts = [json.loads((p / "hearts.json").read_text()) for p in shards]
 
     def __len__(self) -> int:

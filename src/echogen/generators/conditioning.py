@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,14 @@ from echogen.records import Ecg
 ECG_RATE_HZ = 128.0
 ECG_BEFORE_S, ECG_AFTER_S = 1.5, 0.5
 #: Numbers per frame that `frame_features` gives.
-FEATURES = 18
+FEATURES = 23
+#: How far ahead `frame_features` looks for what changes: about one frame.
+SOON_S = 0.03
+#: Length and width in pixels (width: area over length) of the cavity in the picture, at times in s.
+Outline = Callable[[Floats], tuple[Floats, Floats]]
+#: How much of its length a ventricle with an EF of 100 % would lose in systole.
+SHORTENING = 0.25
+USUAL_LENGTH_PX, USUAL_WIDTH_PX = 55.0, 23.0
 
 
 @dataclass(frozen=True)
@@ -55,12 +63,36 @@ def find_beats(ecg: Ecg) -> Beats:
     return Beats(found.r_s, found.qrs_onset_s, found.p_onset_s, found.wide_qrs)
 
 
-def frame_features(times_s: Floats, beats: Beats, sex: str | None = None, ef_percent: float | None = None) -> NDArray[np.float32]:
+def expected_outline(beats: Beats, sex: str | None, ef_percent: float, length_px: float, width_px: float) -> Outline:
+    """How long and wide the heart's clock expects a cavity to be that has this length and width at end-diastole.
+
+    The volume follows the clock; the base comes to the apex; the rest is the single-plane area-length formula.
+    """
+
+    def outline(times_s: Floats) -> tuple[Floats, Floats]:
+        near = beats.extended(float(times_s.min()) - 1.0, float(times_s.max()) + 1.0)
+        volume = _volume_share(times_s, near.clock(sex, ef_percent), ef_percent)
+        length = 1.0 - SHORTENING * np.clip(1.0 - volume, -0.3, 1.0)
+        return length_px * length, width_px * np.sqrt(volume / length)
+
+    return outline
+
+
+def _volume_share(times_s: Floats, clock: BeatClock, ef_percent: float) -> Floats:
+    """Left ventricular volume over that of a usual end-diastole."""
+    edvs, esvs = beat_volumes(clock, 100.0, 100.0 - ef_percent, Filling())
+    return volume_curve(times_s, clock, edvs, esvs, Filling()) / 100.0
+
+
+def frame_features(
+    times_s: Floats, beats: Beats, sex: str | None = None, ef_percent: float | None = None, outline: Outline | None = None
+) -> NDArray[np.float32]:
     """(len(times_s), FEATURES) float32 of order one: the place of each time in its beat, of the beat in the rhythm.
 
     Time since the R peak and to the next one, the phase between them, the intervals before and after, the time to
     and from the aortic closure that the heart's clock expects, the time to the A wave, if there is one, and the contraction
     (0 at end-diastole, 1 at end-systole of a usual beat) that the clock expects, alone and times the EF, with its change.
+    Then length and width of the cavity and their change, where an outline tells.
     """
     beats = beats.extended(float(times_s.min()) - 1.0, float(times_s.max()) + 1.0)
     clock = beats.clock(sex, ef_percent)
@@ -73,10 +105,10 @@ def frame_features(times_s: Floats, beats: Beats, sex: str | None = None, ef_per
     atrial = np.isfinite(onset)
     onset = np.where(atrial, onset, 0.5)
     usual = 60.0 if ef_percent is None else ef_percent
-    edvs, esvs = beat_volumes(clock, 100.0, 100.0 - usual, Filling())
-    volume = volume_curve(np.concatenate([times_s, times_s + 0.03]), clock, edvs, esvs, Filling())
-    contraction = (100.0 - volume) / usual
-    now, soon = contraction[: len(times_s)], contraction[len(times_s) :]
+    both = np.concatenate([times_s, times_s + SOON_S])
+    now, soon = np.split((1.0 - _volume_share(both, clock, usual)) * 100.0 / usual, 2)
+    length, width = outline(both) if outline else (np.full(len(both), USUAL_LENGTH_PX), np.full(len(both), USUAL_WIDTH_PX))
+    (length, next_length), (width, next_width) = np.split(length, 2), np.split(width, 2)
     columns = [
         np.sin(2 * np.pi * phase),
         np.cos(2 * np.pi * phase),
@@ -96,15 +128,25 @@ def frame_features(times_s: Floats, beats: Beats, sex: str | None = None, ef_per
         3.0 * (soon - now),
         0.02 * (0.0 if ef_percent is None else ef_percent) * now,
         np.full(len(times_s), 0.0 if ef_percent is None else 1.0),
+        (length - USUAL_LENGTH_PX) / 6.0,
+        (width - USUAL_WIDTH_PX) / 5.0,
+        next_length - length,
+        next_width - width,
+        np.full(len(times_s), 1.0 if outline else 0.0),
     ]
     return np.stack(columns, axis=-1).astype(np.float32)
 
 
 def latent_features(
-    frame_times_s: Floats, first: bool, beats: Beats, sex: str | None, ef_percent: float | None
+    frame_times_s: Floats,
+    first: bool,
+    beats: Beats,
+    sex: str | None,
+    ef_percent: float | None,
+    outline: Outline | None = None,
 ) -> NDArray[np.float32]:
     """(latents, 4 FEATURES): the features of each latent's four frames; a single-frame latent repeats its frame."""
-    each = frame_features(frame_times_s, beats, sex, ef_percent)
+    each = frame_features(frame_times_s, beats, sex, ef_percent, outline)
     if first:
         each = np.concatenate([np.repeat(each[:1], 4, axis=0), each[1:]])
     return each.reshape(-1, 4 * FEATURES)

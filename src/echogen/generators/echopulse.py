@@ -6,6 +6,7 @@ Source: Li et al., ECHOPulse, ICLR 2025. The shipped presets draw structure and 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -33,6 +34,28 @@ MOTION_SCALE = 16.0
 
 
 @dataclass(frozen=True)
+class UsualCavity:
+    """Length and width (area over length) in pixels of end-diastolic cavities at an EF of 60 %: means, SDs, their correlation,
+    and what each point of EF adds."""
+
+    length_px: float = 59.2
+    width_px: float = 26.5
+    length_sd: float = 4.4
+    width_sd: float = 2.7
+    correlation: float = 0.6
+    length_per_ef: float = -0.048
+    width_per_ef: float = -0.024
+
+    def at(self, deviations: NDArray[np.float64], ef_percent: float) -> NDArray[np.float64]:
+        """(n, 2) length and width of cavities that lie these (n, 2) SDs from the usual one, uncorrelated ones."""
+        first, second = deviations[:, 0], deviations[:, 1]
+        mixed = self.correlation * first + np.sqrt(1.0 - self.correlation**2) * second
+        beyond = ef_percent - 60.0
+        length = self.length_px + self.length_per_ef * beyond + self.length_sd * first
+        return np.stack([length, self.width_px + self.width_per_ef * beyond + self.width_sd * mixed], axis=1)
+
+
+@dataclass(frozen=True)
 class EchoPulseConfig:
     """What generator.json holds beside the system's name.
 
@@ -42,7 +65,8 @@ class EchoPulseConfig:
     steps: of parallel decoding. temperature: of the codes, from the first step to the last. choice_temperature: of the order.
     ef_calibration: (EF given to the network, EF that its videos then have) in %, both rising, by which a wish is translated.
     usual_ef: mean and SD in % of the EF that is drawn from the seed where none is asked for; usual_view: the view then, unless a
-    first frame shows one. None leaves either to the network.
+    first frame shows one. None leaves either to the network. usual_cavity: how large the cavity is at end-diastole, drawn from
+    the seed or read from the first frame; None: the network is not told how large the clock expects it.
     """
 
     fps: float = 32.0
@@ -59,6 +83,7 @@ class EchoPulseConfig:
     ef_calibration: tuple[tuple[float, float], ...] = ()
     usual_ef: tuple[float, float] | None = (60.0, 5.0)
     usual_view: str | None = "A4C"
+    usual_cavity: UsualCavity | None = None
     takes: tuple[str, ...] = ("ecg", "ef_percent", "frames", "sex", "view")
     speckle: SpeckleStyle = field(default_factory=SpeckleStyle)
 
@@ -122,7 +147,8 @@ class EchoPulse(Generator):
             begin = context.next_s - 4 * config.prefix / config.fps
             count = 4 * config.latents
         times = begin + np.arange(count) / config.fps
-        ids = self._guess(conditions, sampling, context.index, times, is_first, kept)
+        cavity = state["cavity"] if "cavity" in state else self._cavity(conditions, sampling.seed, times, kept)
+        ids = self._guess(conditions, sampling, context.index, times, is_first, kept, cavity)
         new = ids if is_first else ids[:, config.prefix :]
         known: Tensor | None = None if is_first else state["ids"]
         picture, moved = self._draw(new, known)
@@ -138,6 +164,7 @@ class EchoPulse(Generator):
             float(fresh[-1] + 1.0 / config.fps),
             {
                 "ids": history[:, -config.decode_context :],
+                "cavity": cavity,
                 "speckle": layer,
                 "start_s": state.get("start_s", float(fresh[0])),
             },
@@ -167,6 +194,43 @@ class EchoPulse(Generator):
             raise InputError(f"The first frame must be {IMAGE_SIZE} x {IMAGE_SIZE} in sector geometry, not {image.shape[1:]}.")
         return self.tokenizer.tokenize(torch.from_numpy(image).to(self.device).float()[None] / 255.0)
 
+    def _cavity(
+        self, conditions: Conditions, seed: int, times: NDArray[np.float64], first_frame: Tensor | None
+    ) -> tuple[float, float] | None:
+        """Length and width in pixels of the cavity at end-diastole: those that best explain the first frame, else the seed's."""
+        usual, ef = self.config.usual_cavity, conditions.ef_percent
+        if usual is None or ef is None:
+            return None
+        centre = np.random.default_rng(_mix(seed, 0, 3)).normal(size=(1, 2)).clip(-2.0, 2.0)
+        if first_frame is not None and conditions.ecg is not None:
+            centre, steps = np.zeros((1, 2)), np.linspace(-1.0, 1.0, 5)
+            around = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+            for reach in (2.4, 0.6):
+                tried = centre + reach * around
+                fit = self._likelihood(conditions, times, first_frame, usual.at(tried, ef)) - 0.5 * np.square(tried).sum(1)
+                weights = np.exp(fit - fit.max())
+                centre = (weights[:, None] * tried).sum(0, keepdims=True) / weights.sum()
+        length, width = usual.at(centre, ef)[0]
+        return float(length), float(width)
+
+    @torch.inference_mode()
+    def _likelihood(
+        self, conditions: Conditions, times: NDArray[np.float64], first_frame: Tensor, cavities: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Log-likelihood of the first frame's ids when nothing but the conditions is known, for each (length, width)."""
+        count, device, transformer = len(cavities), self.device, self.transformer
+        ids = torch.full_like(first_frame, transformer.config.mask_id).repeat(1, self.config.latents, 1, 1)
+        clock = torch.tensor(steering.latent_times(times, True) - times[0], dtype=torch.float32, device=device)
+        here = torch.zeros(count, *ids.shape[1:3], dtype=torch.bool, device=device)
+        here[:, 0] = True
+        with torch.autocast(device.type, self.dtype):
+            asked = self._conditioning([conditions] * count, times, 0, [(float(a), float(b)) for a, b in cavities])
+            logits = transformer(
+                ids.expand(count, -1, -1, -1), clock.expand(count, -1), here[:, 0, 0], asked, select=here
+            ).float()
+        chances = logits.log_softmax(-1).gather(-1, first_frame.reshape(1, -1, 1, 1).expand(count, -1, -1, -1).reshape(-1, 1, 1))
+        return chances.view(count, -1).sum(1).double().cpu().numpy()
+
     @torch.inference_mode()
     def _guess(
         self,
@@ -176,6 +240,7 @@ class EchoPulse(Generator):
         times: NDArray[np.float64],
         is_first: bool,
         kept: Tensor | None,
+        cavity: tuple[float, float] | None,
     ) -> Tensor:
         """The ids (1, latents, positions, groups) of a window, the kept ones unchanged."""
         config, transformer, device = self.config, self.transformer, self.device
@@ -192,7 +257,9 @@ class EchoPulse(Generator):
         )
         head = torch.full((rows,), is_first, dtype=torch.bool, device=device)
         with torch.autocast(device.type, self.dtype):
-            asked = self._conditioning(conditions, times, index, rows)
+            absent: dict[str, Any] = dict.fromkeys(config.guided)
+            both = [conditions, replace(conditions, **absent)][:rows]
+            asked = self._conditioning(both, times, index, [cavity, None if "ef_percent" in config.guided else cavity])
 
             def predict(tokens: Tensor) -> Tensor:
                 return transformer(tokens.expand(rows, -1, -1, -1), clock, head, asked).float()
@@ -212,27 +279,34 @@ class EchoPulse(Generator):
                 choice_temperature=config.choice_temperature,
             )
 
-    def _conditioning(self, conditions: Conditions, times: NDArray[np.float64], index: int, rows: int) -> Conditioning:
-        """Row 0 as asked, row 1 (if any) without the conditions that guidance is about.
+    def _conditioning(
+        self,
+        asked: Sequence[Conditions],
+        times: NDArray[np.float64],
+        index: int,
+        cavities: Sequence[tuple[float, float] | None],
+    ) -> Conditioning:
+        """One row for each of the conditions, which share their ECG or lack it, and for its cavity (see `_cavity`).
 
         An ECG that loses its beats on the way is absent while it does.
         """
-        config, device = self.config, self.device
-        beats = self._beats(conditions.ecg, required=index == 0)
+        config, device, rows = self.config, self.device, len(asked)
+        ecg = asked[0].ecg
+        beats = self._beats(ecg, required=index == 0)
         lead = np.zeros(steering.window_samples(config.latents), np.float32)
-        if conditions.ecg is not None and beats is not None:
-            cleaned = ecg_module.resample(ecg_module.clean(conditions.ecg), steering.ECG_RATE_HZ)
-            chosen = steering.normalised_lead(cleaned.lead(ecg_module.choose_lead(conditions.ecg)))
+        if ecg is not None and beats is not None:
+            cleaned = ecg_module.resample(ecg_module.clean(ecg), steering.ECG_RATE_HZ)
+            chosen = steering.normalised_lead(cleaned.lead(ecg_module.choose_lead(ecg)))
             lead = steering.lead_window(chosen, cleaned.start_s, float(times[0]), len(lead))
-        absent: dict[str, Any] = dict.fromkeys(config.guided)
-        asked = [conditions, replace(conditions, **absent)][:rows]
         present = torch.tensor([beats is not None and row.ecg is not None for row in asked], device=device)
-        features = [
-            np.zeros((config.latents, 4 * steering.FEATURES), np.float32)
-            if beats is None
-            else steering.latent_features(times, index == 0, beats, row.sex, row.ef_percent)
-            for row in asked
-        ]
+        features = np.zeros((rows, config.latents, 4 * steering.FEATURES), np.float32)
+        for row, conditions, cavity in zip(features, asked, cavities, strict=False):
+            if beats is not None:
+                ef, sex = conditions.ef_percent, conditions.sex
+                outline = None if cavity is None or ef is None else steering.expected_outline(beats, sex, ef, *cavity)
+                row[:] = steering.latent_features(times, index == 0, beats, sex, ef, outline)
+        told = self.transformer.config.frame_features // 4
+        features = features.reshape(rows, config.latents, 4, steering.FEATURES)[..., :told].reshape(rows, config.latents, -1)
         return self.transformer.condition(
             rows,
             ecg=torch.from_numpy(lead).to(device).expand(rows, -1),
@@ -241,7 +315,7 @@ class EchoPulse(Generator):
             ef_percent=torch.tensor([np.nan if row.ef_percent is None else row.ef_percent for row in asked], device=device),
             view=torch.tensor([VIEW_IDS[row.view] for row in asked], device=device),
             sex=torch.tensor([SEX_IDS[row.sex] for row in asked], device=device),
-            frame_features=torch.from_numpy(np.stack(features)).to(device),
+            frame_features=torch.from_numpy(features).to(device),
             frame_keep=present,
         )
 

@@ -170,7 +170,17 @@ class MaskedTransformer(nn.Module):
         times_s (B, T'): window-relative seconds of the latent frames. is_first (B,): latent 0 is a single-frame latent.
         select (B, T', S): give logits (count, groups, vocabulary) of these positions only.
         """
-        latents, positions, groups = ids.shape[1:]
+        features = self.features(ids, times_s, is_first, conditioning)
+        return self.logits(features if select is None else features[select])
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits (..., groups, vocabulary) of `features` (..., dim)."""
+        logits: Tensor = self.head(features)
+        return logits.unflatten(-1, (self.config.groups, self.config.vocabulary))
+
+    def features(self, ids: Tensor, times_s: Tensor, is_first: Tensor, conditioning: Conditioning) -> Tensor:
+        """What the transformer knows of every token, (B, T', S, dim); see `forward`."""
+        latents, positions = ids.shape[1:3]
         if latents > self.config.max_latents or positions != self.config.spatial_positions:
             raise InputError(
                 f"The transformer takes at most {self.config.max_latents} x {self.config.spatial_positions} tokens, "
@@ -192,8 +202,8 @@ class MaskedTransformer(nn.Module):
                 x = self._within_frames(block, x, modulation)
             else:
                 x = block(x, table=table, context=context, modulation=modulation)
-        logits: Tensor = self.head(self.norm(x if select is None else x[select]))
-        return logits.unflatten(-1, (groups, self.config.vocabulary))
+        normed: Tensor = self.norm(x)
+        return normed
 
     @staticmethod
     def _within_frames(block: nn.Module, x: Tensor, modulation: Tensor | None) -> Tensor:

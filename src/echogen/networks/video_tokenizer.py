@@ -173,6 +173,13 @@ class VideoTokenizer(nn.Module):
         latents: Tensor = self.norm_encoder(x)
         return latents
 
+    def freeze_encoder(self) -> None:
+        """Keep training from changing the ids of a video: the encoder's and the quantizer's weights stand still."""
+        for part in (self.embed_first, self.embed_group, self.spatial_encoder, self.temporal_encoder, self.norm_encoder):
+            part.requires_grad_(False)
+        self.position_encoder.requires_grad_(False)
+        self.quantizer.requires_grad_(False)
+
     def quantize(self, latents: Tensor) -> Quantized:
         """Latents (B, T', S, dim) -> values of the same shape, ids (B, T', S, groups) and the loss."""
         quantized: Quantized = self.quantizer(latents)

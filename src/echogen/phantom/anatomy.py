@@ -155,19 +155,24 @@ def _ellipsoid_volume(a: Floats, b: Floats, zc_over_a: float) -> Floats:
     return np.pi * b**2 * a * ((1.0 + c) - (1.0 + c**3) / 3.0)
 
 
+def cavity_outline(anatomy: Anatomy, volume_ml: Floats) -> tuple[Floats, Floats]:
+    """Length in mm and area in mm^2 of the cavity that the cut shows when the ventricle holds volume_ml (frames,).
+
+    Single-plane area-length: A = sqrt(3 pi L V / 8). An off-axis cut shows a smaller, similar ventricle: EF is kept.
+    """
+    narrow, shorter = 1.0 - anatomy.off_axis, 1.0 - 0.5 * anatomy.off_axis
+    shorten = (anatomy.edv_ml - volume_ml) / (anatomy.edv_ml * anatomy.ef_percent / 100.0)
+    length = anatomy.length_ed * shorter - anatomy.mapse * np.clip(shorten, -0.3, 1.4)
+    return length, np.sqrt(3.0 * np.pi * length * volume_ml * 1000.0 * narrow**2 * shorter / 8.0)
+
+
 def pose_heart(
     anatomy: Anatomy, times_s: Floats, volume_ml: Floats, openness: Floats, device: str | torch.device = "cpu"
 ) -> tuple[Shape, Pose]:
     """Where everything is when the ventricle holds volume_ml (frames,), with the valves open by `openness` (0..1)."""
-    narrow, shorter = 1.0 - anatomy.off_axis, 1.0 - 0.5 * anatomy.off_axis
-    stroke = anatomy.edv_ml * anatomy.ef_percent / 100.0
-    shorten = (anatomy.edv_ml - volume_ml) / stroke
-    length_ed = anatomy.length_ed * shorter
-    length = length_ed - anatomy.mapse * np.clip(shorten, -0.3, 1.4)
-    # Single-plane area-length: A = sqrt(3 pi L V / 8). An off-axis cut shows a smaller, similar ventricle: EF is kept.
-    scale = narrow**2 * shorter
-    area = np.sqrt(3.0 * np.pi * length * volume_ml * 1000.0 * scale / 8.0)
-    area_ed = np.sqrt(3.0 * np.pi * length_ed * anatomy.edv_ml * 1000.0 * scale / 8.0)
+    shorten = (anatomy.edv_ml - volume_ml) / (anatomy.edv_ml * anatomy.ef_percent / 100.0)
+    length, area = cavity_outline(anatomy, volume_ml)
+    length_ed, area_ed = (float(values[0]) for values in cavity_outline(anatomy, np.array([anatomy.edv_ml])))
     a, a_ed = length / TRUNCATION, length_ed / TRUNCATION
     psi = np.linspace(0.0, _PSI_BASE, 256)
     per_side = _sin2_integral(psi, np.ones_like(psi))

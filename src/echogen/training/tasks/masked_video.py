@@ -18,6 +18,7 @@ from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStor
 from echogen.generators.conditioning import (
     FEATURES,
     Beats,
+    Outline,
     latent_features,
     latent_times,
     lead_window,
@@ -26,7 +27,7 @@ from echogen.generators.conditioning import (
 )
 from echogen.generators.echopulse import EchoPulse, EchoPulseConfig
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
-from echogen.networks.config import config_from_dict, load_network, save_network
+from echogen.networks.config import config_from_dict, load_config, load_network, save_network
 from echogen.networks.masked_transformer import MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.physiology import Floats
@@ -56,20 +57,26 @@ class MaskedVideoOptions:
     """How often what is hidden in training: each condition on its own, all of them together, and the beginning of the window.
 
     first_share: windows that begin with a single-frame latent; prefix: latents given at most. r_jitter_s: SD of the error that
-    R peaks get, as a detector has one.
+    R peaks get, as a detector has one. outline_error: SD of the relative error of a window's cavity outlines. cavity: weight of
+    guessing where the cavity is, from every token, beside guessing the tokens: what the conditions mean is learned sooner.
+    edge: by how much the tokens that the cavity's edge crosses count more than others.
     """
 
     drop_all: float = 0.10
     drop_features: float = 0.12
     drop_ecg: float = 0.15
     drop_ef: float = 0.15
+    drop_outline: float = 0.15
     drop_view: float = 0.10
     drop_sex: float = 0.40
     first_share: float = 0.5
     first_given: float = 0.5
     prefix: int = 4
     r_jitter_s: float = 0.006
+    outline_error: float = 0.015
     label_smoothing: float = 0.0
+    cavity: float = 4.0
+    edge: float = 1.0
 
 
 def encode_store(data: TokenData, device: torch.device, batch: int = 4) -> Path:
@@ -112,6 +119,10 @@ class MaskedVideoTask(Task):
         else:
             values = {"frame_features": 4 * FEATURES, "max_latents": self.data.latents, **recipe.network}
             self.transformer = MaskedTransformer(config_from_dict(MaskedTransformerConfig, values))
+        patches = load_config(VideoTokenizer, self.data.tokenizer)
+        self.grid = patches.grid
+        self.places = np.arange(patches.grid**2) if patches.active_patches is None else np.array(patches.active_patches)
+        self.cavity = nn.Linear(self.transformer.config.dim, 4 * (32 // patches.grid) ** 2)
         folder = encode_store(self.data, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self.ids = {start: np.load(folder / f"ids_{start:03d}.npy", mmap_mode="r") for start in self.data.starts}
         store = self.store = ClipStore(self.data.clips)
@@ -119,8 +130,8 @@ class MaskedVideoTask(Task):
         self.leads = _clean_leads(store, folder / "leads.npy")
 
     def networks(self) -> dict[str, nn.Module]:
-        """The masked transformer."""
-        return {"transformer": self.transformer}
+        """The masked transformer, and what reads the cavity from it in training."""
+        return {"transformer": self.transformer, "cavity": self.cavity}
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Random windows with their conditions, some of them hidden."""
@@ -156,11 +167,15 @@ class MaskedVideoTask(Task):
         sex = heart["sex"] if everything and rng.random() >= options.drop_sex else None
         view = heart["view"] if everything and rng.random() >= options.drop_view else None
         ef = float(heart["ef_percent"])
-        features = latent_features(frames, first, beats, sex, ef if ef_known else None)
+        outline: Outline | None = _outline(heart, 1.0 + rng.normal(0.0, options.outline_error))
+        if not ef_known or rng.random() < options.drop_outline:
+            outline = None
+        features = latent_features(frames, first, beats, sex, ef if ef_known else None, outline)
         lead = self.leads[index, int(rng.choice(12, p=_LEAD_SHARE))]
         return {
             "ids": ids,
             "hidden": hidden,
+            "cavity": self._cavity(index, begin, first),
             "times_s": (latent_times(frames, first) - frames[0]).astype(np.float32),
             "is_first": np.array(first),
             "features": features,
@@ -172,8 +187,18 @@ class MaskedVideoTask(Task):
             "sex": np.array(SEX_IDS[sex]),
         }
 
+    def _cavity(self, index: int, begin: int, first: bool) -> NDArray[np.uint8]:
+        """(latents, positions, 64): how much of each 4 x 4 pixels of a token's patch is cavity, in each of its four frames."""
+        latents, grid = self.data.latents, self.grid
+        cells = self.store[index].cavity[begin : begin + (1 + 4 * (latents - 1) if first else 4 * latents)]
+        if first:
+            cells = np.concatenate([np.repeat(cells[:1], 4, axis=0), cells[1:]])
+        side = cells.shape[-1] // grid
+        cut = cells.reshape(latents, 4, grid, side, grid, side).transpose(0, 2, 4, 1, 3, 5)
+        return cut.reshape(latents, grid * grid, -1)[:, self.places]
+
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """Cross-entropy and accuracy of the hidden tokens."""
+        """Cross-entropy and accuracy of the hidden tokens, and the cross-entropy of where the cavity is."""
         ids, hidden = batch["ids"], batch["hidden"]
         conditioning = self.transformer.condition(
             ids.shape[0],
@@ -187,11 +212,24 @@ class MaskedVideoTask(Task):
             frame_keep=batch["features_keep"],
         )
         masked = ids.masked_fill(hidden[..., None], self.transformer.config.mask_id)
-        logits = self.transformer(masked, batch["times_s"], batch["is_first"], conditioning, select=hidden)
+        features = self.transformer.features(masked, batch["times_s"], batch["is_first"], conditioning)
+        logits = self.transformer.logits(features[hidden])
         target = ids[hidden]
-        loss = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), label_smoothing=self.options.label_smoothing)
+        each = F.cross_entropy(
+            logits.float().flatten(0, 1), target.flatten(), label_smoothing=self.options.label_smoothing, reduction="none"
+        )
+        covered = batch["cavity"].float() / 255.0
+        share = covered.mean(-1)[hidden]
+        weight = 1.0 + self.options.edge * ((share > 0) & (share < 1)).float().repeat_interleave(ids.shape[-1])
+        tokens = (each * weight).sum() / weight.sum()
+        cavity = F.binary_cross_entropy_with_logits(self.cavity(features).float(), covered)
         accuracy = (logits.argmax(-1) == target).float().mean()
-        return {"loss": loss, "accuracy": accuracy}
+        return {
+            "loss": tokens + self.options.cavity * cavity,
+            "tokens": each.mean(),
+            "cavity": cavity,
+            "accuracy": accuracy,
+        }
 
     def sample(self, step: int) -> NDArray[np.uint8]:
         """Two clips, each as it is and as it is made from its ECG and EF, frame 0 not given."""
@@ -240,3 +278,10 @@ def _beats(heart: Mapping[str, Any], rng: np.random.Generator, jitter_s: float) 
         p = np.full(len(p), np.nan)
     onset: Floats = np.asarray(heart["qrs_onset_s"], dtype=np.float64) + off
     return Beats(r + off, onset, p, np.asarray(heart["wide_qrs"], dtype=bool))
+
+
+def _outline(heart: Mapping[str, Any], factor: float) -> Outline:
+    """The true length and width of a clip's cavity at any time of the clip, all of them off by a factor."""
+    length, width = (factor * np.asarray(heart[name], dtype=np.float64) for name in ("length_px", "width_px"))
+    frames = np.arange(len(length))
+    return lambda times_s: (np.interp(times_s * FPS, frames, length), np.interp(times_s * FPS, frames, width))

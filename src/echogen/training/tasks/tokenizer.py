@@ -31,11 +31,15 @@ class ClipData:
 
 @dataclass(frozen=True)
 class TokenizerOptions:
-    """Weights of the losses beside the structure's squared error; crop_share: of windows decoded as if mid-stream."""
+    """Weights of the losses beside the structure's squared error; crop_share: of windows decoded as if mid-stream.
+
+    decoder_only: the encoder and its codes stay as they are, so that a transformer trained on these ids goes on fitting.
+    """
 
     change: float = 1.0
     motion: float = 0.1
     crop_share: float = 0.5
+    decoder_only: bool = False
 
 
 class TokenizerTask(Task):
@@ -55,6 +59,8 @@ class TokenizerTask(Task):
             if start
             else VideoTokenizer(config_from_dict(VideoTokenizerConfig, recipe.network))
         )
+        if self.options.decoder_only:
+            self.tokenizer.freeze_encoder()
         self.store = ClipStore(self.data.clips)
 
     def networks(self) -> dict[str, nn.Module]:
@@ -80,6 +86,8 @@ class TokenizerTask(Task):
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Loss and its parts; mse is that of the structure."""
+        if self.options.decoder_only:
+            self.tokenizer.quantizer.eval()
         video = batch["frames"].float() / 255.0
         latents = 1 + (self.data.frames - 1) // self.tokenizer.config.time_patch
         crop = None
