@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from echogen.commands.generate import generate
+from echogen.commands.import_weights import import_weights
 from echogen.commands.info import info
 from echogen.commands.measure import measure
 from echogen.commands.simulate import simulate
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _verb in (generate, simulate, measure, info, train):
+for _verb in (generate, simulate, measure, info, train, import_weights):
     app.command()(_verb)
 
 

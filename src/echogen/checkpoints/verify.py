@@ -1,6 +1,7 @@
 """Released networks against ours, on recorded inputs and outputs: python -m echogen.checkpoints.verify DIR [--only PREFIX ...].
 
-DIR holds manifest.json, the weights (*.safetensors) and one .npz file for each recorded component.
+DIR holds manifest.json, the weights (*.safetensors), one .npz file for each recorded component, and lists of the names in
+whole released files (full_keys_*.json).
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from echogen.errors import InputError
 
 MANIFEST = "manifest.json"
 #: Modules beside this one that hold `CHECKS`, one a system.
-SYSTEMS = ("echopulse", "st_mem")
-#: How the names of recorded components end; all other files in the folder are weights or descriptions.
-RECORDED = (".npz", ".io.safetensors")
+SYSTEMS = ("echopulse", "st_mem", "full_keys")
+#: What recorded components are called; all other files in the folder are weights or descriptions.
+RECORDED = ("*.npz", "*.io.safetensors", "full_keys_*.json")
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,15 @@ def check_for(file: str, checks: Mapping[str, Check]) -> Check | None:
 def verify(folder: str | Path, only: Sequence[str] = (), checks: Mapping[str, Check] | None = None) -> list[Verified]:
     """Run every recorded component of a folder through our network, in the order of their names.
 
+    A folder whose records are .io.safetensors files has a description beside each instead of manifest.json.
     only: keeps the files whose names begin with one of these. checks: None takes `known_checks`. A component that fails to run
     says why and does not stop the others. Raises `InputError` for a folder that is missing or holds no recorded components.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}; give one with recorded components and their {MANIFEST}.")
-    files = sorted(path for path in folder.iterdir() if path.name.endswith(RECORDED) and path.is_file())
-    described = [path for path in files if path.suffix == ".npz"]
-    if described or not files:
+    files = sorted(path for pattern in RECORDED for path in folder.glob(pattern) if path.is_file())
+    if not any(path.suffix == ".safetensors" for path in files):
         _read_manifest(folder)
     checks = known_checks() if checks is None else checks
     return [_run(path, check_for(path.name, checks)) for path in files if not only or path.name.startswith(tuple(only))]

@@ -2,5 +2,6 @@
 
 from echogen.generators.base import Generator, Sampling
 from echogen.generators.echopulse import EchoPulse, EchoPulseConfig
+from echogen.generators.echopulse_published import EchoPulsePublished, EchoPulsePublishedConfig
 
-__all__ = ["EchoPulse", "EchoPulseConfig", "Generator", "Sampling"]
+__all__ = ["EchoPulse", "EchoPulseConfig", "EchoPulsePublished", "EchoPulsePublishedConfig", "Generator", "Sampling"]
