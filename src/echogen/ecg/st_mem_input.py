@@ -61,14 +61,16 @@ def st_mem_input(
             f" {ecg.end_s:.2f} s; give a longer recording or an earlier start."
         )
     chosen = Ecg(ecg.signal_mv[list(rows)], ecg.rate_hz, tuple(ecg.lead_names[row] for row in rows), ecg.start_s)
-    part = resample(chosen.between(start, start + length_s + _MARGIN_S), rate_hz)
+    window = chosen.between(start, start + length_s + _MARGIN_S)
+    _refuse_flat(window.signal_mv)
+    part = resample(window, rate_hz)
     signal = part.signal_mv[:, :samples].astype(np.float64)
     # Rates that do not divide leave the last instants of the window without a sample of their own.
     signal = np.pad(signal, ((0, 0), (0, samples - signal.shape[1])), mode="edge")
     for kind, edge_hz in FILTERS:
         signal = dsp.sosfiltfilt(dsp.butter(ORDER, edge_hz, kind, fs=rate_hz, output="sos"), signal)
     indices = tuple(STANDARD_LEADS.index(_standard(name) or "") for name in part.lead_names)
-    return StMemInput(_standardised(signal, signal).astype(np.float32), indices, part.start_s)
+    return StMemInput(_standardised(signal).astype(np.float32), indices, part.start_s)
 
 
 def z_normalise(trace: ArrayLike) -> Floats:
@@ -76,8 +78,7 @@ def z_normalise(trace: ArrayLike) -> Floats:
 
     Raises `InputError` for a trace that is flat, not finite, or shorter than 2 samples.
     """
-    values = _trace(trace)
-    return _standardised(values, values)
+    return _standardised(_trace(trace))
 
 
 def published_input(trace: ArrayLike, samples: int = SAMPLES, num_leads: int = 12) -> FloatArray:
@@ -98,7 +99,7 @@ def notebook_input(trace: ArrayLike, samples: int = SAMPLES, num_leads: int = 12
     """
     rows = np.zeros((num_leads, samples))
     rows[LEAD_II] = _tiled(_trace(trace), samples)
-    return _standardised(rows, rows[LEAD_II]).astype(np.float32)
+    return _standardised(rows).astype(np.float32)
 
 
 def _standard(name: str) -> str | None:
@@ -135,13 +136,18 @@ def _trace(trace: ArrayLike) -> Floats:
             f"The ECG encoder needs one trace of at least 2 finite samples, but this one has shape {values.shape}"
             f"{'' if np.isfinite(values).all() else ' and holds values that are not finite'}."
         )
+    _refuse_flat(values)
     return values
 
 
-def _standardised(values: Floats, signal: Floats) -> Floats:
-    """Values over all axes to mean 0 and SD 1, unless the signal in them is flat."""
-    if np.ptp(signal) <= 1e-9 * max(float(np.abs(signal).max()), 1e-9):
+def _refuse_flat(signal: NDArray[np.floating]) -> None:
+    """Raise `InputError` when every row (..., samples) is constant, up to rounding."""
+    if (np.ptp(signal, axis=-1) <= 1e-9 * np.abs(signal).max(axis=-1)).all():
         raise InputError("The ECG is flat, so nothing can be seen in it; give a recording with heart beats.")
+
+
+def _standardised(values: Floats) -> Floats:
+    """All values to mean 0 and SD 1, over all axes together."""
     return np.asarray((values - values.mean()) / values.std())
 
 

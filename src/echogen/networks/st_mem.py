@@ -156,8 +156,9 @@ class StMem(nn.Module):
 
     def encode(self, ecg: Tensor, leads: Sequence[int] | None = None) -> Tensor:
         """(B, leads, patches, width) before the final norm; arguments and errors as in `forward`."""
-        indices = self.lead_indices(ecg.shape[1] if ecg.dim() == 3 else 0, leads)
-        return self.attend(self.patch_embedding(self.patches(ecg)) + self.position[1:-1], indices)
+        patches = self.patches(ecg)
+        indices = self.lead_indices(patches.shape[1], leads)
+        return self.attend(self.patch_embedding(patches) + self.position[1:-1], indices)
 
     def forward(self, ecg: Tensor, start_s: Tensor | None = None, leads: Sequence[int] | None = None) -> Tokens:
         """Tokens of every patch, lead after lead, at the times of the patch centres.

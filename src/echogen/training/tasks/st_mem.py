@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from echogen.ecg.st_mem_input import st_mem_input
@@ -86,23 +86,22 @@ class StMemTask(Task):
         """The mean squared error of the hidden patches, each normalised: 1 for drawing nothing."""
         return {"loss": self.network(batch).loss}
 
+    @torch.no_grad()
     def sample(self, step: int) -> NDArray[np.uint8]:
         """Lead II of four ECGs, each above what was drawn of it; patches that were given are drawn grey."""
         rng = np.random.default_rng(self.recipe.seed)
         ecg = torch.from_numpy(np.stack([self._signal(rng) for _ in range(4)])).to(self.device)
-        patches = self.network.encoder.patches(ecg)
         found = self.network(ecg)
+        patches, drawn, hidden = (part[:, LEAD_II] for part in (self.network.encoder.patches(ecg), found.patches, found.hidden))
+        hidden = hidden.unsqueeze(-1)
         spread, mean = torch.std_mean(patches, dim=-1, keepdim=True)
-        seen = ~found.hidden.unsqueeze(-1)
-        drawn = torch.where(seen, patches, found.patches.float() * spread + mean)
+        drawn = torch.where(hidden, drawn.float() * spread + mean, patches)
+        brightness = torch.where(hidden, 255, 80).expand_as(patches)
         rows = []
-        for true, ours, given in zip(patches, drawn, seen.expand_as(patches), strict=True):
-            shown = (part[LEAD_II].flatten().cpu().numpy() for part in (true, ours, given))
-            true_trace, our_trace, grey = shown
-            low, high = float(true_trace.min()), float(true_trace.max())
-            rows.append(_trace(true_trace, low, high))
-            rows.append(np.where(grey, _trace(our_trace, low, high) // 3, _trace(our_trace, low, high)))
-        return np.vstack(rows).astype(np.uint8)
+        for true, ours, level in zip(*(part.flatten(1).cpu().numpy() for part in (patches, drawn, brightness)), strict=True):
+            low, high = float(true.min()), float(true.max())
+            rows += [_trace(true, low, high, 255), _trace(ours, low, high, level)]
+        return np.vstack(rows)
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
         """Write the encoder in bfloat16, without its decoder."""
@@ -111,9 +110,9 @@ class StMemTask(Task):
         save_network(network.encoder, folder / "st_mem", torch.bfloat16)
 
 
-def _trace(signal: NDArray[np.floating], low: float, high: float) -> NDArray[np.uint8]:
-    """(height, samples) white on black: one pixel a sample at the height of its value between low and high."""
+def _trace(signal: NDArray[np.floating], low: float, high: float, brightness: ArrayLike) -> NDArray[np.uint8]:
+    """(height, samples) on black: one pixel a sample at the height of its value between low and high."""
     share = np.clip((signal - low) / max(high - low, 1e-6), 0.0, 1.0)
     picture = np.zeros((_TRACE_HEIGHT, len(signal)), dtype=np.uint8)
-    picture[np.rint((1.0 - share) * (_TRACE_HEIGHT - 1)).astype(np.int64), np.arange(len(signal))] = 255
+    picture[np.rint((1.0 - share) * (_TRACE_HEIGHT - 1)).astype(np.int64), np.arange(len(signal))] = brightness
     return picture
