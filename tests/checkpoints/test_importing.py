@@ -65,9 +65,9 @@ def test_one_file_or_three_make_the_same_generator(recorded: Path, released: Pat
     assert isinstance(one, EchoPulsePublished)
     assert isinstance(three, EchoPulsePublished)
     assert one.weights_hash == three.weights_hash
-    manifest = json.loads((recorded / "manifest.json").read_text())
-    assert one.config.frames == manifest["frames"]
-    assert one.ecg.config.heads == manifest["config"]["stmem"]["heads"]
+    given = json.loads((recorded / "manifest.json").read_text())["config"]
+    assert one.config.frames == given["frames"]
+    assert one.ecg.config.heads == given["stmem"]["heads"]
     assert left_in(tmp_path) == ["one", "released", "three"]
 
 

@@ -24,7 +24,7 @@ from echogen.networks.published_transformer import PublishedTransformer
 from echogen.networks.st_mem import StMem
 
 Files = list[dict[str, Tensor]]
-#: What manifest.json beside the files says: config (sizes by network: cvivit, stmem) and frames (of a window); {} without one.
+#: The config in a manifest.json beside the files: sizes by network (cvivit, stmem) and frames (of a window); {} without one.
 Given = Mapping[str, Any]
 
 #: The networks that ECHOPulse is made of: ours -> the prefix of its tensors where a released file holds several.
@@ -53,7 +53,7 @@ def import_echopulse(files: Files, output: Path, given: Given) -> None:
     if missing:
         raise InputError(f"The files hold everything of ECHOPulse but {' and '.join(missing)}; give the file with that too.")
     merged = {_ECHOPULSE_PARTS[part] + name: each for part in parts for name, each in parts[part].items()}
-    found = networks_from(merged, given.get("config"))
+    found = networks_from(merged, given)
     generator = EchoPulsePublished(
         EchoPulsePublishedConfig(frames=int(given.get("frames", EchoPulsePublishedConfig.frames))),
         cast(PublishedTokenizer, found["tokenizer"]),
@@ -75,7 +75,7 @@ def import_st_mem(files: Files, output: Path, given: Given) -> None:
     for prefix in ("encode_ekg.", "encoder."):
         inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         tensors = inside or tensors
-    save_network(st_mem_from(tensors, given.get("config", {}).get("stmem")), output)
+    save_network(st_mem_from(tensors, given.get("stmem")), output)
 
 
 IMPORTERS = {
@@ -121,12 +121,12 @@ def import_weights(
 
 
 def _given_beside(file: Path) -> Given:
-    """What manifest.json in a file's folder says, {} where there is none or it is of another kind."""
+    """The config in the manifest.json of a file's folder, {} where there is none."""
     try:
-        given = json.loads((file.parent / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        given = json.loads((file.parent / "manifest.json").read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return given if isinstance(given, dict) and isinstance(given.get("config"), dict) else {}
+    return given if isinstance(given, dict) else {}
 
 
 def _is_st_mem(tensors: dict[str, Tensor]) -> bool:
