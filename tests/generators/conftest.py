@@ -30,7 +30,7 @@ def tiny() -> EchoPulse:
     transformer = MaskedTransformer(
         MaskedTransformerConfig(
             vocabulary=25, spatial_positions=16, max_latents=9, dim=32, depth=2, heads=2, frame_features=4 * FEATURES,
-            ecg=EcgEncoderConfig(dim=32, depth=1, heads=2),
+            cavity_cells=64, ecg=EcgEncoderConfig(dim=32, depth=1, heads=2),
         )
     )  # fmt: skip
     for weights in transformer.parameters():

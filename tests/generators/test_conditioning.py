@@ -84,3 +84,17 @@ def test_features_tell_the_outline_where_it_is_known() -> None:
     assert not plain[:, 18:].any()
     assert told[:, 22].tolist() == [1.0, 1.0, 1.0]
     assert np.abs(told[:, 18:22]).max() < 4.0
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3])
+def test_the_outline_of_cells_is_that_of_the_cut_ellipse_they_show(angle: float) -> None:
+    a, b, cell = 36.0, 15.0, 4.0
+    row, column = np.indices((128, 128)) - 64.0
+    along, across = column * np.sin(angle) + row * np.cos(angle), column * np.cos(angle) - row * np.sin(angle)
+    inside = ((along / a) ** 2 + (across / b) ** 2 < 1) & (along < 0.42 * a)
+    cells = inside.reshape(32, 4, 32, 4).mean((1, 3))
+    found = steering.outline_of_cells(cells, cell)
+    assert found is not None
+    assert found[0] == pytest.approx(1.42 * a, rel=0.03)
+    assert found[1] == pytest.approx(inside.sum() / (1.42 * a) / steering.READ_AREA, rel=0.05)
+    assert steering.outline_of_cells(np.zeros((32, 32)), cell) is None

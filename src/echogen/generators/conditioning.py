@@ -16,6 +16,8 @@ ECG_RATE_HZ = 128.0
 ECG_BEFORE_S, ECG_AFTER_S = 1.5, 0.5
 #: Numbers per frame that `frame_features` gives.
 FEATURES = 23
+#: Cells of a token's patch in which a transformer says how much is cavity: 4 frames of 4 x 4 cells.
+CAVITY_CELLS = 64
 #: How far ahead `frame_features` looks for what changes: about one frame.
 SOON_S = 0.03
 #: Length and width in pixels (width: area over length) of the cavity in the picture, at times in s.
@@ -23,6 +25,8 @@ Outline = Callable[[Floats], tuple[Floats, Floats]]
 #: How much of its length a ventricle with an EF of 100 % would lose in systole.
 SHORTENING = 0.25
 USUAL_LENGTH_PX, USUAL_WIDTH_PX = 55.0, 23.0
+#: A ventricle's length over the SD of its points along it; the share of its area that is read; the least area that is one.
+LENGTH_PER_SPREAD, READ_AREA, LEAST_AREA_PX2 = 3.82, 0.95, 200.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,20 @@ def expected_outline(beats: Beats, sex: str | None, ef_percent: float, length_px
         return length_px * length, width_px * np.sqrt(volume / length)
 
     return outline
+
+
+def outline_of_cells(cells: NDArray[np.float64], cell_px: float) -> tuple[float, float] | None:
+    """Length and width in pixels of a cavity from the covered share (0..1) of square cells (rows, columns); None without one.
+
+    The length follows from the spread along the long axis, as in the ventricle of the phantom; the width is area over length.
+    """
+    area = float(cells.sum()) * cell_px**2
+    if area < LEAST_AREA_PX2:
+        return None
+    points = np.indices(cells.shape).reshape(2, -1) * cell_px
+    spread = np.cov(points, aweights=cells.ravel(), bias=True)
+    length = LENGTH_PER_SPREAD * float(np.sqrt(np.linalg.eigvalsh(spread)[1]))
+    return length, area / (READ_AREA * length)
 
 
 def _volume_share(times_s: Floats, clock: BeatClock, ef_percent: float) -> Floats:

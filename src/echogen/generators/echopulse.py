@@ -46,13 +46,13 @@ class UsualCavity:
     length_per_ef: float = -0.048
     width_per_ef: float = -0.024
 
-    def at(self, deviations: NDArray[np.float64], ef_percent: float) -> NDArray[np.float64]:
-        """(n, 2) length and width of cavities that lie these (n, 2) SDs from the usual one, uncorrelated ones."""
-        first, second = deviations[:, 0], deviations[:, 1]
+    def at(self, deviations: NDArray[np.float64], ef_percent: float) -> tuple[float, float]:
+        """Length and width of a cavity that lies this many SDs (two uncorrelated numbers) from the usual one."""
+        first, second = deviations
         mixed = self.correlation * first + np.sqrt(1.0 - self.correlation**2) * second
-        beyond = ef_percent - 60.0
-        length = self.length_px + self.length_per_ef * beyond + self.length_sd * first
-        return np.stack([length, self.width_px + self.width_per_ef * beyond + self.width_sd * mixed], axis=1)
+        length = self.length_px + self.length_per_ef * (ef_percent - 60.0) + self.length_sd * first
+        width = self.width_px + self.width_per_ef * (ef_percent - 60.0) + self.width_sd * mixed
+        return float(length), float(width)
 
 
 @dataclass(frozen=True)
@@ -197,39 +197,37 @@ class EchoPulse(Generator):
     def _cavity(
         self, conditions: Conditions, seed: int, times: NDArray[np.float64], first_frame: Tensor | None
     ) -> tuple[float, float] | None:
-        """Length and width in pixels of the cavity at end-diastole: those that best explain the first frame, else the seed's."""
+        """Length and width in pixels of the cavity at end-diastole, as the first frame shows it, else as the seed draws it."""
         usual, ef = self.config.usual_cavity, conditions.ef_percent
         if usual is None or ef is None:
             return None
-        centre = np.random.default_rng(_mix(seed, 0, 3)).normal(size=(1, 2)).clip(-2.0, 2.0)
-        if first_frame is not None and conditions.ecg is not None:
-            centre, steps = np.zeros((1, 2)), np.linspace(-1.0, 1.0, 5)
-            around = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
-            for reach in (2.4, 0.6):
-                tried = centre + reach * around
-                fit = self._likelihood(conditions, times, first_frame, usual.at(tried, ef)) - 0.5 * np.square(tried).sum(1)
-                weights = np.exp(fit - fit.max())
-                centre = (weights[:, None] * tried).sum(0, keepdims=True) / weights.sum()
-        length, width = usual.at(centre, ef)[0]
-        return float(length), float(width)
+        beats = self._beats(conditions.ecg, required=True)
+        if first_frame is not None and beats is not None:
+            seen = self._seen_cavity(conditions, times, first_frame)
+            if seen is not None:
+                length, width = steering.expected_outline(beats, conditions.sex, ef, 1.0, 1.0)(times[:1])
+                return seen[0] / float(length[0]), seen[1] / float(width[0])
+        drawn = np.random.default_rng(_mix(seed, 0, 3)).normal(size=2).clip(-2.0, 2.0)
+        return usual.at(drawn, ef)
 
     @torch.inference_mode()
-    def _likelihood(
-        self, conditions: Conditions, times: NDArray[np.float64], first_frame: Tensor, cavities: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Log-likelihood of the first frame's ids when nothing but the conditions is known, for each (length, width)."""
-        count, device, transformer = len(cavities), self.device, self.transformer
+    def _seen_cavity(self, conditions: Conditions, times: NDArray[np.float64], first_frame: Tensor) -> tuple[float, float] | None:
+        """Length and width in pixels of the cavity that the first frame shows, where the transformer finds one."""
+        transformer, grid = self.transformer, self.tokenizer.config.grid
+        if transformer.cavity is None:
+            return None
         ids = torch.full_like(first_frame, transformer.config.mask_id).repeat(1, self.config.latents, 1, 1)
-        clock = torch.tensor(steering.latent_times(times, True) - times[0], dtype=torch.float32, device=device)
-        here = torch.zeros(count, *ids.shape[1:3], dtype=torch.bool, device=device)
-        here[:, 0] = True
-        with torch.autocast(device.type, self.dtype):
-            asked = self._conditioning([conditions] * count, times, 0, [(float(a), float(b)) for a, b in cavities])
-            logits = transformer(
-                ids.expand(count, -1, -1, -1), clock.expand(count, -1), here[:, 0, 0], asked, select=here
-            ).float()
-        chances = logits.log_softmax(-1).gather(-1, first_frame.reshape(1, -1, 1, 1).expand(count, -1, -1, -1).reshape(-1, 1, 1))
-        return chances.view(count, -1).sum(1).double().cpu().numpy()
+        ids[:, :1] = first_frame
+        clock = torch.tensor(steering.latent_times(times, True) - times[0], dtype=torch.float32, device=self.device)[None]
+        with torch.autocast(self.device.type, self.dtype):
+            asked = self._conditioning([conditions], times, 0, [None])
+            features = transformer.features(ids, clock, torch.ones(1, dtype=torch.bool, device=self.device), asked)
+            share = transformer.cavity(features[0, 0]).float().sigmoid().unflatten(-1, (4, -1)).mean(1).cpu()
+        side = round(share.shape[-1] ** 0.5)
+        places = self.tokenizer.config.active_patches or range(grid**2)
+        patches = torch.zeros(grid**2, side, side).index_copy(0, torch.tensor(places), share.view(-1, side, side))
+        cells = patches.view(grid, grid, side, side).transpose(1, 2).reshape(grid * side, grid * side)
+        return steering.outline_of_cells(cells.double().numpy(), self.tokenizer.config.image_size / (grid * side))
 
     @torch.inference_mode()
     def _guess(

@@ -25,7 +25,9 @@ class MaskedTransformerConfig:
     longest window, in latent frames. cross_attention_every: every n-th block looks at the context tokens, 0 = none.
     local_blocks: the blocks (from 0) that attend within each latent frame only, which costs a T'-th part.
     frame_features: numbers per latent frame that steer its adaptive norm, 0 = none. adaptive_norm: False leaves out clip
-    condition and frame features. ecg: the encoder of context tokens; None = the caller brings tokens of width context_dim.
+    condition and frame features. cavity_cells: cells of a token's patch (all its frames) for which `cavity` says how much of each
+    is cavity of the left ventricle, 0 = none; training guesses it beside the tokens. ecg: the encoder of context tokens;
+    None = the caller brings tokens of width context_dim.
     """
 
     vocabulary: int
@@ -42,6 +44,7 @@ class MaskedTransformerConfig:
     local_blocks: tuple[int, ...] = ()
     adaptive_norm: bool = True
     frame_features: int = 0
+    cavity_cells: int = 0
     ecg: EcgEncoderConfig | None = field(default_factory=EcgEncoderConfig)
     context_dim: int = 128
 
@@ -105,6 +108,7 @@ class MaskedTransformer(nn.Module):
         )
         self.norm = nn.LayerNorm(dim, bias=False)
         self.head = nn.Linear(dim, config.groups * config.vocabulary)
+        self.cavity = nn.Linear(dim, config.cavity_cells) if config.cavity_cells else None
         self.ecg = SmallEcgEncoder(config.ecg) if config.ecg is not None and any(looks) else None
         width = config.ecg.dim if config.ecg is not None else config.context_dim
         self.context = nn.Linear(width, dim) if any(looks) else None

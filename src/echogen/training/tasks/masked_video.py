@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from echogen import ecg as ecg_module
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
 from echogen.generators.conditioning import (
+    CAVITY_CELLS,
     FEATURES,
     Beats,
     Outline,
@@ -117,12 +118,12 @@ class MaskedVideoTask(Task):
         if start:
             self.transformer = load_network(MaskedTransformer, start)
         else:
-            values = {"frame_features": 4 * FEATURES, "max_latents": self.data.latents, **recipe.network}
+            known = {"frame_features": 4 * FEATURES, "cavity_cells": CAVITY_CELLS, "max_latents": self.data.latents}
+            values = {**known, **recipe.network}
             self.transformer = MaskedTransformer(config_from_dict(MaskedTransformerConfig, values))
         patches = load_config(VideoTokenizer, self.data.tokenizer)
         self.grid = patches.grid
         self.places = np.arange(patches.grid**2) if patches.active_patches is None else np.array(patches.active_patches)
-        self.cavity = nn.Linear(self.transformer.config.dim, 4 * (32 // patches.grid) ** 2)
         folder = encode_store(self.data, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self.ids = {start: np.load(folder / f"ids_{start:03d}.npy", mmap_mode="r") for start in self.data.starts}
         store = self.store = ClipStore(self.data.clips)
@@ -130,8 +131,8 @@ class MaskedVideoTask(Task):
         self.leads = _clean_leads(store, folder / "leads.npy")
 
     def networks(self) -> dict[str, nn.Module]:
-        """The masked transformer, and what reads the cavity from it in training."""
-        return {"transformer": self.transformer, "cavity": self.cavity}
+        """The masked transformer."""
+        return {"transformer": self.transformer}
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Random windows with their conditions, some of them hidden."""
@@ -188,12 +189,14 @@ class MaskedVideoTask(Task):
         }
 
     def _cavity(self, index: int, begin: int, first: bool) -> NDArray[np.uint8]:
-        """(latents, positions, 64): how much of each 4 x 4 pixels of a token's patch is cavity, in each of its four frames."""
+        """(latents, positions, cells): how much of each cell of a token's patch is cavity, in each of its four frames."""
         latents, grid = self.data.latents, self.grid
         cells = self.store[index].cavity[begin : begin + (1 + 4 * (latents - 1) if first else 4 * latents)]
         if first:
             cells = np.concatenate([np.repeat(cells[:1], 4, axis=0), cells[1:]])
-        side = cells.shape[-1] // grid
+        side = round((CAVITY_CELLS / 4) ** 0.5)
+        coarse = cells.shape[-1] // (side * grid)
+        cells = cells.reshape(len(cells), side * grid, coarse, side * grid, coarse).mean((2, 4)).astype(np.uint8)
         cut = cells.reshape(latents, 4, grid, side, grid, side).transpose(0, 2, 4, 1, 3, 5)
         return cut.reshape(latents, grid * grid, -1)[:, self.places]
 
@@ -222,7 +225,8 @@ class MaskedVideoTask(Task):
         share = covered.mean(-1)[hidden]
         weight = 1.0 + self.options.edge * ((share > 0) & (share < 1)).float().repeat_interleave(ids.shape[-1])
         tokens = (each * weight).sum() / weight.sum()
-        cavity = F.binary_cross_entropy_with_logits(self.cavity(features).float(), covered)
+        assert self.transformer.cavity is not None
+        cavity = F.binary_cross_entropy_with_logits(self.transformer.cavity(features).float(), covered)
         accuracy = (logits.argmax(-1) == target).float().mean()
         return {
             "loss": tokens + self.options.cavity * cavity,
