@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echogen import Ecg, InputError
+from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
 from echogen.ecg import choose_lead, clean, find_landmarks, lead_signal, read_ecg, resample, signal_quality
 
 
@@ -170,6 +171,15 @@ def test_verdicts_and_their_reasons(make_ecg):
     assert any("flat" in reason for reason in signal_quality(Ecg(gone, 500.0, ("II",))).reasons)
     noisy = good.signal_mv + 0.5 * np.random.default_rng(0).standard_normal(good.signal_mv.shape)
     assert signal_quality(Ecg(noisy, 500.0, ("II",))).verdict in ("poor", "not an ecg")
+
+
+def test_a_tall_p_wave_beside_a_small_qrs_is_no_beat():
+    heart, leads = draw_recording(50_000, 2.0)  # its lead II has a P wave as tall as the QRS
+    found = find_landmarks(Ecg(leads, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S))
+    inside = (heart.rhythm.r_s > -1.9) & (heart.rhythm.r_s < 2.9)
+    assert len(found) == inside.sum()
+    assert np.abs(found.r_s - heart.rhythm.r_s[inside]).max() < 0.01
+    assert found.lead != "II"
 
 
 def test_the_customary_lead_is_chosen_unless_it_is_bad(make_ecg):

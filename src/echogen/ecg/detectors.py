@@ -137,7 +137,7 @@ def _matches(ours: Indices, theirs: Indices, tolerance: float) -> NDArray[np.boo
     return np.asarray(np.minimum(np.abs(theirs[right] - ours), np.abs(theirs[left] - ours)) <= tolerance)
 
 
-def _irregularity(peaks: Indices, rate_hz: float) -> float:
+def irregularity(peaks: Indices | Floats, rate_hz: float) -> float:
     """How unlike a heart beat a series of peaks is: spread of its intervals, worse for impossible rates."""
     if peaks.size < 3:
         return 10.0
@@ -157,7 +157,7 @@ def merge(one: Indices, other: Indices, energy: Floats, rate_hz: float) -> tuple
     common = one[_matches(one, other, tolerance)]
     agreement = common.size / max(one.size, other.size, 1)
     if agreement < 0.5:
-        better = min((one, other), key=lambda peaks: _irregularity(peaks, rate_hz))
+        better = min((one, other), key=lambda peaks: irregularity(peaks, rate_hz))
         return better, agreement
     strength = float(np.median(energy[common]))
     beats = list(common)

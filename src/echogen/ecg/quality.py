@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from echogen.ecg.detectors import CLEAR_CONTRAST, Detection, detect_qrs
+from echogen.ecg.detectors import CLEAR_CONTRAST, Detection, detect_qrs, irregularity
 from echogen.ecg.filters import band_pass
 from echogen.records import Ecg
 
@@ -18,6 +18,7 @@ PREFERRED_LEADS = ("II", "MLII", "ECG", "I", "MLI", "MCL1", "V5", "V6", "V4", "V
 _AMPLITUDE_MV = (0.05, 10.0)
 _LIMB_LEADS, _LARGEST_IN_LIMB_LEAD_MV = ("I", "II", "III", "aVR", "aVL", "aVF", "MLII"), 5.0
 _RATE_BPM = (20.0, 300.0)
+_REGULAR = 0.35
 _FLAT_MV = 0.01
 _EXCERPT_S = 20.0
 
@@ -118,12 +119,16 @@ def _score(name: str, facts: LeadFacts) -> float:
 
 
 def _measured(ecg: Ecg, all_leads: bool) -> list[tuple[str, LeadFacts, float]]:
-    """Name, facts and score of leads in order of preference; only the first if that is clearly good and not all are wanted."""
+    """Name, facts and score of leads in order of preference; only the first if that is clearly good and not all are wanted.
+
+    An irregular rhythm is checked in the other leads: a tall P wave beside a small QRS may have been counted as a beat.
+    """
     leads = []
     for name in sorted(ecg.lead_names, key=_preference):
         facts = measure_lead(_excerpt(ecg.lead(name).astype(np.float64), ecg.rate_hz), ecg.rate_hz)
         leads.append((name, facts, _score(name, facts)))
-        if len(leads) == 1 and leads[0][2] > 0.8 and not all_leads:
+        regular = irregularity(facts.detection.peaks, ecg.rate_hz) < _REGULAR
+        if len(leads) == 1 and leads[0][2] > 0.8 and regular and not all_leads:
             break
     return leads
 
