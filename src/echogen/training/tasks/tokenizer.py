@@ -33,12 +33,14 @@ class ClipData:
 class TokenizerOptions:
     """Weights of the losses beside the structure's squared error; crop_share: of windows decoded as if mid-stream.
 
-    decoder_only: the encoder and its codes stay as they are, so that a transformer trained on these ids goes on fitting.
+    edge: by how much pixels near the cavity's edge, which decide the EF, count more than others. decoder_only: the encoder and
+    its codes stay as they are, so that a transformer trained on these ids goes on fitting.
     """
 
     change: float = 1.0
     motion: float = 0.1
     crop_share: float = 0.5
+    edge: float = 0.0
     decoder_only: bool = False
 
 
@@ -70,7 +72,7 @@ class TokenizerTask(Task):
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Random windows of random clips."""
         rng = self.random(step, rank)
-        frames, structure, displacement = [], [], []
+        frames, structure, displacement, cavity = [], [], [], []
         for _ in range(self.recipe.batch_size):
             clip = self.store[int(rng.integers(len(self.store)))]
             start = int(rng.integers(clip.frames.shape[0] - self.data.frames + 1))
@@ -78,10 +80,12 @@ class TokenizerTask(Task):
             frames.append(clip.frames[window])
             structure.append(clip.structure[window])
             displacement.append(clip.displacement[window])
+            cavity.append(clip.cavity[window])
         return {
             "frames": torch.from_numpy(np.stack(frames)),
             "structure": torch.from_numpy(np.stack(structure)),
             "displacement": torch.from_numpy(np.stack(displacement)),
+            "cavity": torch.from_numpy(np.stack(cavity)),
         }
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
@@ -101,12 +105,15 @@ class TokenizerTask(Task):
         picture, movement = drawn.split([1, drawn.shape[2] - 1], dim=2)
         error = picture.squeeze(2) - target
         mse = error.square().mean()
-        change = (error[:, 4:] - error[:, :-4]).square().mean()
+        weight = 1.0 + self.options.edge * _near_edge(batch["cavity"][:, shown], error.shape[-1])
+        weight = weight / weight.mean()
+        picture_loss = (weight * error.square()).mean()
+        change = (weight[:, 4:] * (error[:, 4:] - error[:, :-4]).square()).mean()
         moved = batch["displacement"][:, shown].float() / (4.0 * MOTION_SCALE)
         coarse = F.avg_pool2d(movement.flatten(0, 1), 2).view_as(moved)
-        weight = (moved != 0).any(2, keepdim=True).float() + 0.05
-        motion = ((coarse - moved).square() * weight).mean() / weight.mean()
-        loss = mse + self.options.change * change + self.options.motion * motion + output.quantizer_loss
+        tissue = (moved != 0).any(2, keepdim=True).float() + 0.05
+        motion = ((coarse - moved).square() * tissue).mean() / tissue.mean()
+        loss = picture_loss + self.options.change * change + self.options.motion * motion + output.quantizer_loss
         used = output.ids.unique().numel() / self.tokenizer.quantizer.vocabulary
         return {
             "loss": loss,
@@ -130,3 +137,10 @@ class TokenizerTask(Task):
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
         """Write the tokenizer in bfloat16."""
         save_network(networks["tokenizer"], folder / "tokenizer", torch.bfloat16)
+
+
+def _near_edge(cavity: Tensor, side: int) -> Tensor:
+    """1 on the pixels at or beside a cell (B, frames, 32, 32) that the cavity covers in part, else 0: (B, frames, side, side)."""
+    partly = ((cavity > 0) & (cavity < 255)).float()
+    beside = F.max_pool2d(partly, 3, stride=1, padding=1)
+    return F.interpolate(beside, scale_factor=side // cavity.shape[-1], mode="nearest")
