@@ -41,13 +41,13 @@ def assert_array_or_sentence(content: bytes) -> None:
         found: Any = array_from_pickle(content)
     except InputError as error:
         found = str(error)
-    assert isinstance(found, np.ndarray) or found.count(".") >= 1 and "\n" not in found
+    assert isinstance(found, np.ndarray) or (found.endswith(".") and "\n" not in found)
 
 
 @given(ARRAYS, st.integers(0, pickle.HIGHEST_PROTOCOL), st.sampled_from(["C", "F", "strided"]))
 @settings(deadline=None)
 def test_arrays_come_back_as_they_were(array: np.ndarray[Any, Any], protocol: int, order: str) -> None:
-    stored = array[..., ::2] if order == "strided" and array.ndim else np.asarray(array, order=order if order == "F" else "C")
+    stored = array[..., ::2] if order == "strided" and array.ndim else np.array(array, order="F" if order == "F" else "C")
     found = array_from_pickle(pickle.dumps(stored, protocol))
     assert found.dtype == stored.dtype
     np.testing.assert_array_equal(found, stored)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from echogen.errors import InputError
 from echogen.training.recipe import Recipe
 from echogen.training.task import Task
+from echogen.training.tasks.echopulse_tokenizer import EchoPulseTokenizerTask
+from echogen.training.tasks.echopulse_transformer import EchoPulseTransformerTask
 from echogen.training.tasks.masked_video import MaskedVideoTask
 from echogen.training.tasks.segmenter import SegmenterTask
 from echogen.training.tasks.st_mem import StMemTask
@@ -12,6 +14,8 @@ from echogen.training.tasks.tokenizer import TokenizerTask
 
 TASKS: dict[str, type[Task]] = {
     "tokenizer": TokenizerTask,
+    "echopulse-tokenizer": EchoPulseTokenizerTask,
+    "echopulse-transformer": EchoPulseTransformerTask,
     "segmenter": SegmenterTask,
     "masked-video": MaskedVideoTask,
     "st-mem": StMemTask,

@@ -1,0 +1,339 @@
+"""ECHOPulse's step 1: the video tokenizer learns to give its own frames back, with a perceptual and an adversarial loss."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from echogen.datasets.clip_store import LABEL_EVERY, ClipStore
+from echogen.datasets.paired_folder import PairedFolder, change_contrast, resize, window
+from echogen.errors import InputError
+from echogen.networks.config import config_from_dict, config_to_dict, load_network, save_network
+from echogen.networks.perceptual import FeatureNetwork, PhantomFeatures, load_features, perceptual_distance
+from echogen.networks.published_discriminator import (
+    PublishedDiscriminator,
+    PublishedDiscriminatorConfig,
+    gradient_penalty,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+)
+from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
+from echogen.training.losses import CodebookUse, adaptive_weight, collapse, some_frames
+from echogen.training.recipe import Recipe, settings
+from echogen.training.task import OptimizerGroup, Task
+from echogen.training.trainer import TrainingStopped
+
+logger = logging.getLogger("echogen.training")
+
+#: Labelled phantom frames from which the feature network learns in a step.
+LABELLED_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class VideoData:
+    """What is drawn: windows of `frames` frames (1 + a multiple of the time patch), `frame_step` frames of the file apart.
+
+    clips: folder of a clip store (simulated). videos: folder of videos (see `paired_folder`; ECGs are not needed here) to
+    train on instead; the clip store then only teaches the feature network. contrast: limits of the random contrast factor.
+    """
+
+    clips: str | None = None
+    videos: str | None = None
+    frames: int = 11
+    frame_step: int = 1
+    contrast: tuple[float, float] = (1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class DiscriminatorOptions:
+    """The discriminator's sizes, as in `PublishedDiscriminatorConfig`; its learning rate over the recipe's."""
+
+    widths: tuple[int, ...] = (64, 128, 256, 512, 512, 512)
+    attention_after: tuple[int, ...] = (3,)
+    heads: int = 8
+    head_dim: int = 64
+    learning_rate_share: float = 1.0 / 3.0
+
+
+@dataclass(frozen=True)
+class EchoPulseTokenizerOptions:
+    """Weights of the losses (the paper's are 1), when they begin, and when a run is given up.
+
+    perceptual_weights: file of VGG16 or LPIPS, or folder of a feature network trained before; None: one is trained on the
+    phantom's labels in the first features_steps steps, and the perceptual loss begins after them. looked_at: random frames of
+    each clip that the perceptual loss and the discriminator see. discriminator_from: the step from which the discriminator
+    trains; adversarial_from: the step from which the tokenizer heeds it. gradient_penalty: on real frames.
+    codes_window: steps over which the use of the codebook is counted. From collapse_from on, a window with a perplexity below
+    fewest_codes, or whose clips spread their grey values less than least_spread times as far as real ones, ends the run.
+    """
+
+    reconstruction: float = 1.0
+    perceptual: float = 1.0
+    adversarial: float = 1.0
+    perceptual_weights: str | None = None
+    features_steps: int = 500
+    looked_at: int = 1
+    discriminator_from: int = 2000
+    adversarial_from: int = 3000
+    gradient_penalty: float = 10.0
+    discriminator: DiscriminatorOptions = field(default_factory=DiscriminatorOptions)
+    codes_window: int = 50
+    collapse_from: int = 1000
+    fewest_codes: float = 4.0
+    least_spread: float = 0.05
+
+
+def tokenizer_config(network: Mapping[str, Any]) -> VideoTokenizerConfig:
+    """The paper's tokenizer with a recipe's changes to it; it draws as many channels as it sees.
+
+    Raises `InputError` for an unknown field or sizes that do not fit.
+    """
+    values = config_to_dict(VideoTokenizerConfig.paper())
+    quantizer = values["quantizer"] | dict(network.get("quantizer", {}))
+    values |= network
+    return config_from_dict(VideoTokenizerConfig, values | {"quantizer": quantizer, "channels_out": values["channels_in"]})
+
+
+def discriminator_config(options: DiscriminatorOptions, config: VideoTokenizerConfig) -> PublishedDiscriminatorConfig:
+    """The discriminator for a tokenizer's frames. Raises `InputError` where it cannot halve them as often as it should."""
+    halvings = len(options.widths) - 1
+    if halvings < 0 or config.image_size % 2**halvings:
+        raise InputError(
+            f"A discriminator of {len(options.widths)} widths halves the image {max(halvings, 0)} times, which"
+            f" {config.image_size} pixels do not allow; give options.discriminator.widths fewer entries, at least one."
+        )
+    if any(not 0 <= place <= halvings for place in options.attention_after):
+        raise InputError(f"The discriminator's attention_after must name blocks from 0 to {halvings}.")
+    return PublishedDiscriminatorConfig(
+        channels=config.channels_in,
+        widths=options.widths,
+        attention_after=options.attention_after,
+        heads=options.heads,
+        head_dim=options.head_dim,
+        last_places=(config.image_size >> halvings) ** 2,
+    )
+
+
+def last_layer(tokenizer: VideoTokenizer) -> list[Tensor]:
+    """The weights of the decoder's last layer: of its linear heads, or of the smooth head's last convolution."""
+    if tokenizer.smooth is not None:
+        return [layer.weight for layer in tokenizer.smooth if isinstance(layer, nn.Conv2d)][-1:]
+    return [tokenizer.head_first.weight, tokenizer.head_group.weight]
+
+
+class EchoPulseTokenizerTask(Task):
+    """The paper's Eqs. 1 to 6: squared error, perceptual loss, commitment, and an adversarial loss of adaptive weight.
+
+    network: changes to `VideoTokenizerConfig.paper()`. Kept: the tokenizer, its discriminator and the feature network, so
+    that `init_from` continues with all of them. The name of the perceptual loss in every log says whose features it
+    compares: perceptual_vgg16, perceptual_lpips_vgg16 or perceptual_phantom_features.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.data = settings(VideoData, recipe.data, "data.")
+        self.options = settings(EchoPulseTokenizerOptions, recipe.options, "options.")
+        config = tokenizer_config(recipe.network)
+        self._check(config)
+        options = self.options
+        start = self.starting_weights("tokenizer")
+        self.tokenizer = VideoTokenizer(config) if start is None else load_network(VideoTokenizer, start)
+        if self.tokenizer.config != config:
+            raise InputError(f"The tokenizer in {start} has other settings than the recipe's network; give them the same.")
+        self.use = CodebookUse(config.quantizer.vocabulary, config.quantizer.groups)
+        self.discriminator: PublishedDiscriminator | None = None
+        if options.adversarial > 0:
+            wanted = discriminator_config(options.discriminator, config)
+            earlier = start.parent / "discriminator" if start else None
+            self.discriminator = PublishedDiscriminator(wanted)
+            if earlier is not None and earlier.is_dir():
+                self.discriminator = load_network(PublishedDiscriminator, earlier)
+                if config_to_dict(self.discriminator.config) != config_to_dict(wanted):
+                    raise InputError(
+                        f"The discriminator in {earlier} has other settings than the recipe's options.discriminator."
+                    )
+        self.features: FeatureNetwork | None = None
+        self.features_steps = 0
+        if options.perceptual > 0:
+            self._choose_features(start)
+        self._open_data(config)
+
+    def _check(self, config: VideoTokenizerConfig) -> None:
+        """Raise `InputError` for settings that cannot work, before anything is built or read."""
+        data, options = self.data, self.options
+        if data.frames < 1 or (data.frames - 1) % config.time_patch:
+            raise InputError(
+                f"The recipe's data.frames must be 1 plus a multiple of the time patch {config.time_patch}, not {data.frames}."
+            )
+        if data.frame_step < 1 or not 0 < data.contrast[0] <= data.contrast[1]:
+            raise InputError("The recipe's data.frame_step must be at least 1, and data.contrast two rising factors above 0.")
+        if config.channels_in not in (1, 3):
+            raise InputError(f"The recipe's network.channels_in must be 1 (grey) or 3 (colour), not {config.channels_in}.")
+        if not 1 <= options.looked_at <= data.frames or options.codes_window < 1:
+            raise InputError("The recipe's options.looked_at must be between 1 and data.frames, and codes_window at least 1.")
+        if options.adversarial_from < options.discriminator_from:
+            raise InputError("The recipe's options.adversarial_from must not come before discriminator_from.")
+        if options.fewest_codes >= config.quantizer.vocabulary:
+            raise InputError(
+                f"The recipe's options.fewest_codes must be below the {config.quantizer.vocabulary} codes that there are."
+            )
+
+    def _choose_features(self, start: Path | None) -> None:
+        earlier = start.parent / "features" if start else None
+        given = self.options.perceptual_weights or (earlier if earlier and earlier.is_dir() else None)
+        if given:
+            self.features = load_features(given)
+            logger.info("The perceptual loss compares features of %s from %s.", self.features.name, given)
+            return
+        if not self.data.clips or self.options.features_steps < 1:
+            raise InputError(
+                "The perceptual loss needs options.perceptual_weights (VGG16 or LPIPS), or data.clips and some"
+                " features_steps to train its features; or set options.perceptual=0."
+            )
+        self.features = PhantomFeatures()
+        self.features_steps = self.options.features_steps
+        logger.info("The perceptual loss compares features of a network trained on the phantom in the first steps of this run.")
+
+    def _open_data(self, config: VideoTokenizerConfig) -> None:
+        least = (self.data.frames - 1) * self.data.frame_step + 1
+        self.store = ClipStore(self.data.clips) if self.data.clips else None
+        videos = PairedFolder(self.data.videos, ecg=False, least_frames=least) if self.data.videos else None
+        source = videos or self.store
+        if source is None:
+            raise InputError("The recipe's data needs clips (a clip store) or videos (a folder of videos).")
+        self.source: PairedFolder | ClipStore = source
+        if len(source[0].frames) < least:
+            raise InputError(
+                f"The clips in {self.data.clips} have {len(source[0].frames)} frames, but {least} are needed for"
+                f" {self.data.frames} frames {self.data.frame_step} apart."
+            )
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Tokenizer, discriminator, feature network where it is trained here, and the counts of the codebook's use."""
+        found: dict[str, nn.Module] = {"tokenizer": self.tokenizer, "codebook_use": self.use}
+        if self.discriminator is not None:
+            found["discriminator"] = self.discriminator
+        if isinstance(self.features, PhantomFeatures):
+            found["features"] = self.features
+        return found
+
+    def optimized(self) -> tuple[OptimizerGroup, ...]:
+        """An optimizer each for the tokenizer, the discriminator, and the feature network while it learns."""
+        groups = [OptimizerGroup("tokenizer", ("tokenizer",))]
+        if self.discriminator is not None:
+            share = self.options.discriminator.learning_rate_share
+            groups.append(OptimizerGroup("discriminator", ("discriminator",), "discriminator_loss", share))
+        if self.features_steps:
+            groups.append(OptimizerGroup("features", ("features",), "features_loss"))
+        return tuple(groups)
+
+    def to(self, device: torch.device) -> None:
+        """Take a feature network from a file along."""
+        super().to(device)
+        if self.features is not None:
+            self.features.to(device)
+
+    def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        """Random windows of random clips (B, T, H, W) uint8; while the feature network learns, labelled phantom frames too."""
+        rng = self.random(step, rank)
+        size = self.tokenizer.config.image_size
+        clips = []
+        for _ in range(self.recipe.batch_size):
+            frames = self.source[int(rng.integers(len(self.source)))].frames
+            taken = window(frames, self.data.frames, self.data.frame_step, rng)
+            clips.append(change_contrast(resize(taken, size), self.data.contrast, rng))
+        batch = {"frames": torch.from_numpy(np.stack(clips))}
+        if step < self.features_steps and self.store is not None:
+            shown, labels = [], []
+            for _ in range(LABELLED_FRAMES):
+                clip = self.store[int(rng.integers(len(self.store)))]
+                index = int(rng.integers(len(clip.labels)))
+                shown.append(resize(np.asarray(clip.frames[index * LABEL_EVERY]), size))
+                labels.append(clip.labels[index])
+            batch |= {"shown": torch.from_numpy(np.stack(shown)), "labels": torch.from_numpy(np.stack(labels))}
+        return batch
+
+    def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
+        """The loss and its parts; discriminator_loss and features_loss in the steps in which those networks learn."""
+        options = self.options
+        target = self._pixels(batch["frames"])
+        output = self.tokenizer(self._seen(target))
+        drawn = output.reconstruction.float()
+        mse = F.mse_loss(drawn, target)
+        loss = options.reconstruction * mse + output.quantizer_loss
+        parts = {"mse": mse, "mae": (drawn - target).abs().mean(), "quantizer_loss": output.quantizer_loss}
+        looked_at = some_frames(drawn, options.looked_at)
+        row = torch.arange(len(drawn), device=drawn.device)[:, None]
+        fake, real = drawn[row, looked_at].flatten(0, 1), target[row, looked_at].flatten(0, 1)
+        steered = options.reconstruction * mse  # what the adversarial loss is balanced with
+        if self.features is not None and step >= self.features_steps:
+            perceptual = perceptual_distance(self.features, fake, real)
+            steered = options.perceptual * perceptual
+            loss = loss + steered
+            parts[f"perceptual_{self.features.name}"] = perceptual
+        if "shown" in batch and isinstance(self.features, PhantomFeatures):
+            parts["features_loss"] = self.features.loss(self._pixels(batch["shown"][:, None])[:, 0], batch["labels"])
+        if self.discriminator is not None and step >= options.discriminator_from:
+            # Without low precision: the penalty takes a gradient of a gradient.
+            with torch.autocast(self.device.type, enabled=False):
+                parts |= self._discriminated(self.discriminator, fake.detach(), real)
+                if step >= options.adversarial_from:
+                    adversarial = hinge_generator_loss(self.discriminator(fake))  # Eq. 5
+                    weight = adaptive_weight(steered, adversarial, last_layer(self.tokenizer))  # Eq. 6
+                    loss = loss + options.adversarial * weight * adversarial  # Eq. 1
+                    parts |= {"adversarial": adversarial, "adaptive_weight": weight}
+        self.use.add(output.ids, drawn, target)
+        if (step + 1) % options.codes_window == 0:
+            parts |= self._watched(step)
+        return {"loss": loss, **parts}
+
+    def _pixels(self, frames: Tensor) -> Tensor:
+        """uint8 (B, T, H, W) -> (B, T, C, H, W) in 0..1, grey in every channel."""
+        return (frames.float() / 255.0).unsqueeze(2).expand(-1, -1, self.tokenizer.config.channels_in, -1, -1)
+
+    def _seen(self, video: Tensor) -> Tensor:
+        """(B, T, C, H, W) -> what the tokenizer takes: (B, C, T, H, W), or (B, T, H, W) where it sees grey."""
+        return video.transpose(1, 2) if video.shape[2] > 1 else video[:, :, 0]
+
+    def _discriminated(self, discriminator: PublishedDiscriminator, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+        real = real.detach().clone().requires_grad_()
+        on_real, on_fake = discriminator(real), discriminator(fake)
+        hinge = hinge_discriminator_loss(on_fake, on_real)
+        penalty = gradient_penalty(real, on_real, self.options.gradient_penalty)
+        return {"discriminator_loss": hinge + penalty, "discriminator_hinge": hinge, "gradient_penalty": penalty}
+
+    def _watched(self, step: int) -> dict[str, Tensor]:
+        """The use of the codebook in the window that ends with this step; raises `TrainingStopped` when it has collapsed."""
+        report = self.use.report()
+        if step + 1 > self.options.collapse_from:
+            fault = collapse(report, self.options.fewest_codes, self.options.least_spread)
+            if fault:
+                raise TrainingStopped(f"Training stopped at step {step + 1} because {fault}.")
+        found = report._asdict()
+        return {name: value for name, value in found.items() if bool(value.isfinite())}
+
+    def sample(self, step: int) -> NDArray[np.uint8]:
+        """Two clips, each above its reconstruction."""
+        rows = []
+        for index in range(min(2, len(self.source))):
+            frames = self.source[index].frames[:: self.data.frame_step][: self.data.frames]
+            video = self._pixels(torch.tensor(resize(frames, self.tokenizer.config.image_size), device=self.device)[None])
+            drawn = self.tokenizer(self._seen(video)).reconstruction
+            for pictures in (video[0], drawn[0].float().clamp(0, 1)):
+                rows.append(np.hstack(list((pictures.mean(1) * 255).round().byte().cpu().numpy())))
+        return np.vstack(rows)
+
+    def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
+        """Write the networks, in float32 so that ids stay what they were; the codebook's counts stay in the checkpoints."""
+        for name, network in networks.items():
+            if name != "codebook_use":
+                save_network(network, folder / name)
