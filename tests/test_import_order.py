@@ -86,7 +86,7 @@ def test_only_declared_packages_are_imported(path: Path) -> None:
 
     declared = names(PROJECT["dependencies"])
     if part_of(path) == "training":
-        declared |= names(PROJECT["optional-dependencies"]["train"])
+        declared |= names(PROJECT["optional-dependencies"]["train"]) | names(PROJECT["optional-dependencies"]["adapt"])
     roots = {name.split(".")[0] for name in imported_modules(path)} - {"echogen", ""} - set(sys.stdlib_module_names)
     assert {DISTRIBUTIONS.get(root, root) for root in roots} <= declared
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from echogen.commands.adapt import adapt
 from echogen.commands.generate import generate
 from echogen.commands.import_weights import import_weights
 from echogen.commands.info import info
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _verb in (generate, simulate, measure, info, train, import_weights):
+for _verb in (generate, simulate, measure, info, train, adapt, import_weights):
     app.command()(_verb)
 
 

@@ -68,6 +68,9 @@ def generate(
     ecg_unit: EcgUnit = None,
     allow_flat: Annotated[bool, typer.Option("--allow-flat", help="Take a flat line for an ECG that says nothing.")] = False,
     model: Annotated[str, typer.Option("--model", metavar="NAME|DIR", help="A shipped model, or a folder.")] = "phantom-128",
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", metavar="NAME|DIR", help="What `echogen adapt` made for this model.")
+    ] = None,
     guidance: Annotated[
         float | None, typer.Option("--guidance", help="How strongly the conditions pull; 1 is not at all.")
     ] = None,
@@ -94,7 +97,7 @@ def generate(
     from echogen.generators.base import Generator
     from echogen.measure import truth_error
 
-    heart = Generator.from_pretrained(model, device)
+    heart = Generator.from_pretrained(model, device, adapter)
     with progress_bar("generating") as progress:
         cine = heart(
             heartbeat.ecg,
@@ -125,6 +128,8 @@ def generate(
     document = {
         "model": heart.name,
         "weights_hash": heart.weights_hash,
+        "adapter": heart.adapter and heart.adapter.name,
+        "adapter_hash": heart.adapter and heart.adapter.digest,
         "seed": seed,
         "ecg": path.name,
         "settings": settings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,6 +14,15 @@ import numpy as np
 import torch
 
 from echogen.errors import InputError
+from echogen.networks.adapters import (
+    ADAPTERS,
+    Adapter,
+    adapter_folders,
+    add_adapter,
+    find_adapter,
+    load_adapter,
+    restore_weights,
+)
 from echogen.records import Cine, Conditions, Ecg
 
 GENERATOR_FILE = "generator.json"
@@ -63,6 +72,10 @@ class Generator(ABC):
     takes: frozenset[str]
     weights_hash: str
     ef_range: tuple[float, float] = (0.0, 100.0)
+    #: Where it was loaded from, and the adapter in use.
+    folder: Path | None = None
+    adapter: Adapter | None = None
+    _unadapted: Mapping[str, torch.Tensor] | None = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -70,8 +83,13 @@ class Generator(ABC):
             Generator.systems[cls.system] = cls
 
     @classmethod
-    def from_pretrained(cls, name_or_dir: str | Path, device: str | torch.device = "auto") -> Generator:
-        """A shipped generator by name, or one from a folder. Raises `InputError` when there is none or its files are damaged."""
+    def from_pretrained(
+        cls, name_or_dir: str | Path, device: str | torch.device = "auto", adapter: str | Path | None = None
+    ) -> Generator:
+        """A shipped generator by name, or one from a folder; adapter: see `use_adapter`.
+
+        Raises `InputError` when there is none or its files are damaged.
+        """
         folder = Path(name_or_dir)
         if not (folder / GENERATOR_FILE).is_file():
             shipped = sorted(p.parent.name for p in SHIPPED.glob(f"*/{GENERATOR_FILE}"))
@@ -93,6 +111,9 @@ class Generator(ABC):
         generator = cls.systems[system]._load(folder, settings, pick_device(device))
         generator.name = folder.name
         generator.weights_hash = hash_weights(folder)
+        generator.folder = folder
+        if adapter is not None:
+            generator.use_adapter(adapter)
         return generator
 
     @classmethod
@@ -103,6 +124,33 @@ class Generator(ABC):
     @abstractmethod
     def save_pretrained(self, folder: str | Path) -> None:
         """Write generator.json and the networks into a folder."""
+
+    @property
+    def adaptable(self) -> torch.nn.Module | None:
+        """The network that an adapter changes; None where the system takes no adapter."""
+        return None
+
+    def adapters(self) -> list[str]:
+        """The names of the adapters in the generator's folder."""
+        return [path.name for path in adapter_folders(self.folder)]
+
+    def use_adapter(self, name_or_dir: str | Path | None) -> None:
+        """Switch to an adapter, by its name in the generator's folder or by a folder of its own; None: to the base again.
+
+        What is saved while one is in use has it merged. Raises `InputError` where there is none or it was made for other
+        weights; the base is in use then.
+        """
+        network = self.adaptable
+        if self._unadapted is not None and network is not None:
+            restore_weights(network, self._unadapted)
+        self.adapter, self._unadapted = None, None
+        if name_or_dir is None:
+            return
+        if network is None:
+            raise InputError(f"The generator {self.name} takes no adapter; leave the adapter out.")
+        adapter = load_adapter(find_adapter(name_or_dir, self.folder))
+        self._unadapted = add_adapter(network, adapter)
+        self.adapter = adapter
 
     @abstractmethod
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
@@ -273,9 +321,10 @@ def pick_device(device: str | torch.device) -> torch.device:
 
 
 def hash_weights(folder: Path) -> str:
-    """The first 16 hex digits of the SHA-256 over all weights and configs in a generator's folder."""
+    """The first 16 hex digits of the SHA-256 over all weights and configs in a generator's folder, its adapters aside."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json")):
+    files = (p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json"))
+    for path in sorted(p for p in files if p.relative_to(folder).parts[0] != ADAPTERS):
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

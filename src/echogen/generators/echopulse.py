@@ -23,14 +23,18 @@ from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
+from echogen.networks.token_critic import Critic, TokenCritic, check_critic, load_critic
 from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.phantom.speckle import SpeckleLayer, SpeckleStyle
 from echogen.phantom.ultrasound import IMAGE_SIZE
 from echogen.records import Cine, Conditions, Ecg
+from echogen.samplers import halton
 from echogen.samplers.maskgit import guided, linear_ramp, sample
 
 #: Displacement in pixels that the tokenizer's motion channels draw as 1.
 MOTION_SCALE = 16.0
+#: Which tokens of a step are kept: the surest, those whose turn it is, or those that a critic takes for real.
+ORDERS = ("confidence", "halton", "critic")
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class EchoPulseConfig:
     fps: native frame rate. latents: of a window. prefix: latents that a window keeps of the one before it. decode_context:
     latents before a window's new ones that the decoder sees again. guidance: classifier-free scale, 1 is none. guided: the
     conditions that the other row of guidance lacks; the EF alone, since guiding the ECG too exaggerates every contraction.
-    steps: of parallel decoding. temperature: of the codes, from the first step to the last. choice_temperature: of the order.
+    steps: of parallel decoding. temperature: of the codes, from the first step to the last. order: one of `ORDERS`, halton for
+    few steps, critic where there is one. choice_temperature: noise on confidence or score.
     ef_calibration: (EF given to the network, EF that its videos then have) in %, both rising, by which a wish is translated.
     usual_ef: mean and SD in % of the EF that is drawn from the seed where none is asked for; usual_view: the view then, unless a
     first frame shows one. None leaves either to the network. usual_cavity: how large the cavity is at end-diastole, drawn from
@@ -78,6 +83,7 @@ class EchoPulseConfig:
     steps: int = 10
     temperature: float = 0.8
     temperature_end: float = 0.4
+    order: str = "confidence"
     choice_temperature: float = 6.0
     ef_range: tuple[float, float] = (15.0, 80.0)
     ef_calibration: tuple[tuple[float, float], ...] = ()
@@ -87,6 +93,10 @@ class EchoPulseConfig:
     takes: tuple[str, ...] = ("ecg", "ef_percent", "frames", "sex", "view")
     speckle: SpeckleStyle = field(default_factory=SpeckleStyle)
 
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise InputError(f"The order of tokens must be one of {', '.join(ORDERS)}, not {self.order!r}.")
+
 
 class EchoPulse(Generator):
     """Masked video transformer over the tokens of a causal video tokenizer, steered by an ECG on the clock."""
@@ -94,13 +104,26 @@ class EchoPulse(Generator):
     system = "echopulse"
 
     def __init__(
-        self, config: EchoPulseConfig, tokenizer: VideoTokenizer, transformer: MaskedTransformer, device: torch.device
+        self,
+        config: EchoPulseConfig,
+        tokenizer: VideoTokenizer,
+        transformer: MaskedTransformer,
+        device: torch.device,
+        critic: Critic | None = None,
     ) -> None:
+        if config.order == "critic" and critic is None:
+            raise InputError("There is no critic to order the tokens by; train one, or set the order to confidence or halton.")
+        if critic is not None:
+            check_critic(critic, transformer)
         self.config = config
         self.device = device
         self.dtype = torch.bfloat16
         self.tokenizer = tokenizer.to(device).eval()
         self.transformer = transformer.to(device).eval()
+        self.critic = None if critic is None else critic.to(device).eval()
+        patches = tokenizer.config
+        by_turn = config.order == "halton"
+        self.order = halton.order(config.latents, patches.grid, patches.grid, patches.active_patches) if by_turn else None
         self.native_fps = config.fps
         self.takes = frozenset(config.takes)
         self.ef_range = config.ef_range
@@ -116,15 +139,23 @@ class EchoPulse(Generator):
                 f"The tokenizer in {folder} has {tokenizer.quantizer.vocabulary} codes but the transformer expects "
                 f"{transformer.config.vocabulary}; they do not belong together."
             )
-        return cls(config, tokenizer, transformer, device)
+        critic = load_critic(folder / "critic", transformer) if (folder / "critic").is_dir() else None
+        return cls(config, tokenizer, transformer, device, critic)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write generator.json and both networks (bfloat16) into a folder."""
+        """Write generator.json and the networks (bfloat16) into a folder."""
         folder = Path(folder)
         save_network(self.tokenizer, folder / "tokenizer", torch.bfloat16)
         save_network(self.transformer, folder / "transformer", torch.bfloat16)
+        if self.critic is not None:
+            save_network(self.critic, folder / "critic", torch.bfloat16)
         text = json.dumps({"system": self.system, **asdict(self.config)}, indent=2) + "\n"
         (folder / GENERATOR_FILE).write_text(text, encoding="utf-8")
+
+    @property
+    def adaptable(self) -> VideoTokenizer:
+        """The tokenizer."""
+        return self.tokenizer
 
     @property
     def window_s(self) -> float:
@@ -266,6 +297,15 @@ class EchoPulse(Generator):
                 both = predict(tokens)
                 return both[:1], both[1:]
 
+            critic = self.critic if config.order == "critic" else None
+            judging = critic.trunk if isinstance(critic, TokenCritic) else transformer
+            told = self._conditioning([conditions], times, index, [cavity], judging) if critic is not None else asked
+
+            def score(tokens: Tensor) -> Tensor:
+                assert critic is not None
+                judged: Tensor = critic(transformer, tokens, clock[:1], head[:1], lambda network: told)
+                return judged
+
             source = predict if rows == 1 else guided(pair, scale)
             return sample(
                 source,
@@ -275,6 +315,8 @@ class EchoPulse(Generator):
                 generator=torch.Generator().manual_seed(_mix(sampling.seed, index, 0)),
                 temperature=linear_ramp(config.temperature, config.temperature_end, steps),
                 choice_temperature=config.choice_temperature,
+                order=self.order,
+                score=score if critic is not None else None,
             )
 
     def _conditioning(
@@ -283,8 +325,11 @@ class EchoPulse(Generator):
         times: NDArray[np.float64],
         index: int,
         cavities: Sequence[tuple[float, float] | None],
+        network: MaskedTransformer | None = None,
     ) -> Conditioning:
         """One row for each of the conditions, which share their ECG or lack it, and for its cavity (see `_cavity`).
+
+        network: the one that encodes them, if not the transformer.
 
         An ECG that loses its beats on the way is absent while it does.
         """
@@ -303,9 +348,10 @@ class EchoPulse(Generator):
                 ef, sex = conditions.ef_percent, conditions.sex
                 outline = None if cavity is None or ef is None else steering.expected_outline(beats, sex, ef, *cavity)
                 row[:] = steering.latent_features(times, index == 0, beats, sex, ef, outline)
-        told = self.transformer.config.frame_features // 4
+        network = network or self.transformer
+        told = network.config.frame_features // 4
         features = features.reshape(rows, config.latents, 4, steering.FEATURES)[..., :told].reshape(rows, config.latents, -1)
-        return self.transformer.condition(
+        return network.condition(
             rows,
             ecg=torch.from_numpy(lead).to(device).expand(rows, -1),
             ecg_start_s=torch.full((rows,), -steering.ECG_BEFORE_S, device=device),

@@ -1,0 +1,297 @@
+"""LoRA domain transfer: a video tokenizer learns the look of a handful of recorded clips.
+
+A recorded clip has no rendering without speckle and no known displacement of its tissue. So the picture's target is the frame
+itself, smoothed inside the sector (Gaussian of `SMOOTH_PX`), and the same change over four frames as in training; displacement
+has no target: its channels are held where the unchanged tokenizer draws them. The codes stand still. Windows start at random
+frames, half of them are drawn from their first frame on and half as if mid-stream, so that both ways to begin keep working.
+Source: ECHOPulse (ICLR 2025), section 3.1 and Table 1; Hu et al., LoRA, 2021.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from scipy import ndimage
+from torch import Tensor, nn
+
+from echogen.cine import read_cine, resample_frames, to_sector
+from echogen.errors import InputError
+from echogen.networks.adapters import ADAPTER_FACTS_FILE, ADAPTER_WEIGHTS_FILE, network_hash
+from echogen.networks.video_tokenizer import VideoTokenizer
+from echogen.records import ByteArray
+from echogen.training.trainer import bf16_is_native
+
+#: Width (sigma) in pixels of the smoothing that makes a target of a frame.
+SMOOTH_PX = 1.6
+#: A window has at least this many latent frames beside the first.
+LEAST_LATENTS = 4
+#: Latent frames beside the first that the error is measured on at a time, as many as a generator draws.
+MEASURED_LATENTS = 16
+_DECODER = ("temporal_decoder.", "spatial_decoder.", "head_first", "head_group")
+_WARMUP_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class AdapterClip:
+    """A clip as the tokenizer takes it: frames and what is to be drawn of them, both uint8 (frames, size, size)."""
+
+    frames: ByteArray
+    target: ByteArray
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class AdapterPlan:
+    """How to adapt: optimizer steps of `batch_size` windows of `latents` latent frames beside the first, rank of the changes.
+
+    change, motion: weights of those losses beside the picture's squared error. decoder_only: ids keep their meaning exactly, so
+    that a transformer trained on them goes on fitting, but the encoder does not learn to see the new pictures.
+    """
+
+    steps: int = 300
+    batch_size: int = 2
+    latents: int = 8
+    rank: int = 16
+    learning_rate: float = 2e-3
+    change: float = 1.0
+    motion: float = 0.1
+    crop_share: float = 0.5
+    decoder_only: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not 1 <= self.rank <= 256:
+            raise InputError("An adapter needs at least one step and a rank from 1 to 256.")
+
+
+class Errors(NamedTuple):
+    """Mean squared and mean absolute error of the drawn picture against the clips' targets, grey on a 0..1 scale."""
+
+    mse: float
+    mae: float
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """An adapted copy of a tokenizer. model: peft's wrapper of it. same_ids: share of the clips' ids that stayed as they were."""
+
+    tokenizer: VideoTokenizer
+    model: Any
+    plan: AdapterPlan
+    before: Errors
+    after: Errors
+    same_ids: float
+    seconds: float
+
+
+def check_tokenizer(network: object) -> VideoTokenizer:
+    """The network, if it is one that can be adapted; else `InputError`."""
+    if not isinstance(network, VideoTokenizer):
+        raise InputError("Only a generator with echogen's own video tokenizer can be adapted; this one has another.")
+    return network
+
+
+def read_clip(path: Path, tokenizer: VideoTokenizer) -> AdapterClip:
+    """An echo video file in the tokenizer's geometry and frame rate, with its target.
+
+    The facts name the file by its content, not by its name, which may hold a patient's. Raises `InputError` for a file that is
+    no echo video or is too short.
+    """
+    config = tokenizer.config
+    cine = read_cine(path)
+    try:
+        frames, _ = to_sector(cine.frames, config.image_size)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    fps = config.time_patch / config.seconds_per_latent
+    resampled = resample_frames(replace(cine, frames=frames, mm_per_pixel=None), fps).frames
+    least = 1 + LEAST_LATENTS * config.time_patch
+    if len(resampled) < least:
+        raise InputError(
+            f"{path} lasts {len(resampled) / fps:.2f} s, too short to learn from; give clips of at least {least / fps:.2f} s."
+        )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    facts = {"sha256": digest, "frames": len(cine.frames), "seconds": cine.duration_s, "fps": cine.fps}
+    return AdapterClip(resampled, smoothed(resampled), facts)
+
+
+def smoothed(frames: ByteArray, sigma_px: float = SMOOTH_PX) -> ByteArray:
+    """Frames (frames, height, width) smoothed inside the sector, whose edges stay as sharp as they are."""
+    sector = ndimage.binary_fill_holes(ndimage.binary_closing(frames.max(0) > 2, iterations=3)).astype(np.float32)
+    weight = np.maximum(ndimage.gaussian_filter(sector, sigma_px), 1e-3)
+    result = np.empty_like(frames)
+    for index, frame in enumerate(frames):
+        mean = ndimage.gaussian_filter(frame * sector, sigma_px) / weight
+        result[index] = np.rint(np.clip(mean * sector, 0.0, 255.0))
+    return result
+
+
+def adapt(
+    tokenizer: VideoTokenizer,
+    clips: Sequence[AdapterClip],
+    plan: AdapterPlan,
+    progress: Callable[[float, float], None] | None = None,
+) -> Adapted:
+    """Train low-rank changes of a tokenizer's linear maps on clips; the tokenizer itself stays as it is.
+
+    progress(steps done, steps in all) is called after each step. Needs `peft`. Raises `InputError` when the loss is lost.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    began = time.monotonic()
+    device = next(tokenizer.parameters()).device
+    tokenizer = tokenizer.eval()
+    before, ids = reconstruction_error(tokenizer, clips)
+    names = [name for name, part in tokenizer.named_modules() if isinstance(part, nn.Linear)]
+    names = [name for name in names if not name.startswith("quantizer.")]
+    if plan.decoder_only:
+        names = [name for name in names if name.startswith(_DECODER)]
+    learner = copy.deepcopy(tokenizer)
+    with torch.random.fork_rng():
+        torch.manual_seed(plan.seed)
+        options = LoraConfig(r=plan.rank, lora_alpha=plan.rank, target_modules=names, lora_dropout=0.0, bias="none")
+        # In evaluation mode throughout: a codebook that follows its uses would move.
+        model = get_peft_model(learner, options).eval()
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    rng = np.random.default_rng(plan.seed)
+    for step in range(plan.steps):
+        frames, target = _batch(clips, plan, tokenizer.config.time_patch, rng)
+        with _precision(device):
+            loss = _loss(learner, tokenizer, frames.to(device), target.to(device), plan, rng)
+        if not math.isfinite(loss.item()):
+            raise InputError(f"The loss is no longer a number after {step} steps; take fewer --steps or a smaller --rank.")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = plan.learning_rate * _rate(step / plan.steps)
+        optimizer.step()
+        if progress:
+            progress(step + 1, plan.steps)
+    after, new_ids = reconstruction_error(learner, clips)
+    same = float((ids == new_ids).float().mean())
+    return Adapted(learner, model, plan, before, after, same, time.monotonic() - began)
+
+
+def save_adapter(folder: Path, adapted: Adapted, base: VideoTokenizer, facts: dict[str, Any]) -> None:
+    """Write an adapter's folder (see `networks.adapters`); facts: what to say in echogen.json beside what is known here."""
+    from peft import get_peft_model_state_dict
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = adapted.model.peft_config["default"]
+    config.inference_mode = True
+    config.base_model_name_or_path = facts.get("base")
+    config.save_pretrained(folder)
+    # Left to itself, peft would ask the internet for a model of the base's name.
+    weights = get_peft_model_state_dict(adapted.model, save_embedding_layers=False)
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    save_file(weights, folder / ADAPTER_WEIGHTS_FILE)
+    document = {
+        **facts,
+        "network": "tokenizer",
+        "network_hash": network_hash(base),
+        "target": f"frames smoothed with a Gaussian of {SMOOTH_PX} px inside the sector; displacement as the base draws it",
+        "before": adapted.before._asdict(),
+        "after": adapted.after._asdict(),
+        "same_ids": adapted.same_ids,
+        "plan": asdict(adapted.plan),
+        "seconds": round(adapted.seconds, 1),
+    }
+    (folder / ADAPTER_FACTS_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+@torch.inference_mode()
+def reconstruction_error(tokenizer: VideoTokenizer, clips: Sequence[AdapterClip]) -> tuple[Errors, Tensor]:
+    """How far the drawn pictures are from the clips' targets, over all their pixels, and all ids in order (flat)."""
+    squared = absolute = 0.0
+    pixels, ids = 0, []
+    for clip in clips:
+        for part in _parts(len(clip.frames), tokenizer.config.time_patch):
+            picture, own = reconstruct(tokenizer, clip.frames[part])
+            error = picture - clip.target[part].astype(np.float64) / 255.0
+            squared, absolute, pixels = squared + np.square(error).sum(), absolute + np.abs(error).sum(), pixels + error.size
+            ids.append(own.flatten())
+    return Errors(float(squared / pixels), float(absolute / pixels)), torch.cat(ids)
+
+
+@torch.inference_mode()
+def reconstruct(tokenizer: VideoTokenizer, frames: ByteArray) -> tuple[NDArray[np.float64], Tensor]:
+    """The picture in 0..1 that a tokenizer draws of uint8 frames (frames, size, size), 1 + a multiple of time_patch; and ids."""
+    device = next(tokenizer.parameters()).device
+    video = _as_video(torch.from_numpy(np.ascontiguousarray(frames))[None].to(device), tokenizer)
+    with _precision(device):
+        ids = tokenizer.tokenize(video)
+        drawn = tokenizer.decode_ids(ids)[0, :, : tokenizer.config.channels_in].float()
+    return drawn.mean(1).clamp(0.0, 1.0).double().cpu().numpy(), ids.cpu()
+
+
+def _parts(frames: int, time_patch: int) -> Iterator[slice]:
+    """Consecutive pieces of a clip of 1 + a multiple of time_patch frames; fewer than time_patch frames are left over."""
+    longest, start = 1 + MEASURED_LATENTS * time_patch, 0
+    while start < frames:
+        length = min(longest, 1 + (frames - start - 1) // time_patch * time_patch)
+        yield slice(start, start + length)
+        start += length if length == longest else frames
+
+
+def _batch(clips: Sequence[AdapterClip], plan: AdapterPlan, time_patch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Random windows of random clips and their targets: uint8 (batch, frames, size, size)."""
+    shortest = min(len(clip.frames) for clip in clips)
+    length = 1 + min(plan.latents, (shortest - 1) // time_patch) * time_patch
+    windows = []
+    for _ in range(plan.batch_size):
+        clip = clips[int(rng.integers(len(clips)))]
+        start = int(rng.integers(len(clip.frames) - length + 1))
+        windows.append((clip.frames[start : start + length], clip.target[start : start + length]))
+    frames, target = (np.stack(arrays) for arrays in zip(*windows, strict=True))
+    return torch.from_numpy(frames), torch.from_numpy(target)
+
+
+def _loss(
+    learner: VideoTokenizer, base: VideoTokenizer, frames: Tensor, target: Tensor, plan: AdapterPlan, rng: np.random.Generator
+) -> Tensor:
+    """Squared error of the picture and of its change over 4 frames, and of the displacement against the unchanged tokenizer's."""
+    config = base.config
+    video = _as_video(frames, base)
+    latents = 1 + (frames.shape[1] - 1) // config.time_patch
+    crop = None
+    if rng.random() < plan.crop_share:
+        start = int(rng.integers(1, latents // 2 + 1))
+        crop = (start, latents - start)
+    shown = slice(0, frames.shape[1]) if crop is None else base.frames(*crop)
+    picture, movement = learner(video, crop).reconstruction.float().tensor_split([config.channels_in], dim=2)
+    error = picture - target[:, shown, None].float() / 255.0
+    loss = error.square().mean() + plan.change * (error[:, 4:] - error[:, :-4]).square().mean()
+    if movement.shape[2]:
+        with torch.no_grad():
+            known = base(video, crop).reconstruction[:, :, config.channels_in :].float()
+        loss = loss + plan.motion * (movement - known).square().mean()
+    return loss
+
+
+def _as_video(frames: Tensor, tokenizer: VideoTokenizer) -> Tensor:
+    """uint8 (batch, frames, size, size) as the tokenizer takes it: in [0, 1], grey in each of its channels."""
+    video, channels = frames.float() / 255.0, tokenizer.config.channels_in
+    return video if channels == 1 else video[:, None].expand(-1, channels, -1, -1, -1)
+
+
+def _rate(share_done: float) -> float:
+    """Learning rate over the plan's: a linear rise, then half a cosine."""
+    return min(1.0, (share_done + 1e-2) / _WARMUP_SHARE) * 0.5 * (1.0 + math.cos(math.pi * share_done))
+
+
+def _precision(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_native(device))
