@@ -170,3 +170,32 @@ def test_rows_with_different_counts_are_refused():
 def test_the_cosine_starts_full_and_ends_empty():
     assert cosine(0) == 1
     assert abs(cosine(1)) < 1e-12
+
+
+def test_with_a_score_the_least_real_tokens_are_guessed_again_even_when_kept_before():
+    realness = torch.tensor([3.0, 2.0, 1.0, 0.0, 4.0])
+    states, judged = [], []
+
+    def predict(now):
+        states.append((now[0, :, 0] == V).nonzero().flatten().tolist())
+        return flat_logits(now)
+
+    def score(ids):
+        assert (ids != V).all()  # a critic sees a whole window
+        judged.append(ids.clone())
+        return (realness if len(judged) == 1 else -realness).expand(1, -1)
+
+    start = torch.full((1, 5, 1), V)
+    start[0, 4] = 2
+    options = {"choice_temperature": 0.0, "schedule": lambda p: 1 - p}
+    out = sample(predict, start, V, steps=4, generator=seeded(), score=score, **options)
+    assert states == [[0, 1, 2, 3], [1, 2, 3], [0, 1], [0]]  # 0, kept first, is doubted later; 4 was given and is never asked
+    assert len(judged) == 3
+    assert int(out[0, 4]) == 2
+    assert (out < V).all()
+
+
+def test_an_order_and_a_score_together_are_refused():
+    start, order = torch.full((1, 4, 1), V), torch.arange(4)
+    with pytest.raises(InputError, match="not both"):
+        sample(flat_logits, start, V, steps=2, generator=seeded(), order=order, score=lambda ids: ids)

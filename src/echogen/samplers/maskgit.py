@@ -1,6 +1,7 @@
 """Parallel decoding of masked tokens: guess all, keep the surest, repeat.
 
-Source: Chang et al., MaskGIT, 2022, section 3.2; Besnier et al., Halton scheduler, 2025, for a given order.
+Source: Chang et al., MaskGIT, 2022, section 3.2; Besnier et al., Halton scheduler, 2025, for a given order (`halton`); Lezama et
+al., Token-Critic, 2022, for a critic's score.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from echogen.errors import InputError
 
 Predict = Callable[[Tensor], Tensor]
 PredictPair = Callable[[Tensor], tuple[Tensor, Tensor]]
+Score = Callable[[Tensor], Tensor]
 Schedule = Callable[[float], float]
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -76,15 +78,20 @@ def sample(
     temperature: float | Sequence[float] = 1.0,
     choice_temperature: float = 4.5,
     order: Tensor | None = None,
+    score: Score | None = None,
 ) -> Tensor:
     """Fill the masked positions of `ids` (B, ..., groups) in at most `steps` calls of predict(ids) -> logits (B, ..., groups, V).
 
     A position is masked when its ids are mask_id; those that are not stay as they are. Every row needs as many masked positions.
     temperature (one, or one per step): 0 takes the likeliest code. Positions are kept by confidence: log-probability summed over
     groups + choice_temperature, annealed to 0, x Gumbel noise; or, when `order` (positions,) or (B, positions) is given, lowest
-    rank first. generator: one, or one per row, so that a row does not depend on its batch; drawn on the generator's own device.
-    Raises `InputError` when rows differ in their number of masked positions.
+    rank first. With score(ids) -> (B, ...), the higher the more real, all positions that were masked at first are judged after
+    each step, with the same noise, and the least real are masked again, those kept earlier too. generator: one, or one per row,
+    so that a row does not depend on its batch; drawn on the generator's own device.
+    Raises `InputError` when rows differ in their number of masked positions, or both an order and a score are given.
     """
+    if order is not None and score is not None:
+        raise InputError("Tokens are kept in a given order or by a critic's score, not both; leave one out.")
     shape, groups = ids.shape, ids.shape[-1]
     flat = ids.reshape(shape[0], -1, groups).clone()
     hidden = (flat == mask_id).any(-1)
@@ -93,26 +100,30 @@ def sample(
         raise InputError("Every row of a batch must have the same number of masked positions; sample such rows apart.")
     flat[hidden] = mask_id
     left = int(per_row[0])
+    rows = torch.arange(shape[0], device=ids.device).unsqueeze(1)
+    places = unknown = hidden.nonzero()[:, 1].view(shape[0], left)
     counts = masked_counts(left, steps, schedule)
     for step, remaining in enumerate(counts):
         logits = predict(flat.view(shape), step) if isinstance(predict, Guided) else predict(flat.view(shape))
-        places = hidden.nonzero()[:, 1].view(shape[0], left)
-        rows = torch.arange(shape[0], device=ids.device).unsqueeze(1)
         log_p = logits.reshape(*flat.shape, -1)[rows, places].float().log_softmax(-1)
         guess = draw(log_p, _at(temperature, step), generator)
+        flat[rows, places] = guess
+        if not remaining:
+            break
         if order is not None:
             rank = order.to(ids.device).expand(shape[0], -1)
             preference = -rank.gather(1, places).double()
         else:
-            preference = log_p.gather(-1, guess.unsqueeze(-1)).sum((-1, -2))
+            if score is None:
+                preference = log_p.gather(-1, guess.unsqueeze(-1)).sum((-1, -2))
+            else:
+                places = unknown
+                preference = score(flat.view(shape)).reshape(shape[0], -1).gather(1, places).float()
             strength = choice_temperature * (1 - (step + 1) / len(counts))
             if strength > 0:
                 preference = preference + strength * -(-uniform(preference.shape, generator, ids.device).log()).log()
-        kept = preference.topk(left - remaining, dim=1).indices
-        chosen = places.gather(1, kept)
-        flat[rows, chosen] = guess.gather(1, kept.unsqueeze(-1).expand(-1, -1, groups))
-        hidden[rows, chosen] = False
-        left = remaining
+        places = places.gather(1, preference.topk(remaining, dim=1, largest=False).indices).sort(1).values
+        flat[rows, places] = mask_id
     return flat.view(shape)
 
 
