@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,12 +29,13 @@ from echogen.generators.conditioning import (
 from echogen.generators.echopulse import EchoPulse, EchoPulseConfig
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.config import config_from_dict, load_config, load_network, save_network
-from echogen.networks.masked_transformer import MaskedTransformer, MaskedTransformerConfig
+from echogen.networks.masked_transformer import Conditioning, MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.physiology import Floats
 from echogen.records import Ecg
+from echogen.training.masked_tokens import CriticTraining, check_tokens
 from echogen.training.recipe import Recipe, settings
-from echogen.training.task import Task
+from echogen.training.task import OptimizerGroup, Task
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 
@@ -60,7 +61,8 @@ class MaskedVideoOptions:
     first_share: windows that begin with a single-frame latent; prefix: latents given at most. r_jitter_s: SD of the error that
     R peaks get, as a detector has one. outline_error: SD of the relative error of a window's cavity outlines. cavity: weight of
     guessing where the cavity is, from every token, beside guessing the tokens: what the conditions mean is learned sooner.
-    edge: by how much the tokens that the cavity's edge crosses count more than others.
+    edge: by how much the tokens that the cavity's edge crosses count more than others. critic: whether one learns beside which
+    tokens are guessed, with a transformer of its own (token) or the transformer's features (self, which counts critic_weight).
     """
 
     drop_all: float = 0.10
@@ -78,6 +80,8 @@ class MaskedVideoOptions:
     label_smoothing: float = 0.0
     cavity: float = 4.0
     edge: float = 1.0
+    critic: Literal["none", "token", "self"] = "none"
+    critic_weight: float = 1.0
 
 
 def encode_store(data: TokenData, device: torch.device, batch: int = 4) -> Path:
@@ -121,7 +125,9 @@ class MaskedVideoTask(Task):
             known = {"frame_features": 4 * FEATURES, "cavity_cells": CAVITY_CELLS, "max_latents": self.data.latents}
             values = {**known, **recipe.network}
             self.transformer = MaskedTransformer(config_from_dict(MaskedTransformerConfig, values))
+        self.critics = CriticTraining(self.options.critic, self.options.critic_weight, self.transformer, start)
         patches = load_config(VideoTokenizer, self.data.tokenizer)
+        check_tokens(self.transformer.config, patches, self.data.latents)
         self.grid = patches.grid
         self.places = np.arange(patches.grid**2) if patches.active_patches is None else np.array(patches.active_patches)
         folder = encode_store(self.data, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -131,8 +137,12 @@ class MaskedVideoTask(Task):
         self.leads = _clean_leads(store, folder / "leads.npy")
 
     def networks(self) -> dict[str, nn.Module]:
-        """The masked transformer."""
-        return {"transformer": self.transformer}
+        """The masked transformer, and its critic if there is one."""
+        return self.critics.networks()
+
+    def optimized(self) -> tuple[OptimizerGroup, ...]:
+        """One optimizer, or one each where a critic has a transformer of its own."""
+        return self.critics.optimized()
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Random windows with their conditions, some of them hidden."""
@@ -203,19 +213,22 @@ class MaskedVideoTask(Task):
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Cross-entropy and accuracy of the hidden tokens, and the cross-entropy of where the cavity is."""
         ids, hidden = batch["ids"], batch["hidden"]
-        conditioning = self.transformer.condition(
-            ids.shape[0],
-            ecg=batch["ecg"],
-            ecg_start_s=torch.full((ids.shape[0],), -1.5, device=ids.device),
-            ecg_keep=batch["ecg_keep"],
-            ef_percent=batch["ef_percent"],
-            view=batch["view"],
-            sex=batch["sex"],
-            frame_features=batch["features"],
-            frame_keep=batch["features_keep"],
-        )
+
+        def condition(network: MaskedTransformer) -> Conditioning:
+            return network.condition(
+                ids.shape[0],
+                ecg=batch["ecg"],
+                ecg_start_s=torch.full((ids.shape[0],), -1.5, device=ids.device),
+                ecg_keep=batch["ecg_keep"],
+                ef_percent=batch["ef_percent"],
+                view=batch["view"],
+                sex=batch["sex"],
+                frame_features=batch["features"],
+                frame_keep=batch["features_keep"],
+            )
+
         masked = ids.masked_fill(hidden[..., None], self.transformer.config.mask_id)
-        features = self.transformer.features(masked, batch["times_s"], batch["is_first"], conditioning)
+        features = self.transformer.features(masked, batch["times_s"], batch["is_first"], condition(self.transformer))
         logits = self.transformer.logits(features[hidden])
         target = ids[hidden]
         each = F.cross_entropy(
@@ -228,12 +241,13 @@ class MaskedVideoTask(Task):
         assert self.transformer.cavity is not None
         cavity = F.binary_cross_entropy_with_logits(self.transformer.cavity(features).float(), covered)
         accuracy = (logits.argmax(-1) == target).float().mean()
-        return {
+        losses = {
             "loss": tokens + self.options.cavity * cavity,
             "tokens": each.mean(),
             "cavity": cavity,
             "accuracy": accuracy,
         }
+        return self.critics.add(losses, batch, logits, condition)
 
     def sample(self, step: int) -> NDArray[np.uint8]:
         """Two clips, each as it is and as it is made from its ECG and EF, frame 0 not given."""
@@ -250,8 +264,9 @@ class MaskedVideoTask(Task):
         return np.vstack(rows)
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
-        """Write the transformer in bfloat16."""
-        save_network(networks["transformer"], folder / "transformer", torch.bfloat16)
+        """Write the transformer, and its critic, in bfloat16."""
+        for name, network in networks.items():
+            save_network(network, folder / name, torch.bfloat16)
 
 
 #: How often each lead stands in for the one a user has: the usual rhythm leads most.

@@ -1,0 +1,333 @@
+"""ECHOPulse's step 2: the paper's masked transformer learns which tokens follow from an ECG's patches, or from a sentence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
+from echogen.datasets.paired_folder import resize
+from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.st_mem_input import st_mem_input
+from echogen.errors import InputError
+from echogen.generators.base import hash_weights
+from echogen.networks.attention import Tokens
+from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
+from echogen.networks.config import config_from_dict, config_to_dict, load_config, load_network, save_network
+from echogen.networks.masked_transformer import Conditioning, MaskedTransformer, MaskedTransformerConfig
+from echogen.networks.st_mem import StMem, StMemConfig
+from echogen.networks.text import DEFAULT_TEXT_ENCODER, TextEncoder, ef_sentence
+from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
+from echogen.records import Ecg
+from echogen.samplers.maskgit import guided, sample
+from echogen.training.masked_tokens import CriticTraining, check_tokens
+from echogen.training.recipe import Recipe, settings
+from echogen.training.task import OptimizerGroup, Task
+
+logger = logging.getLogger("echogen.training")
+
+
+@dataclass(frozen=True)
+class WindowData:
+    """Which windows are learned from: `frames` frames (1 + a multiple of the time patch), frame_step of the clips' frames apart.
+
+    clips: folder of a clip store. tokenizer, ecg_encoder: folders of a trained tokenizer and a trained ST-MEM. cache: where the
+    windows' ids are kept. starts: first frames of the windows of each clip. leads: those that the ECG encoder sees.
+    text_encoder: folder or hub name of a T5 encoder, for options.condition=text.
+    """
+
+    clips: str
+    tokenizer: str
+    cache: str
+    ecg_encoder: str | None = None
+    frames: int = 11
+    frame_step: int = 3
+    starts: tuple[int, ...] = (0, 11, 22, 33, 44, 55, 66)
+    leads: tuple[str, ...] = STANDARD_LEADS
+    text_encoder: str = DEFAULT_TEXT_ENCODER
+
+
+@dataclass(frozen=True)
+class EchoPulseTransformerOptions:
+    """What the transformer looks at (the ECG's patches, or the EF in a sentence), and what is hidden from it.
+
+    drop: windows that see no condition, which is what guidance compares with. ecg_mask: the largest share of the ECG's patches
+    that is hidden, in time and in all leads alike. first_given: windows of which the first latent frame, or up to `prefix` of
+    them, is given. critic: whether one learns beside, with a transformer of its own (token) or with the transformer's features
+    (self, whose loss counts critic_weight). steps, guidance: of the filmstrips.
+    """
+
+    condition: Literal["ecg", "text"] = "ecg"
+    drop: float = 0.1
+    ecg_mask: float = 0.5
+    first_given: float = 0.5
+    prefix: int = 2
+    critic: Literal["none", "token", "self"] = "none"
+    critic_weight: float = 1.0
+    steps: int = 18
+    guidance: float = 3.0
+
+
+class EchoPulseTransformerTask(Task):
+    """Tokens of a window are hidden (their share follows the cosine schedule) and guessed from the others (Eqs. 7 and 8).
+
+    network: changes to `MaskedTransformerConfig.paper()`; what is not given and depends on the tokenizer or the encoder follows
+    them. With adaptive_norm, EF, view and sex are told as well, the EF as a plain number.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.data = settings(WindowData, recipe.data, "data.")
+        self.options = settings(EchoPulseTransformerOptions, recipe.options, "options.")
+        tokenizer: VideoTokenizerConfig = load_config(VideoTokenizer, self.data.tokenizer)
+        self.time_patch = tokenizer.time_patch
+        if self.data.frames < 1 or (self.data.frames - 1) % self.time_patch:
+            raise InputError(
+                f"The recipe's data.frames must be 1 plus a multiple of the time patch {self.time_patch}, not {self.data.frames}."
+            )
+        self.latents = 1 + (self.data.frames - 1) // self.time_patch
+        self.store = ClipStore(self.data.clips)
+        self._check_clips()
+        self.ecg_encoder: StMem | None = None
+        self.text_encoder: TextEncoder | None = None
+        width = self._open_encoder()
+        known = {
+            "vocabulary": tokenizer.quantizer.vocabulary,
+            "groups": tokenizer.quantizer.groups,
+            "spatial_positions": tokenizer.positions,
+            "max_latents": self.latents,
+            "context_dim": width,
+        }
+        start = self.starting_weights("transformer")
+        if start:
+            config = load_config(MaskedTransformer, start)
+        else:
+            values = config_to_dict(MaskedTransformerConfig.paper()) | known | dict(recipe.network)
+            config = config_from_dict(MaskedTransformerConfig, values)
+        check_tokens(config, tokenizer, self.latents)
+        if config.ecg is not None or config.context_dim != width:
+            raise InputError(
+                f"The transformer takes condition tokens of width {config.context_dim}, but the encoder's have width {width}; "
+                "change the recipe's network.context_dim, and give the network no encoder of its own (ecg)."
+            )
+        self.transformer = load_network(MaskedTransformer, start) if start else MaskedTransformer(config)
+        self.critics = CriticTraining(self.options.critic, self.options.critic_weight, self.transformer, start)
+        self.ids = encode_windows(self.data, self.store, tokenizer)
+
+    def _check_clips(self) -> None:
+        """Raise `InputError` when a window does not lie within the clips."""
+        data, there = self.data, len(self.store[0].frames)
+        if data.frame_step < 1 or not data.starts or min(data.starts) < 0:
+            raise InputError("The recipe's data.frame_step must be at least 1, and data.starts at least one frame from 0 on.")
+        needed = max(data.starts) + (data.frames - 1) * data.frame_step + 1
+        if there < needed:
+            raise InputError(
+                f"The clips in {data.clips} have {there} frames, but the windows of the recipe's data need {needed}; "
+                "give earlier starts or render longer clips."
+            )
+
+    def _open_encoder(self) -> int:
+        """Load the condition's encoder and give its width; raises `InputError` where it does not fit the clips."""
+        data = self.data
+        if self.options.condition == "text":
+            self.text_encoder = TextEncoder(data.text_encoder)
+            return self.text_encoder.dim
+        if data.ecg_encoder is None:
+            raise InputError("The recipe's data.ecg_encoder must name the folder of a trained ST-MEM.")
+        config: StMemConfig = load_config(StMem, data.ecg_encoder)
+        unknown = [lead for lead in data.leads if lead not in STANDARD_LEADS]
+        if unknown or not data.leads:
+            raise InputError(f"The recipe's data.leads must be some of {', '.join(STANDARD_LEADS)}, not {unknown or 'none'}.")
+        length_s, there_s = config.seq_len / config.rate_hz, self.store[0].ecg.shape[1] / ECG_RATE_HZ
+        if there_s < length_s - 0.5 / ECG_RATE_HZ:
+            raise InputError(
+                f"The ECG encoder needs {length_s:g} s, but the ECGs of the clips in {data.clips} have {there_s:.2f} s; "
+                "render longer clips, or train an encoder with a shorter seq_len."
+            )
+        self.ecg_encoder = load_network(StMem, data.ecg_encoder).requires_grad_(False)
+        return config.width
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The masked transformer, and its critic if there is one."""
+        return self.critics.networks()
+
+    def optimized(self) -> tuple[OptimizerGroup, ...]:
+        """One optimizer, or one each where a critic has a transformer of its own."""
+        return self.critics.optimized()
+
+    def to(self, device: torch.device) -> None:
+        """Take the encoders along."""
+        super().to(device)
+        for encoder in (self.ecg_encoder, self.text_encoder):
+            if encoder is not None:
+                encoder.to(device)
+
+    def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        """Random windows, some of their tokens and conditions hidden."""
+        rng = self.random(step, rank)
+        rows = [self._window(rng, int(rng.integers(len(self.store)))) for _ in range(self.recipe.batch_size)]
+        return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+
+    def _window(self, rng: np.random.Generator, index: int) -> dict[str, NDArray[Any]]:
+        options, clip = self.options, self.store[index]
+        which = int(rng.integers(len(self.data.starts)))
+        times = (self.data.starts[which] + self.data.frame_step * np.arange(self.data.frames)) / FPS
+        ids = self.ids[which][index].astype(np.int64)
+        given = int(rng.integers(1, options.prefix + 1)) if rng.random() < options.first_given else 0
+        hidden = np.zeros(ids.shape[:2], bool)
+        places = hidden[given:].size
+        share = np.cos(0.5 * np.pi * rng.random())  # Eq. 8
+        hidden[given:].reshape(-1)[rng.permutation(places)[: max(1, int(np.ceil(share * places)))]] = True
+        keep = rng.random() >= options.drop
+        heart = clip.heart
+        row: dict[str, NDArray[Any]] = {
+            "ids": ids,
+            "hidden": hidden,
+            "times_s": latent_times(times - times[0], self.time_patch).astype(np.float32),
+            "is_first": np.array(True),
+            "keep": np.array(keep),
+            "ef_percent": np.array(heart["ef_percent"], np.float32),
+            "view": np.array(VIEW_IDS[heart["view"]]),
+            "sex": np.array(SEX_IDS[heart["sex"]]),
+        }
+        if self.ecg_encoder is not None:
+            config = self.ecg_encoder.config
+            ecg = Ecg(clip.ecg, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S)
+            start = ecg_start(ecg, float(times[0]), float(times[-1]), config.seq_len / config.rate_hz, rng)
+            seen = st_mem_input(ecg, start, leads=self.data.leads, samples=config.seq_len, rate_hz=config.rate_hz)
+            row["ecg"] = seen.signal
+            row["ecg_start_s"] = np.array(seen.start_s - times[0], np.float32)
+            row["patches"] = rng.random(config.patches) >= options.ecg_mask * rng.random()
+        return row
+
+    def _context(self, batch: Mapping[str, Tensor], keep: Tensor) -> Tokens:
+        """The condition's tokens of a batch; those of windows that do not keep it cannot be seen."""
+        if self.text_encoder is not None:
+            sentences = [ef_sentence(float(ef)) if kept else None for ef, kept in zip(batch["ef_percent"], keep, strict=True)]
+            return self.text_encoder(sentences)
+        assert self.ecg_encoder is not None
+        leads = [STANDARD_LEADS.index(lead) for lead in self.data.leads]
+        with torch.no_grad():
+            tokens: Tokens = self.ecg_encoder(batch["ecg"], batch["ecg_start_s"], leads)
+        return tokens._replace(mask=batch["patches"].repeat(1, len(leads)) & keep.unsqueeze(1))
+
+    def _condition(self, network: MaskedTransformer, batch: Mapping[str, Tensor], context: Tokens, keep: Tensor) -> Conditioning:
+        return network.condition(
+            len(keep),
+            context=context,
+            ef_percent=batch["ef_percent"].masked_fill(~keep, torch.nan),
+            view=batch["view"] * keep,
+            sex=batch["sex"] * keep,
+        )
+
+    def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
+        """Negative log-likelihood of the hidden tokens (Eq. 7), how many are guessed right, and the critic's loss."""
+        ids, hidden, keep = batch["ids"], batch["hidden"], batch["keep"]
+        context = self._context(batch, keep)
+
+        def condition(network: MaskedTransformer) -> Conditioning:
+            return self._condition(network, batch, context, keep)
+
+        masked = ids.masked_fill(hidden[..., None], self.transformer.config.mask_id)
+        logits = self.transformer(masked, batch["times_s"], batch["is_first"], condition(self.transformer), hidden)
+        target = ids[hidden]
+        loss = F.cross_entropy(logits.float().flatten(0, 1), target.flatten())
+        accuracy = (logits.argmax(-1) == target).float().mean()
+        return self.critics.add({"loss": loss, "accuracy": accuracy}, batch, logits, condition)
+
+    @torch.no_grad()
+    def generate(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
+        """Ids of the batch's windows made from their conditions alone, no frame given; with a critic, in the order it says."""
+        ids = torch.full_like(batch["ids"], self.transformer.config.mask_id)
+        keep = torch.ones_like(batch["keep"])
+        known, nothing = (self._context(batch, each) for each in (keep, ~keep))
+        asked = self._condition(self.transformer, batch, known, keep)
+        unasked = self._condition(self.transformer, batch, nothing, ~keep)
+        when = batch["times_s"], batch["is_first"]
+        critic = self.critics.critic
+
+        def pair(tokens: Tensor) -> tuple[Tensor, Tensor]:
+            return self.transformer(tokens, *when, asked).float(), self.transformer(tokens, *when, unasked).float()
+
+        def score(tokens: Tensor) -> Tensor:
+            assert critic is not None
+            judged: Tensor = critic(self.transformer, tokens, *when, lambda network: self._condition(network, batch, known, keep))
+            return judged
+
+        return sample(
+            guided(pair, self.options.guidance),
+            ids,
+            self.transformer.config.mask_id,
+            steps=self.options.steps,
+            generator=generator,
+            score=None if critic is None else score,
+        )
+
+    def sample(self, step: int) -> NDArray[np.uint8]:
+        """Two windows, each above what is made from its condition alone."""
+        tokenizer = load_network(VideoTokenizer, self.data.tokenizer).to(self.device)
+        rng = np.random.default_rng(self.recipe.seed)
+        rows = [self._window(rng, index) for index in range(min(2, len(self.store)))]
+        batch = {name: torch.from_numpy(np.stack([row[name] for row in rows])).to(self.device) for name in rows[0]}
+        made = self.generate(batch, torch.Generator().manual_seed(self.recipe.seed))
+        strips = []
+        for ids in (batch["ids"], made):
+            pictures = tokenizer.decode_ids(ids)[:, :, 0].float().clamp(0, 1)
+            strips.append((pictures * 255).round().byte().cpu().numpy())
+        return np.vstack([np.hstack(list(clip)) for both in zip(*strips, strict=True) for clip in both])
+
+    def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
+        """Write the transformer, and its critic, in bfloat16."""
+        for name, network in networks.items():
+            save_network(network, folder / name, torch.bfloat16)
+
+
+def latent_times(frame_times_s: NDArray[np.float64], time_patch: int) -> NDArray[np.float64]:
+    """(latents,) the time of the first frame, then the mean time of every time_patch frames."""
+    return np.concatenate([frame_times_s[:1], frame_times_s[1:].reshape(-1, time_patch).mean(1)])
+
+
+def ecg_start(ecg: Ecg, first_s: float, last_s: float, length_s: float, rng: np.random.Generator) -> float:
+    """Where a window of an ECG begins that lies within it and covers the video from first_s to last_s, as far as it can."""
+    latest = max(ecg.start_s, ecg.end_s - length_s)
+    low, high = np.clip([last_s - length_s, first_s], ecg.start_s, latest)
+    return float(rng.uniform(*sorted((low, high))))
+
+
+def encode_windows(data: WindowData, store: ClipStore, config: VideoTokenizerConfig, batch: int = 8) -> list[NDArray[Any]]:
+    """The ids (clips, latents, positions, groups) of the windows from each start, made once and kept in the cache."""
+    folder = Path(data.cache)
+    folder.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer: VideoTokenizer | None = None
+    small = np.int16 if config.quantizer.vocabulary <= 2**15 else np.int32
+    made_by = f"{hash_weights(Path(data.tokenizer))[:8]}_{data.frames}_by_{data.frame_step}"
+    paths = [folder / f"ids_{made_by}_from_{start:03d}.npy" for start in data.starts]
+    for start, path in zip(data.starts, paths, strict=True):
+        if path.is_file() and len(np.load(path, mmap_mode="r")) == len(store):
+            continue
+        logger.info("The windows from frame %d on are turned into tokens.", start)
+        tokenizer = tokenizer or load_network(VideoTokenizer, data.tokenizer).to(device)
+        taken = slice(start, start + (data.frames - 1) * data.frame_step + 1, data.frame_step)
+        parts = []
+        for first in range(0, len(store), batch):
+            some = range(first, min(first + batch, len(store)))
+            clips = [resize(np.asarray(store[index].frames[taken]), config.image_size) for index in some]
+            video = torch.from_numpy(np.stack(clips)).to(device).float() / 255.0
+            if config.channels_in > 1:
+                video = video.unsqueeze(1).expand(-1, config.channels_in, -1, -1, -1)
+            with torch.inference_mode():
+                parts.append(tokenizer.tokenize(video).cpu().numpy().astype(small))
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, np.concatenate(parts))
+        partial.replace(path)
+    return [np.load(path, mmap_mode="r") for path in paths]
