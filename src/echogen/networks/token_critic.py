@@ -74,7 +74,6 @@ class SelfCritic(nn.Module):
 
 
 Critic = TokenCritic | SelfCritic
-CRITICS: dict[str, type[TokenCritic] | type[SelfCritic]] = {"token": TokenCritic, "self": SelfCritic}
 
 
 def make_critic(kind: str, transformer: MaskedTransformer) -> Critic | None:
@@ -94,7 +93,8 @@ def load_critic(folder: str | Path, transformer: MaskedTransformer) -> Critic:
         name = stored.get("network")
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"The critic in {folder} cannot be read; get the generator's folder again.") from error
-    critic: Critic = load_network(SelfCritic if name == SelfCritic.__name__ else TokenCritic, folder)
+    own = name == TokenCritic.__name__
+    critic: Critic = load_network(TokenCritic, folder) if own else load_network(SelfCritic, folder)
     check_critic(critic, transformer)
     return critic
 
