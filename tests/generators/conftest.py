@@ -36,7 +36,7 @@ def tiny() -> EchoPulse:
     for weights in transformer.parameters():
         if weights.ndim > 1:
             torch.nn.init.normal_(weights, std=0.2)
-    config = EchoPulseConfig(latents=9, prefix=3, decode_context=4, steps=2, usual_cavity=UsualCavity())
+    config = EchoPulseConfig(latents=9, prefix=3, decode_context=4, steps=2, guidance=2.5, usual_cavity=UsualCavity())
     return EchoPulse(config, tokenizer, transformer, torch.device("cpu"))
 
 

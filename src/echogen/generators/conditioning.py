@@ -26,7 +26,7 @@ Outline = Callable[[Floats], tuple[Floats, Floats]]
 SHORTENING = 0.25
 USUAL_LENGTH_PX, USUAL_WIDTH_PX = 55.0, 23.0
 #: A ventricle's length over the SD of its points along it; the share of its area that is read; the least area that is one.
-LENGTH_PER_SPREAD, READ_AREA, LEAST_AREA_PX2 = 3.82, 0.95, 200.0
+LENGTH_PER_SPREAD, READ_AREA, LEAST_AREA_PX2 = 3.80, 0.975, 200.0
 
 
 @dataclass(frozen=True)

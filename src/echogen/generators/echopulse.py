@@ -78,18 +78,18 @@ class EchoPulseConfig:
     latents: int = 17
     prefix: int = 4
     decode_context: int = 10
-    guidance: float = 2.5
+    guidance: float = 1.0
     guided: tuple[str, ...] = ("ef_percent",)
     steps: int = 10
-    temperature: float = 0.8
-    temperature_end: float = 0.4
+    temperature: float = 0.5
+    temperature_end: float = 0.15
     order: str = "confidence"
     choice_temperature: float = 6.0
     ef_range: tuple[float, float] = (15.0, 80.0)
     ef_calibration: tuple[tuple[float, float], ...] = ()
     usual_ef: tuple[float, float] | None = (60.0, 5.0)
     usual_view: str | None = "A4C"
-    usual_cavity: UsualCavity | None = None
+    usual_cavity: UsualCavity | None = field(default_factory=UsualCavity)
     takes: tuple[str, ...] = ("ecg", "ef_percent", "frames", "sex", "view")
     speckle: SpeckleStyle = field(default_factory=SpeckleStyle)
 
@@ -349,8 +349,6 @@ class EchoPulse(Generator):
                 outline = None if cavity is None or ef is None else steering.expected_outline(beats, sex, ef, *cavity)
                 row[:] = steering.latent_features(times, index == 0, beats, sex, ef, outline)
         network = network or self.transformer
-        told = network.config.frame_features // 4
-        features = features.reshape(rows, config.latents, 4, steering.FEATURES)[..., :told].reshape(rows, config.latents, -1)
         return network.condition(
             rows,
             ecg=torch.from_numpy(lead).to(device).expand(rows, -1),
