@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,7 +78,7 @@ def adapt(
     plan = adapting.AdapterPlan(steps=steps, rank=rank, decoder_only=decoder_only, seed=seed)
     with progress_bar("adapting") as progress:
         adapted = adapting.adapt(tokenizer, known, plan, progress)
-    facts = {
+    facts: dict[str, Any] = {
         "base": heart.name,
         "base_weights_hash": heart.weights_hash,
         "clips": [clip.facts for clip in known],

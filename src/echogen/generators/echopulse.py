@@ -81,8 +81,8 @@ class EchoPulseConfig:
     guidance: float = 1.0
     guided: tuple[str, ...] = ("ef_percent",)
     steps: int = 10
-    temperature: float = 0.5
-    temperature_end: float = 0.15
+    temperature: float = 0.9
+    temperature_end: float = 0.1
     order: str = "confidence"
     choice_temperature: float = 6.0
     ef_range: tuple[float, float] = (15.0, 80.0)
