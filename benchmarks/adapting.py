@@ -36,11 +36,10 @@ LEARNED_FRAMES, JUDGED_FRAMES = 97, 65
 
 
 def style_b(heart: Heart) -> Heart:
-    """The same heart through another scanner: each setting lies outside what training draws (see `draw_probe`, `draw_heart`)."""
-    probe = replace(
-        heart.probe, gain=-13.0, curve=1.6, dynamic_range=42.0, axial=1.6, lateral=2.0, speckle=1.0, noise=-40.0, haze=-36.0
+    """The same heart through another scanner: each setting lies outside what training draws (see `draw_probe`)."""
+    return replace(
+        heart, probe=replace(heart.probe, curve=1.6, dynamic_range=44.0, axial=1.6, lateral=2.0, speckle=1.0, haze=-36.0)
     )
-    return replace(heart, probe=probe, levels=replace(heart.levels, blood=-62.0, pericardium=-3.0, outside=-30.0))
 
 
 def phantom_clips(first_seed: int, count: int, frames: int, other: bool) -> tuple[list[AdapterClip], list[AdapterClip]]:

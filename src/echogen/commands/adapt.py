@@ -28,7 +28,7 @@ def adapt(
     held_out: Annotated[
         list[Path] | None, typer.Option("--held-out", metavar="CLIP", help="A clip to judge by only; may be repeated.")
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps.")] = 300,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps; few clips bear few.")] = 150,
     rank: Annotated[int, typer.Option("--rank", min=1, max=256, help="Rank of the changes; more is larger.")] = 16,
     decoder_only: Annotated[
         bool, typer.Option("--decoder-only", help="Leave the codes of a video as they are; learn only how they are drawn.")
@@ -95,6 +95,8 @@ def adapt(
         f"Wrote {output} ({size:.1f} MB) from {_clips(len(known))} in {adapted.seconds / 60:.1f} min; "
         f"{where} MSE {before.mse:.2e} -> {after.mse:.2e}, MAE {before.mae:.4f} -> {after.mae:.4f}."
     )
+    if unknown and after.mse > before.mse:
+        typer.echo("Note: held-out clips are drawn worse than before; give more clips, or take fewer --steps.", err=True)
 
 
 def _listing(model: str) -> str:
