@@ -38,6 +38,8 @@ for _left, _part in [
 ]:
     MAY_IMPORT[_part] = MAY_IMPORT[_left] | {_left}
 
+#: The extras that a part, or one file of it, may import from besides the core packages.
+EXTRAS = {"training": {"train", "adapt"}, "networks/text.py": {"text"}}
 #: Import name -> distribution name, where they differ.
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "skimage": "scikit-image"}
 
@@ -85,8 +87,8 @@ def test_only_declared_packages_are_imported(path: Path) -> None:
         return {requirement.split(">")[0].split("[")[0] for requirement in requirements}
 
     declared = names(PROJECT["dependencies"])
-    if part_of(path) == "training":
-        declared |= names(PROJECT["optional-dependencies"]["train"]) | names(PROJECT["optional-dependencies"]["adapt"])
+    for extra in EXTRAS.get(part_of(path), set()) | EXTRAS.get(path.relative_to(PACKAGE).as_posix(), set()):
+        declared |= names(PROJECT["optional-dependencies"][extra])
     roots = {name.split(".")[0] for name in imported_modules(path)} - {"echogen", ""} - set(sys.stdlib_module_names)
     assert {DISTRIBUTIONS.get(root, root) for root in roots} <= declared
 

@@ -24,7 +24,7 @@ from echogen.networks.segmenter import ConvBlock
 from echogen.records import STRUCTURES
 
 #: VGG16's convolutions by their number in its list of layers: (number, inputs, outputs), a stage a line.
-VGG_STAGES = (
+VGG_STAGES: tuple[tuple[tuple[int, int, int], ...], ...] = (
     ((0, 3, 64), (2, 64, 64)),
     ((5, 64, 128), (7, 128, 128)),
     ((10, 128, 256), (12, 256, 256), (14, 256, 256)),
