@@ -1,6 +1,7 @@
-"""Fit what EF to give to a generator so that its videos have the one asked for: python benchmarks/calibrate.py --model DIR.
+"""Fit what EF to give to a generator so that its videos have the one asked for, and how far ahead to ask its hearts to be.
 
-Hearts of seeds 60,000 and up, half of them with a first frame; no benchmark uses them. The result goes into generator.json.
+Command: python benchmarks/calibrate.py --model DIR. It takes hearts of seeds 60,000 and up, half of them with a first frame; no
+benchmark uses them. The result goes into generator.json.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from common import arguments, held_out
+from echogen.ecg import find_landmarks
 from echogen.generators import EchoPulse, Generator
+from echogen.metrics.timing import pooled_report
 from ejection import SECONDS, first_frame, measured_ef
+from timing import es_times, expected
 
 GIVEN = (15.0, 30.0, 45.0, 60.0, 78.0)
 FIRST_SEED = 60_000
@@ -32,9 +36,21 @@ def made(job: tuple[str, int]) -> list[float]:
     return [measured_ef(heart(case.ecg, start_s=start, ef_percent=ef, **shared)) for ef in GIVEN]
 
 
+def lag(job: tuple[str, int]) -> tuple[list[float], list[float]]:
+    """Measured end-systoles of a video without an EF, and the aortic closures that its ECG lets expect."""
+    model, index = job
+    heart = Generator.from_pretrained(model)
+    assert isinstance(heart, EchoPulse)
+    heart.config = replace(heart.config, ahead_s=0.0)
+    case = held_out(FIRST_SEED + 100 + index, 6.0)
+    cine = heart(case.ecg, seconds=6.0, seed=case.seed)
+    return list(es_times(cine)), list(expected(find_landmarks(case.ecg), cine))
+
+
 def main() -> None:
-    options = arguments(__doc__ or "", hearts=10, processes=2)
+    options = arguments(__doc__ or "", hearts=10, lag_hearts=24, processes=2)
     with ProcessPoolExecutor(options.processes) as pool:
+        late = list(pool.map(lag, [(options.model, i) for i in range(options.lag_hearts)]))
         table = np.array(list(pool.map(made, [(options.model, i) for i in range(options.hearts)])))
     means = np.maximum.accumulate(np.nanmean(table, axis=0) + 1e-3 * np.arange(len(GIVEN)))
     pairs = [[given, round(float(mean), 1)] for given, mean in zip(GIVEN, means, strict=True)]
@@ -42,6 +58,9 @@ def main() -> None:
     path = Path(options.model) / "generator.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     settings["ef_calibration"] = pairs
+    report = pooled_report([(np.array(video), np.array(ecg)) for video, ecg in late])
+    print(report)
+    settings["ahead_s"] = round(report.mean_ms / 1000, 3)
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 

@@ -8,7 +8,7 @@ import torch
 
 from echogen.generators import EchoPulse, EchoPulseConfig
 from echogen.generators.conditioning import FEATURES
-from echogen.generators.echopulse import UsualCavity
+from echogen.generators.echopulse_config import UsualCavity
 from echogen.networks.conditioning import EcgEncoderConfig
 from echogen.networks.masked_transformer import MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.quantizers import QuantizerConfig

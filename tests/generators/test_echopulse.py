@@ -59,6 +59,17 @@ def test_the_ecg_changes_the_video_and_its_absence_is_allowed(tiny: EchoPulse, e
     assert not np.array_equal(with_ecg, tiny(None, start_s=1.0, seconds=1.0).frames)
 
 
+def test_a_heart_asked_to_be_ahead_follows_an_earlier_ecg(tiny: EchoPulse, ecg: Ecg) -> None:
+    earlier, plain = (tiny(replace(ecg, start_s=ecg.start_s - by), start_s=1.0, seconds=1.0).frames for by in (0.125, 0.0))
+    usual, tiny.config = tiny.config, replace(tiny.config, ahead_s=0.125)
+    try:
+        ahead = tiny(ecg, start_s=1.0, seconds=1.0).frames
+    finally:
+        tiny.config = usual
+    # Not to the bit: the piece of the ECG that a window looks at is cleaned from another sample on.
+    assert (ahead != earlier).mean() < 0.3 * (plain != earlier).mean()
+
+
 def test_a_first_frame_is_kept_as_tokens(tiny: EchoPulse, ecg: Ecg) -> None:
     rng = np.random.default_rng(0)
     image = Cine(rng.integers(0, 255, (1, 128, 128)).astype(np.uint8), np.zeros(1))

@@ -1,7 +1,18 @@
 """The systems that make echo video."""
 
 from echogen.generators.base import Generator, Sampling
-from echogen.generators.echopulse import EchoPulse, EchoPulseConfig
+from echogen.generators.echopulse import EchoPulse
+from echogen.generators.echopulse_config import EchoPulseConfig
+from echogen.generators.echopulse_paper import EchoPulsePaper, EchoPulsePaperConfig
 from echogen.generators.echopulse_published import EchoPulsePublished, EchoPulsePublishedConfig
 
-__all__ = ["EchoPulse", "EchoPulseConfig", "EchoPulsePublished", "EchoPulsePublishedConfig", "Generator", "Sampling"]
+__all__ = [
+    "EchoPulse",
+    "EchoPulseConfig",
+    "EchoPulsePaper",
+    "EchoPulsePaperConfig",
+    "EchoPulsePublished",
+    "EchoPulsePublishedConfig",
+    "Generator",
+    "Sampling",
+]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,12 +20,13 @@ from echogen import ecg as ecg_module
 from echogen.errors import InputError
 from echogen.generators import conditioning as steering
 from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling
+from echogen.generators.echopulse_config import EchoPulseConfig
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
 from echogen.networks.token_critic import Critic, TokenCritic, check_critic, load_critic
 from echogen.networks.video_tokenizer import VideoTokenizer
-from echogen.phantom.speckle import SpeckleLayer, SpeckleStyle
+from echogen.phantom.speckle import SpeckleLayer
 from echogen.phantom.ultrasound import IMAGE_SIZE
 from echogen.records import Cine, Conditions, Ecg
 from echogen.samplers import halton
@@ -33,69 +34,6 @@ from echogen.samplers.maskgit import guided, linear_ramp, sample
 
 #: Displacement in pixels that the tokenizer's motion channels draw as 1.
 MOTION_SCALE = 16.0
-#: Which tokens of a step are kept: the surest, those whose turn it is, or those that a critic takes for real.
-ORDERS = ("confidence", "halton", "critic")
-
-
-@dataclass(frozen=True)
-class UsualCavity:
-    """Length and width (area over length) in pixels of end-diastolic cavities at an EF of 60 %: means, SDs, their correlation,
-    and what each point of EF adds."""
-
-    length_px: float = 59.2
-    width_px: float = 26.5
-    length_sd: float = 4.4
-    width_sd: float = 2.7
-    correlation: float = 0.6
-    length_per_ef: float = -0.048
-    width_per_ef: float = -0.024
-
-    def at(self, deviations: NDArray[np.float64], ef_percent: float) -> tuple[float, float]:
-        """Length and width of a cavity that lies this many SDs (two uncorrelated numbers) from the usual one."""
-        first, second = deviations
-        mixed = self.correlation * first + np.sqrt(1.0 - self.correlation**2) * second
-        length = self.length_px + self.length_per_ef * (ef_percent - 60.0) + self.length_sd * first
-        width = self.width_px + self.width_per_ef * (ef_percent - 60.0) + self.width_sd * mixed
-        return float(length), float(width)
-
-
-@dataclass(frozen=True)
-class EchoPulseConfig:
-    """What generator.json holds beside the system's name.
-
-    fps: native frame rate. latents: of a window. prefix: latents that a window keeps of the one before it. decode_context:
-    latents before a window's new ones that the decoder sees again. guidance: classifier-free scale, 1 is none. guided: the
-    conditions that the other row of guidance lacks; the EF alone, since guiding the ECG too exaggerates every contraction.
-    steps: of parallel decoding. temperature: of the codes, from the first step to the last. order: one of `ORDERS`, halton for
-    few steps, critic where there is one. choice_temperature: noise on confidence or score.
-    ef_calibration: (EF given to the network, EF that its videos then have) in %, both rising, by which a wish is translated.
-    usual_ef: mean and SD in % of the EF that is drawn from the seed where none is asked for; usual_view: the view then, unless a
-    first frame shows one. None leaves either to the network. usual_cavity: how large the cavity is at end-diastole, drawn from
-    the seed or read from the first frame; None: the network is not told how large the clock expects it.
-    """
-
-    fps: float = 32.0
-    latents: int = 17
-    prefix: int = 4
-    decode_context: int = 10
-    guidance: float = 1.0
-    guided: tuple[str, ...] = ("ef_percent",)
-    steps: int = 10
-    temperature: float = 0.9
-    temperature_end: float = 0.1
-    order: str = "confidence"
-    choice_temperature: float = 6.0
-    ef_range: tuple[float, float] = (15.0, 80.0)
-    ef_calibration: tuple[tuple[float, float], ...] = ()
-    usual_ef: tuple[float, float] | None = (60.0, 5.0)
-    usual_view: str | None = "A4C"
-    usual_cavity: UsualCavity | None = field(default_factory=UsualCavity)
-    takes: tuple[str, ...] = ("ecg", "ef_percent", "frames", "sex", "view")
-    speckle: SpeckleStyle = field(default_factory=SpeckleStyle)
-
-    def __post_init__(self) -> None:
-        if self.order not in ORDERS:
-            raise InputError(f"The order of tokens must be one of {', '.join(ORDERS)}, not {self.order!r}.")
 
 
 class EchoPulse(Generator):
@@ -334,6 +272,7 @@ class EchoPulse(Generator):
         An ECG that loses its beats on the way is absent while it does.
         """
         config, device, rows = self.config, self.device, len(asked)
+        times = times + config.ahead_s
         ecg = asked[0].ecg
         beats = self._beats(ecg, required=index == 0)
         lead = np.zeros(steering.window_samples(config.latents), np.float32)

@@ -26,7 +26,8 @@ from echogen.generators.conditioning import (
     normalised_lead,
     window_samples,
 )
-from echogen.generators.echopulse import EchoPulse, EchoPulseConfig
+from echogen.generators.echopulse import EchoPulse
+from echogen.generators.echopulse_config import EchoPulseConfig
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.config import config_from_dict, load_config, load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer, MaskedTransformerConfig

@@ -1,0 +1,77 @@
+"""The settings of an ECHOPulse generator, as its generator.json holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echogen.errors import InputError
+from echogen.phantom.speckle import SpeckleStyle
+
+#: Which tokens of a step are kept: the surest, those whose turn it is, or those that a critic takes for real.
+ORDERS = ("confidence", "halton", "critic")
+
+
+@dataclass(frozen=True)
+class UsualCavity:
+    """Length and width (area over length) in pixels of end-diastolic cavities at an EF of 60 %: means, SDs, their correlation,
+    and what each point of EF adds."""
+
+    length_px: float = 59.2
+    width_px: float = 26.5
+    length_sd: float = 4.4
+    width_sd: float = 2.7
+    correlation: float = 0.6
+    length_per_ef: float = -0.048
+    width_per_ef: float = -0.024
+
+    def at(self, deviations: NDArray[np.float64], ef_percent: float) -> tuple[float, float]:
+        """Length and width of a cavity that lies this many SDs (two uncorrelated numbers) from the usual one."""
+        first, second = deviations
+        mixed = self.correlation * first + np.sqrt(1.0 - self.correlation**2) * second
+        length = self.length_px + self.length_per_ef * (ef_percent - 60.0) + self.length_sd * first
+        width = self.width_px + self.width_per_ef * (ef_percent - 60.0) + self.width_sd * mixed
+        return float(length), float(width)
+
+
+@dataclass(frozen=True)
+class EchoPulseConfig:
+    """What generator.json holds beside the system's name.
+
+    fps: native frame rate. latents: of a window. prefix: latents that a window keeps of the one before it. decode_context:
+    latents before a window's new ones that the decoder sees again. guidance: classifier-free scale, 1 is none. guided: the
+    conditions that the other row of guidance lacks; the EF alone, since guiding the ECG too exaggerates every contraction.
+    steps: of parallel decoding. temperature: of the codes, from the first step to the last. order: one of `ORDERS`, halton for
+    few steps, critic where there is one. choice_temperature: noise on confidence or score.
+    ef_calibration: (EF given to the network, EF that its videos then have) in %, both rising, by which a wish is translated.
+    ahead_s: how far ahead the heart is asked to be, to make up for what the videos lag behind.
+    usual_ef: mean and SD in % of the EF that is drawn from the seed where none is asked for; usual_view: the view then, unless a
+    first frame shows one. None leaves either to the network. usual_cavity: how large the cavity is at end-diastole, drawn from
+    the seed or read from the first frame; None: the network is not told how large the clock expects it.
+    """
+
+    fps: float = 32.0
+    latents: int = 17
+    prefix: int = 4
+    decode_context: int = 10
+    guidance: float = 1.0
+    guided: tuple[str, ...] = ("ef_percent",)
+    steps: int = 10
+    temperature: float = 0.9
+    temperature_end: float = 0.1
+    order: str = "confidence"
+    choice_temperature: float = 6.0
+    ef_range: tuple[float, float] = (15.0, 80.0)
+    ef_calibration: tuple[tuple[float, float], ...] = ()
+    ahead_s: float = 0.0
+    usual_ef: tuple[float, float] | None = (60.0, 5.0)
+    usual_view: str | None = "A4C"
+    usual_cavity: UsualCavity | None = field(default_factory=UsualCavity)
+    takes: tuple[str, ...] = ("ecg", "ef_percent", "frames", "sex", "view")
+    speckle: SpeckleStyle = field(default_factory=SpeckleStyle)
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise InputError(f"The order of tokens must be one of {', '.join(ORDERS)}, not {self.order!r}.")
