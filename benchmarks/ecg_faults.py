@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,10 @@ def bigeminy(rhythm: Rhythm, coupling: float = 0.6) -> Rhythm:
     return Rhythm("bigeminy", r, p, kind, onset)
 
 
+def _with(ecg: Ecg, signal_mv: NDArray[Any]) -> Ecg:
+    return replace(ecg, signal_mv=signal_mv.astype(np.float32))
+
+
 def flat(ecg: Ecg) -> Ecg:
     """No signal at all."""
     return replace(ecg, signal_mv=np.zeros_like(ecg.signal_mv))
@@ -72,7 +77,7 @@ def flat(ecg: Ecg) -> Ecg:
 
 def wandering(ecg: Ecg, millivolts: float = 2.0, hertz: float = 0.3) -> Ecg:
     """A baseline that goes up and down."""
-    return replace(ecg, signal_mv=ecg.signal_mv + millivolts * np.sin(2 * np.pi * hertz * ecg.times_s))
+    return _with(ecg, ecg.signal_mv + millivolts * np.sin(2 * np.pi * hertz * ecg.times_s))
 
 
 def with_mains(ecg: Ecg, millivolts: float = 0.5, hertz: float = 50.0) -> Ecg:
@@ -82,7 +87,7 @@ def with_mains(ecg: Ecg, millivolts: float = 0.5, hertz: float = 50.0) -> Ecg:
 
 def noisy(ecg: Ecg, random: Random, millivolts: float) -> Ecg:
     """White noise of this SD in every lead, each its own."""
-    return replace(ecg, signal_mv=ecg.signal_mv + random.normal(0.0, millivolts, ecg.signal_mv.shape))
+    return _with(ecg, ecg.signal_mv + random.normal(0.0, millivolts, ecg.signal_mv.shape))
 
 
 def popping(ecg: Ecg, random: Random, millivolts: float = 5.0, every_s: float = 1.0, decay_s: float = 0.1) -> Ecg:
@@ -91,7 +96,7 @@ def popping(ecg: Ecg, random: Random, millivolts: float = 5.0, every_s: float = 
     size = millivolts * random.choice((-1.0, 1.0), len(at))
     since = ecg.times_s[None] - at[:, None]
     jumps = np.where(since >= 0, np.exp(-np.maximum(since, 0.0) / decay_s), 0.0)
-    return replace(ecg, signal_mv=ecg.signal_mv + size @ jumps)
+    return _with(ecg, ecg.signal_mv + size @ jumps)
 
 
 def clipped(ecg: Ecg, share: float = 0.3) -> Ecg:
