@@ -42,9 +42,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a video shows: its end-systoles in s and its EF; none where no ventricle can be made out."""
+    """What a video shows: its end-diastoles and end-systoles in s and its EF; none where no ventricle can be made out."""
 
     cine: Cine
+    ed_s: Floats
     es_s: Floats
     ef_percent: float
 
@@ -67,9 +68,9 @@ def shown(cine: Cine) -> Shown:
     try:
         reading = measure(cine, load_segmenter())
     except InputError:
-        return Shown(cine, np.zeros(0), float("nan"))
+        return Shown(cine, np.zeros(0), np.zeros(0), float("nan"))
     ef = float("nan") if reading.ef_percent is None else reading.ef_percent
-    return Shown(cine, np.array([beat.es_s for beat in reading.beats]), ef)
+    return Shown(cine, np.array([beat.ed_s for beat in reading.beats]), np.array([beat.es_s for beat in reading.beats]), ef)
 
 
 def heart_with(heart: Heart, rhythm: Rhythm) -> Heart:
@@ -99,9 +100,10 @@ def answer_to(ecg: Ecg | None) -> tuple[str, str, Floats]:
 
 
 class Case:
-    """One held-out heart: its own ECG, its first end-diastolic frame, and the videos made of both."""
+    """One held-out heart: its own ECG, its first end-diastolic frame, and the videos made of both, with its EF asked or not."""
 
-    def __init__(self, generator: echogen.Generator, seed: int, seconds: float, video_seed: int) -> None:
+    def __init__(self, generator: echogen.Generator, seed: int, seconds: float, video_seed: int, ask_ef: bool = True) -> None:
+        self.takes = generator.takes if ask_ef else generator.takes - {"ef_percent"}
         self.generator, self.seed, self.seconds, self.video_seed = generator, seed, seconds, video_seed + seed
         self.heart, leads = draw_recording(seed, seconds + 4.0)
         self.ecg = Ecg(leads, ECG_RATE_HZ, LEADS, -ECG_BEFORE_S)
@@ -136,14 +138,14 @@ class Case:
         verdict, answer, found = answer_to(trial.ecg and trial.ecg.between(trial.start_s, end))
         true_r = trial.rhythm.between(trial.start_s, end).r_s
         r_found = len(match_beats(found, true_r, 0.05).pairs) / max(len(found), len(true_r), 1)
-        anatomy, takes = self.heart.anatomy, self.generator.takes
+        anatomy = self.heart.anatomy
         asked: dict[str, Any] = {
             "frames": trial.image or self.image,
             "ef_percent": self.ef_percent,
             "view": anatomy.view,
             "sex": self.heart.sex,
         }
-        asked = {name: value for name, value in asked.items() if name in takes}
+        asked = {name: value for name, value in asked.items() if name in self.takes}
         made = None
         if answer != "refuses":
             try:
