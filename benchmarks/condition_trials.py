@@ -14,6 +14,7 @@ from common import LEADS
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
 from echogen.ecg import find_landmarks, signal_quality
 from echogen.errors import InputError
+from echogen.generators.base import ECG_FUTURE_S, ECG_PAST_S
 from echogen.measure import measure
 from echogen.measure.shipped import load_segmenter
 from echogen.metrics.timing import match_beats, within_video
@@ -135,7 +136,9 @@ class Case:
     def run(self, trial: Trial, *, truth: bool = False, seed: int = 0) -> Result:
         """Make a trial's video, unless its ECG is refused, and measure it; with `truth` the simulated one too."""
         end = trial.start_s + self.seconds
-        verdict, answer, found = answer_to(trial.ecg and trial.ecg.between(trial.start_s, end))
+        ecg = trial.ecg and trial.ecg.between(trial.start_s - ECG_PAST_S, end + ECG_FUTURE_S)
+        verdict, answer, found = answer_to(ecg)
+        found = found[(found >= trial.start_s) & (found <= end)]
         true_r = trial.rhythm.between(trial.start_s, end).r_s
         r_found = len(match_beats(found, true_r, 0.05).pairs) / max(len(found), len(true_r), 1)
         anatomy = self.heart.anatomy
@@ -149,9 +152,7 @@ class Case:
         made = None
         if answer != "refuses":
             try:
-                cine = self.generator(
-                    trial.ecg, start_s=trial.start_s, seconds=self.seconds, seed=self.video_seed + seed, **asked
-                )
+                cine = self.generator(ecg, start_s=trial.start_s, seconds=self.seconds, seed=self.video_seed + seed, **asked)
                 made = shown(cine)
             except InputError:
                 answer = "refuses"

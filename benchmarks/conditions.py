@@ -78,6 +78,10 @@ FAILURE_HEADER = ["fault", "what was done", "quality", "echogen", "beats found",
 FAILURE_HEADER += ["median abs. error, ms", "EF, mean abs. error", "SSIM"]
 
 
+def shift_name(share: float) -> str:
+    return f"R wave and all after it {100 * share:+.0f} % of RR"
+
+
 def es_shift(own: Shown, before: BeatClock, moved: Shown, after: BeatClock, beats: Sequence[int]) -> list[tuple[float, float]]:
     """(R shift, shift of measured ES) in s of those beats of two clips that a video beat lies near to in both."""
     reach = NEAR_RR * float(np.median(np.diff(before.qrs_onset_s)))
@@ -92,7 +96,8 @@ def es_shift(own: Shown, before: BeatClock, moved: Shown, after: BeatClock, beat
 def timing_cells(clips: Sequence[tuple[Floats, Floats]]) -> list[str]:
     """Beats, matched fraction and median |error| over (video ES, expected ES) of clips."""
     report = pooled_report(list(clips))
-    return [str(report.n_expected), f"{100 * report.matched_fraction:.0f} %", f"{report.median_abs_ms:.0f}"]
+    error = f"{report.median_abs_ms:.0f}" if report.n else ""
+    return [str(report.n_expected), f"{100 * report.matched_fraction:.0f} %" if report.n_expected else "", error]
 
 
 def ef_cell(cases: Sequence[Case], videos: Sequence[Shown | None]) -> str:
@@ -163,7 +168,7 @@ def flat_table(results: Sequence[Result], cases: Sequence[Case]) -> str:
         ["clips with at least two beats", f"{len(rates)} of {len(made)}"],
         [
             "beats in a clip, median (least..most)",
-            "{1:.0f} ({0}..{2})".format(*np.percentile([len(v.es_s) for v in made], (0, 50, 100))),
+            "{1:.0f} ({0:.0f}..{2:.0f})".format(*np.percentile([len(v.es_s) for v in made], (0, 50, 100))),
         ],
         ["rate, bpm: mean, SD over clips", f"{rates.mean():.0f}, {rates.std():.0f}" if len(rates) else ""],
         ["rate of the hearts' own ECGs, bpm: mean, SD", f"{own.mean():.0f}, {own.std():.0f}"],
@@ -176,7 +181,7 @@ def flat_table(results: Sequence[Result], cases: Sequence[Case]) -> str:
 def likeness_table(cases: Sequence[Case], runs: dict[str, list[Result]], again: Sequence[Result]) -> str:
     """How far videos with one first frame and seed are apart when the ECG is not the same."""
     own = runs["own ECG"]
-    late = f"R wave and all after it {SHIFTS[-1]:+.0%} of RR"
+    late = shift_name(SHIFTS[-1])
     others = {
         "the truth": [result.truth for result in own],
         "own ECG, another seed": [result.made for result in again],
@@ -287,9 +292,9 @@ def condition_trials(case: Case, other: Case) -> list[Trial]:
     trials = [case.own]
     for share in SHIFTS:
         moved = shifted_from(case.ecg, rhythm, case.middle_beat, case.shift_s(share))
-        trials.append(Trial(f"R wave and all after it {share:+.0%} of RR", *moved, start))
+        trials.append(Trial(shift_name(share), *moved, start))
     moved = beat_shifted(case.ecg, rhythm, case.middle_beat, case.shift_s(EARLIER))
-    trials.append(Trial(f"one beat {EARLIER:+.0%} of RR", *moved, start))
+    trials.append(Trial(f"one beat {100 * EARLIER:+.0f} % of RR", *moved, start))
     trials.append(Trial("flat", None, rhythm, start))
     watch = watch_trial(case, os.environ.get("ECHOGEN_TEST_DATA"))
     trials += [watch] if watch else []
