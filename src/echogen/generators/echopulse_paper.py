@@ -342,13 +342,13 @@ def check_fit(tokenizer: VideoTokenizerConfig, transformer: MaskedTransformerCon
 
     Raises `InputError` where tokenizer, transformer, encoder and window do not belong together.
     """
-    if frames < 1 or (frames - 1) % tokenizer.time_patch:
-        raise InputError(f"A window must have 1 frame plus a multiple of the time patch {tokenizer.time_patch}, not {frames}.")
     if tokenizer.channels_out != tokenizer.channels_in:
         raise InputError(
             f"The tokenizer sees {tokenizer.channels_in} channels but draws {tokenizer.channels_out}; this system needs one that "
             "gives its own frames back, as the task echopulse-tokenizer trains it."
         )
+    if frames < 1 or (frames - 1) % tokenizer.time_patch:
+        raise InputError(f"A window must have 1 frame plus a multiple of the time patch {tokenizer.time_patch}, not {frames}.")
     latents = 1 + (frames - 1) // tokenizer.time_patch
     check_tokens(tokenizer, transformer, latents)
     if transformer.ecg is not None or not transformer.cross_attention_every:
