@@ -5,6 +5,8 @@ The rule itself lives in `echogen.measure.matching`, because a reading reports i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -20,10 +22,13 @@ from echogen.measure.matching import (
     timing_report,
     within_video,
 )
+from echogen.physiology import beat_clock
 
 __all__ = [
     "MARGIN_S",
+    "SHUFFLES",
     "TOLERANCE_S",
+    "Control",
     "Matching",
     "QrsLandmarks",
     "TimingReport",
@@ -31,13 +36,17 @@ __all__ = [
     "expected_clock",
     "expected_es",
     "match_beats",
+    "no_ecg_control",
     "pooled_report",
     "shuffled_beats",
+    "shuffled_control",
     "timing_report",
     "within_video",
 ]
 
 Floats = NDArray[np.float64]
+
+SHUFFLES = 20
 
 
 def shuffled_beats(beat_times_s: ArrayLike, seed: int) -> Floats:
@@ -81,3 +90,76 @@ def pooled_report(clips: list[tuple[ArrayLike, ArrayLike]], tolerance_s: float =
         n_expected=n_expected,
         n_video=sum(np.size(video) for video, _ in clips),
     )
+
+
+@dataclass(frozen=True)
+class Control:
+    """Matched fraction that a wrong ECG, or none, would get: mean over n draws and what 95 % of the draws lie between.
+
+    chance: 2 x tolerance / median RR, what a video of the right rate and nothing else gets. nan where nothing could be judged.
+    """
+
+    matched_fraction: float
+    low: float
+    high: float
+    chance: float
+    n: int
+
+
+def shuffled_control(
+    video_es_s: ArrayLike,
+    qrs_onset_s: ArrayLike,
+    start_s: float,
+    end_s: float,
+    *,
+    sex: str | None = None,
+    shuffles: int = SHUFFLES,
+    tolerance_s: float = TOLERANCE_S,
+) -> Control:
+    """A video against its own ECG with the beats in another order and at another phase (`shuffled_beats`).
+
+    video_es_s: (beats,) end-systole in s. qrs_onset_s: (beats,) of the ECG, in s on the same clock. start_s, end_s: the video.
+    sex: as for `expected_es`.
+    """
+    fractions = []
+    for seed in range(shuffles):
+        clock = beat_clock(shuffled_beats(qrs_onset_s, seed), sex=sex)
+        expected = clock.avc_s[within_video(clock, start_s, end_s)]
+        fractions.append(match_beats(video_es_s, expected, tolerance_s).matched_fraction)
+    return _control(fractions, qrs_onset_s, tolerance_s)
+
+
+def no_ecg_control(
+    video_es_s: ArrayLike,
+    expected_es_s: ArrayLike,
+    start_s: float,
+    end_s: float,
+    *,
+    shifts: int = SHUFFLES,
+    tolerance_s: float = TOLERANCE_S,
+) -> Control:
+    """A video that was made without any ECG against the beats of one, over all the phases at which it might have started.
+
+    video_es_s: (beats,) end-systole in s of that video. expected_es_s: (beats,) of the ECG, also beyond the video.
+    start_s, end_s: the video, in s. The expected beats are moved by `shifts` evenly spaced parts of their median interval, so
+    that one video gives a steady figure. An ECG of fewer than two beats cannot be judged.
+    """
+    expected = np.asarray(expected_es_s, dtype=np.float64)
+    if len(expected) < 2:
+        return _control([], expected, tolerance_s)
+    fractions = []
+    for share in np.arange(shifts) / shifts - 0.5:
+        moved = expected + share * float(np.median(np.diff(expected)))
+        inside = moved[(moved >= start_s + MARGIN_S) & (moved <= end_s - MARGIN_S)]
+        fractions.append(match_beats(video_es_s, inside, tolerance_s).matched_fraction)
+    return _control(fractions, expected, tolerance_s)
+
+
+def _control(fractions: list[float], beat_times_s: ArrayLike, tolerance_s: float) -> Control:
+    known = [fraction for fraction in fractions if np.isfinite(fraction)]
+    nan = float("nan")
+    chance = chance_level(beat_times_s, tolerance_s) if np.size(beat_times_s) > 1 else nan
+    if not known:
+        return Control(nan, nan, nan, chance, 0)
+    low, high = np.percentile(known, (2.5, 97.5))
+    return Control(float(np.mean(known)), float(low), float(high), chance, len(known))
