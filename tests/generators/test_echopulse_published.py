@@ -114,6 +114,29 @@ def test_an_ecg_that_loses_its_beats_keeps_the_last_one(heart: EchoPulsePublishe
         window_of(heart, silent, Context(0, 0.0))
 
 
+def test_a_beat_is_encoded_once(heart: EchoPulsePublished, ecg: Ecg) -> None:
+    _, context = window_of(heart, ecg, Context(0, 0.0))
+    forgotten = replace(context, state={name: kept for name, kept in context.state.items() if name != "told"})
+    (again, after), (anew, _) = window_of(heart, ecg, context), window_of(heart, ecg, forgotten)
+    np.testing.assert_array_equal(again.frames, anew.frames)
+    assert after.state["told"] is context.state["told"]
+
+
+def test_it_computes_in_the_type_asked_for(heart: EchoPulsePublished, ecg: Ecg, image: Cine) -> None:
+    exact = EchoPulsePublished(replace(heart.config, dtype="float32"), *networks(), torch.device("cpu"))
+    known = exact.tokenizer.tokenize(torch.rand(1, 3, 3, *SIZE)).flatten(1)
+    keys = exact._conditioning(np.sin(np.arange(100, dtype=np.float32)))
+    with torch.inference_mode():
+        ids = exact._guess(known, keys, 0, Sampling())
+        expected = exact.tokenizer.decode_ids(ids)[0]
+        with torch.autocast("cpu", torch.bfloat16):
+            coarse = exact.tokenizer.decode_ids(ids)[0]
+    assert (coarse - expected).abs().max() < 0.1 * expected.abs().max()
+    assert exact(ecg, seconds=0.8, frames=image).frames.shape == (24, *SIZE)
+    with pytest.raises(InputError, match="bfloat16 or float32"):
+        EchoPulsePublishedConfig(dtype="float16")
+
+
 def test_what_it_cannot_use_is_one_sentence(heart: EchoPulsePublished, ecg: Ecg) -> None:
     with pytest.raises(InputError, match="cannot do without an ECG"):
         heart(None, seconds=1.0)

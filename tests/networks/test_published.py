@@ -158,6 +158,15 @@ def test_pixels_of_a_patch_keep_their_place():
     assert torch.equal(again.transpose(1, 2), video)
 
 
+def test_pixels_are_drawn_in_full_precision():
+    tokenizer = PublishedTokenizer(TINY).eval()
+    ids = torch.randint(0, 30, (1, 3, 12, 1))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        video = tokenizer.decode_ids(ids)
+    assert video.dtype == torch.float32
+    assert not torch.equal(video, video.bfloat16().float())
+
+
 def test_the_first_frame_depends_on_later_ones():
     tokenizer = PublishedTokenizer(TINY).eval()
     video = torch.rand(1, 3, 5, 16, 24)
@@ -193,14 +202,37 @@ def test_a_network_is_stored_and_loaded(kind, config, tmp_path):
     assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in again.state_dict().items())
 
 
-def test_logits_of_chosen_places_are_those_of_all(transformer):
+@pytest.mark.parametrize("tokens", [0, 1, 9])  # no context; fewer keys than a head is wide; more
+def test_logits_of_chosen_places_are_those_of_all(transformer, tokens, monkeypatch):
+    monkeypatch.setattr("echogen.networks.published_transformer.QUERIES", 5)
     ids = torch.randint(0, 31, (2, 36))
-    keys = transformer.encode_context(torch.randn(2, 1, 10))
-    places = torch.tensor([[3, 0, 35], [7, 8, 1]])
-    logits = transformer(ids, SHAPE, keys)
-    assert logits.shape == (2, 36, 30)
-    chosen = transformer(ids, SHAPE, keys, places=places)
-    torch.testing.assert_close(chosen, logits[torch.arange(2)[:, None], places], rtol=0, atol=1e-5)
+    places = torch.stack([torch.randperm(36)[:12] for _ in range(2)])
+    rows = torch.arange(2)[:, None]
+    with torch.no_grad():
+        keys = transformer.encode_context(torch.randn(2, tokens, 10)) if tokens else None
+        logits = transformer(ids, SHAPE, keys)
+        assert logits.shape == (2, 36, 30)
+        chosen = transformer(ids, SHAPE, keys, places=places)
+        torch.testing.assert_close(chosen, logits[rows, places], rtol=0, atol=1e-5)
+        hidden = torch.rand(2, 36) < 0.5
+        masked = transformer(ids, SHAPE, keys, mask=hidden, places=places)
+        torch.testing.assert_close(masked, transformer(ids, SHAPE, keys, mask=hidden)[rows, places], rtol=0, atol=1e-5)
+        with torch.autocast("cpu", torch.bfloat16):
+            coarse = transformer(ids, SHAPE, keys, places=places)
+            assert coarse.dtype == torch.bfloat16
+            torch.testing.assert_close(coarse.float(), logits[rows, places], rtol=0, atol=0.1)
+        torch.testing.assert_close(transformer(ids, SHAPE, keys, places=places), chosen, rtol=0, atol=0)
+    torch.testing.assert_close(transformer(ids, SHAPE, keys, places=places), chosen, rtol=0, atol=1e-5)
+
+
+def test_the_kept_bias_follows_the_weights(transformer):
+    ids, places = torch.randint(0, 31, (1, 36)), torch.arange(36)[None]
+    with torch.inference_mode():
+        before = transformer(ids, SHAPE, places=places)
+        transformer.position_bias.last.weight.mul_(3)
+        after = transformer(ids, SHAPE, places=places)
+        assert not torch.equal(before, after)
+        torch.testing.assert_close(after, transformer(ids, SHAPE), rtol=0, atol=1e-5)
 
 
 def test_the_context_and_hidden_keys_matter(transformer):

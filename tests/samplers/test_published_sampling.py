@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from echogen.errors import InputError
-from echogen.samplers.published import Drawn, Recorded, hidden_count, sample
+from echogen.samplers import published
+from echogen.samplers.published import Drawn, Recorded, draw_codes, hidden_count, likelihood, sample
 
 CODES, MASK = 7, 7
 
@@ -85,3 +86,25 @@ def test_what_was_not_recorded_cannot_be_replayed(predict):
         sample(predict, known, 16, MASK, Recorded(), steps=3, score=lambda ids: torch.zeros(ids.shape))
     with pytest.raises(InputError, match="at least one new token"):
         sample(predict, known, 0, MASK, Recorded())
+
+
+@pytest.mark.parametrize("codes", [2, 7, 64, 100])
+@pytest.mark.parametrize("cached", [1, 1 << 19])
+def test_codes_are_drawn_through_the_inverse_of_their_cumulative_distribution(codes, cached, monkeypatch):
+    monkeypatch.setattr(published, "CACHED", cached)
+    logits = torch.randn(2, 40, codes) * 3
+    drawn = draw_codes(logits, 0.7, torch.Generator().manual_seed(3))
+    numbers = torch.rand(2, 40, generator=torch.Generator().manual_seed(3)).double().unsqueeze(-1)
+    upto = (logits.double() / 0.7).softmax(-1).cumsum(-1)
+    sure = ((upto - numbers).abs() > 1e-5).all(-1)
+    assert sure.float().mean() > 0.9
+    assert torch.equal(drawn[sure], torch.searchsorted(upto, numbers).squeeze(-1)[sure])
+    assert torch.equal(draw_codes(logits, 0.0, torch.Generator()), logits.argmax(-1))
+    expected = logits.softmax(-1).gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
+    assert torch.equal(likelihood(logits, drawn), expected)
+
+
+def test_codes_without_probability_are_not_drawn():
+    logits = torch.full((1, 300, 50), -200.0)
+    logits[..., 17] = logits[..., 49] = 0.0
+    assert set(draw_codes(logits, 0.5, torch.Generator().manual_seed(0)).unique().tolist()) == {17, 49}

@@ -19,6 +19,7 @@ from echogen.ecg.st_mem_input import published_input
 from echogen.errors import InputError
 from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling
 from echogen.networks.config import config_from_dict, load_network, save_network
+from echogen.networks.published import KeyValue
 from echogen.networks.published_tokenizer import PublishedTokenizer
 from echogen.networks.published_transformer import PublishedTransformer
 from echogen.networks.st_mem import StMem
@@ -27,6 +28,7 @@ from echogen.samplers.published import Drawn, sample
 
 #: A window looks this much further ahead in the ECG, so that the first one too has a whole beat to take.
 BEAT_AHEAD_S = 2.5
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class EchoPulsePublishedConfig:
 
     fps: rate at which the frames are said to follow each other; the released networks know no time. frames: of a window.
     prime: last frames of a window that the next one begins with. steps: of parallel decoding. temperature: of the codes at the
-    first step, falling to 0. takes: the conditions.
+    first step, falling to 0. takes: the conditions. dtype: what the networks multiply in, "bfloat16" or the slower "float32".
     """
 
     fps: float = 30.0
@@ -44,8 +46,11 @@ class EchoPulsePublishedConfig:
     steps: int = 18
     temperature: float = 0.9
     takes: tuple[str, ...] = ("ecg", "frames")
+    dtype: str = "bfloat16"
 
     def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise InputError(f"The networks compute in {' or '.join(DTYPES)}, not in {self.dtype!r}.")
         if self.fps <= 0 or not 0 < self.prime < self.frames or self.steps < 1:
             raise InputError("A generator needs a positive frame rate and number of steps, and windows longer than their prime.")
 
@@ -66,6 +71,7 @@ class EchoPulsePublished(Generator):
         _check_fit(config, tokenizer, transformer, ecg)
         self.config = config
         self.device = device
+        self.dtype = DTYPES[config.dtype]
         self.tokenizer = tokenizer.to(device).eval()
         self.transformer = transformer.to(device).eval()
         self.ecg = ecg.to(device).eval()
@@ -101,34 +107,46 @@ class EchoPulsePublished(Generator):
         A reference image becomes the first frame, as the tokenizer draws it. Raises `InputError` without an ECG that shows two
         beats, or when the image does not have the network's size.
         """
-        config, tokenizer, transformer = self.config, self.tokenizer, self.transformer
-        prime: Tensor | None = context.state.get("prime", self._image(conditions.frames))
+        config, state = self.config, context.state
+        prime: Tensor | None = state.get("prime", self._image(conditions.frames))
         shown = config.prime if context.index else 0
         times = context.next_s + np.arange(config.frames - shown) / config.fps
-        beat = self._beat(conditions.ecg, float(times.mean()), context.state.get("beat"))
+        beat = self._beat(conditions.ecg, float(times.mean()), state.get("beat"))
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            told = state.get("told")
+            if told is None or not np.array_equal(told[0], beat):
+                told = beat, self._conditioning(beat)
+            known = torch.zeros(1, 0, dtype=torch.int64, device=self.device)
+            if prime is not None:
+                known = self.tokenizer.tokenize(prime).flatten(1)
+            ids = self._guess(known, told[1], context.index, sampling)
+            video = self.tokenizer.decode_ids(ids)[0].float()
+        # Echo is grey; the mean does not depend on the order of the colours.
+        grey = video[shown:].mean(1).clamp(0.0, 1.0)
+        frames = (grey * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+        following = {"prime": video[-config.prime :].transpose(0, 1)[None], "beat": beat, "told": told}
+        return Cine(frames, times), Context(context.index + 1, context.next_s + len(times) / config.fps, following)
+
+    def _conditioning(self, beat: FloatArray) -> list[KeyValue]:
+        """A beat as the keys and values that every block of the transformer looks at."""
         sizes = self.ecg.config
         signal = torch.from_numpy(published_input(beat, sizes.seq_len, sizes.num_leads)).to(self.device)
-        keys = transformer.encode_context(self.ecg.pooled(signal[None]).unsqueeze(1))
-        known = torch.zeros(1, 0, dtype=torch.int64, device=self.device)
-        if prime is not None:
-            known = tokenizer.tokenize(prime).flatten(1)
-        shape = tokenizer.latent_shape(config.frames)
+        return self.transformer.encode_context(self.ecg.pooled(signal[None]).unsqueeze(1))
+
+    def _guess(self, known: Tensor, keys: list[KeyValue], index: int, sampling: Sampling) -> Tensor:
+        """The ids (1, T', positions, 1) of window `index`, which begins with the known ids (1, any number)."""
+        config, transformer = self.config, self.transformer
+        shape = self.tokenizer.latent_shape(config.frames)
         ids = sample(
             lambda ids, places: transformer(ids, shape, keys, places=places),
             known,
             int(np.prod(shape)) - known.shape[1],
             transformer.config.mask_id,
-            Drawn(torch.Generator().manual_seed(_mix(sampling.seed, context.index))),
+            Drawn(torch.Generator().manual_seed(_mix(sampling.seed, index))),
             steps=sampling.steps or config.steps,
             temperature=config.temperature,
         )
-        video = tokenizer.decode_ids(ids.view(1, shape[0], -1, 1))[0]
-        # Echo is grey; the mean does not depend on the order of the colours.
-        grey = video[shown:].mean(1).clamp(0.0, 1.0)
-        frames = (grey * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
-        state = {"prime": video[-config.prime :].transpose(0, 1)[None], "beat": beat}
-        following = Context(context.index + 1, context.next_s + len(times) / config.fps, state)
-        return Cine(frames, times), following
+        return ids.view(1, shape[0], -1, 1)
 
     def _image(self, frames: Cine | None) -> Tensor | None:
         """A reference image as a video (1, channels, 1, height, width) in [0, 1]."""

@@ -146,10 +146,13 @@ class PublishedTokenizer(nn.Module):
     def decode(self, values: Tensor) -> Tensor:
         """Quantised values (B, T', S, dim) -> pixels (B, 1 + (T' - 1) time_patch, channels, H, W), unbounded, about [0, 1]."""
         x = self._within_frames(self._along_time(values, self.temporal_decoder), self.spatial_decoder)
-        pictures = self._pictures(self.head_first(x[:, :1]), 1)
-        if x.shape[1] == 1:
-            return pictures
-        return torch.cat((pictures, self._pictures(self.head_group(x[:, 1:]), self.config.time_patch)), dim=1)
+        # Pixels have more levels than bfloat16 tells apart.
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.head_first.weight.dtype)
+            pictures = self._pictures(self.head_first(x[:, :1]), 1)
+            if x.shape[1] == 1:
+                return pictures
+            return torch.cat((pictures, self._pictures(self.head_group(x[:, 1:]), self.config.time_patch)), dim=1)
 
     def decode_ids(self, ids: Tensor) -> Tensor:
         """Ids (B, T', S, 1) -> pixels; see `decode`."""

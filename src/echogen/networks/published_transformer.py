@@ -15,8 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from echogen.errors import InputError
-from echogen.networks.published import KeyValue, PositionBias, PublishedStack, Sizes, grid_tokens
+from echogen.networks.published import (
+    ATTENTION_SCALE,
+    KeyValue,
+    PositionBias,
+    PublishedAttention,
+    PublishedBlock,
+    PublishedStack,
+    Sizes,
+    grid_tokens,
+)
 
+QUERIES = 256
+"""How many queries look at all keys at a time in bfloat16 on a CPU, so that their scores stay in its cache."""
 EMBEDDING_GRADIENT = 0.1
 """The share of their gradient that the embeddings of a `PublishedTransformer` receive."""
 
@@ -90,6 +101,7 @@ class PublishedTransformer(_TokenNetwork):
         super().__init__(config)
         self.position_bias = PositionBias(config.head_dim, config.heads, axes=3)
         self.head = nn.Linear(config.dim, config.vocabulary)
+        self._bias: tuple[Tensor, Tensor] | None = None
 
     def embeddings(
         self, ids: Tensor, shape: Sequence[int], context: Sequence[KeyValue] | None = None, mask: Tensor | None = None
@@ -115,11 +127,85 @@ class PublishedTransformer(_TokenNetwork):
         context: from `encode_context`. places (B, K): logits (B, K, vocabulary) of these positions only. mask (B, N): False =
         this token is not looked at. Raises `InputError` when the ids do not fit the grid or the longest window.
         """
-        x = self.embeddings(ids, shape, context, mask)
-        if places is not None:
-            x = x.gather(1, places.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+        if places is not None and mask is None and not torch.is_grad_enabled():
+            x = self._embeddings_at(places, ids, shape, context)
+        else:
+            x = self.embeddings(ids, shape, context, mask)
+            x = x if places is None else rows_at(x, places)
         logits: Tensor = self.head(x)
         return logits
+
+    def _embeddings_at(self, places: Tensor, ids: Tensor, shape: Sequence[int], context: Sequence[KeyValue] | None) -> Tensor:
+        """The `embeddings` of places (B, K): the last block lets only these look, and cross-attention is cut short."""
+        x, grid = self._embedded(ids, shape), (len(ids), *shape)
+        bias = self._cast_bias(shape, x)
+        for index, block in enumerate(self.stack.blocks):
+            assert isinstance(block, PublishedBlock)
+            x = x + block.peg(x, grid)
+            seen = block.attention.keys_and_values(x)
+            if index == len(self.stack.blocks) - 1:
+                x = rows_at(x, places)
+                bias = torch.stack([bias[0, :, rows] for rows in places])
+            x = x + _attended(block.attention, x, seen, bias)
+            if block.cross is not None and context is not None:
+                x = x + _told(block.cross, x, context[index])
+            x = x + block.feed_forward(x)
+        out: Tensor = self.stack.norm(x)
+        return out
+
+    def _cast_bias(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """The position bias (1, heads, N, N) in the type that attention computes in; the cast one is kept as long as the bias."""
+        bias, kind = self.position_bias(*shape), like.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype
+        if self._bias is None or self._bias[0] is not bias or self._bias[1].dtype != dtype:
+            self._bias = (bias, bias.to(dtype).unsqueeze(0))
+        return self._bias[1]
+
+
+def rows_at(x: Tensor, places: Tensor) -> Tensor:
+    """The rows (B, K, dim) of x (B, N, dim) at places (B, K)."""
+    return x.gather(1, places.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
+def _query(attention: PublishedAttention, x: Tensor) -> Tensor:
+    """Queries (B, heads, K, head_dim), unit vectors times their scale."""
+    query = attention.query(attention.norm(x)).unflatten(-1, (attention.heads, -1)).transpose(1, 2)
+    return F.normalize(query, dim=-1) * attention.query_scale
+
+
+def _attended(attention: PublishedAttention, x: Tensor, seen: KeyValue, bias: Tensor) -> Tensor:
+    """What attention(x, seen, bias) gives, computed in the type of the bias (1 or B, heads, K, M)."""
+    query, key, value = (part.to(bias.dtype) for part in (_query(attention, x), *seen))
+    if bias.dtype == torch.bfloat16 and x.device.type == "cpu":
+        mixed = _attend_in_blocks(query, key, value, bias)
+    else:
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=ATTENTION_SCALE)
+    out: Tensor = attention.out(mixed.transpose(1, 2).flatten(2))
+    return out
+
+
+def _attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """`F.scaled_dot_product_attention`, whose kernel for CPUs multiplies bfloat16 no faster than float32."""
+    mixed = []
+    with torch.autocast(query.device.type, enabled=False):
+        query, key = query * ATTENTION_SCALE, key.transpose(2, 3)
+        for start in range(0, query.shape[2], QUERIES):
+            scores = query[:, :, start : start + QUERIES] @ key
+            scores += bias[:, :, start : start + QUERIES]
+            mixed.append(scores.softmax(-1) @ value)
+    return torch.cat(mixed, dim=2)
+
+
+def _told(attention: PublishedAttention, x: Tensor, context: KeyValue) -> Tensor:
+    """What attention(x, context) gives; with fewer keys than a head is wide, what each of them writes is worked out once."""
+    key, value = context
+    if key.shape[2] >= attention.query_scale.shape[0]:
+        out: Tensor = attention(x, context)
+        return out
+    query = _query(attention, x)
+    weights = (ATTENTION_SCALE * query @ key.to(query.dtype).transpose(2, 3)).softmax(-1)
+    written = value @ attention.out.weight.to(value.dtype).t().unflatten(0, (attention.heads, -1))
+    return weights.transpose(1, 2).flatten(2).to(written.dtype) @ written.flatten(1, 2)
 
 
 class PublishedCritic(_TokenNetwork):

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from echogen.errors import InputError
-from echogen.samplers.maskgit import Generators, draw, uniform
+from echogen.samplers.maskgit import Generators, uniform
 
 PredictPlaces = Callable[[Tensor, Tensor], Tensor]
 Score = Callable[[Tensor], Tensor]
@@ -28,6 +29,10 @@ ANNEALS: dict[str, Callable[[int, int], float]] = {
     "increase": lambda step, steps: (step + 1) / steps,
 }
 """How the noise on a critic's scores changes from step to step."""
+
+
+CACHED = 1 << 19
+"""How many logits a CPU handles at a time, so that what is made of them stays in its cache."""
 
 
 class Chance(Protocol):
@@ -48,7 +53,7 @@ class Drawn:
 
     def choose(self, logits: Tensor, temperature: float, places: Tensor, step: int) -> Tensor:
         """See `Chance`."""
-        return draw(logits.float(), temperature, self.generator)
+        return draw_codes(logits, temperature, self.generator)
 
     def noise(self, shape: Sequence[int], step: int, device: torch.device) -> Tensor:
         """See `Chance`."""
@@ -79,6 +84,51 @@ class Recorded:
         if self.critic is None:
             raise InputError("This record has no numbers for a critic; sample without one.")
         return self.critic[step].to(device)
+
+
+def draw_codes(logits: Tensor, temperature: float, generator: Generators) -> Tensor:
+    """Ids (B, K) drawn from softmax(logits (B, K, V) / temperature), 0 the likeliest, by one uniform number each.
+
+    The inverse of the cumulative distribution is looked up first among groups of about sqrt(V) codes, then inside one.
+    """
+    if temperature <= 0:
+        return logits.argmax(-1)
+    numbers = uniform(logits.shape[:-1], generator, logits.device).unsqueeze(-1)
+    parts = zip(_cached(logits), numbers.split(_tokens_cached(logits), dim=1), strict=True)
+    return torch.cat([_looked_up((part.float() / temperature).softmax(-1), number) for part, number in parts], dim=1)
+
+
+def _looked_up(probabilities: Tensor, numbers: Tensor) -> Tensor:
+    """The codes (B, K) at which the cumulative sums of probabilities (B, K, V) pass the numbers (B, K, 1) in 0..1."""
+    codes = probabilities.shape[-1]
+    width = math.isqrt(codes - 1) + 1
+    if codes % width:
+        probabilities = F.pad(probabilities, (0, -codes % width))
+    groups = probabilities.unflatten(-1, (-1, width))
+    upto = groups.sum(-1).cumsum(-1)
+    threshold = numbers * upto[..., -1:]
+    group = torch.searchsorted(upto, threshold).clamp_max(upto.shape[-1] - 1)
+    inside = groups.gather(-2, group.unsqueeze(-1).expand(*group.shape, width)).squeeze(-2).cumsum(-1)
+    rest = threshold - (upto.gather(-1, group) - inside[..., -1:])
+    code = torch.searchsorted(inside, rest).clamp_max(width - 1)
+    return (group * width + code).squeeze(-1).clamp_max(codes - 1)
+
+
+def likelihood(logits: Tensor, ids: Tensor) -> Tensor:
+    """The probability (B, K) that logits (B, K, V) give to ids (B, K), in float32."""
+    parts = zip(_cached(logits), ids.unsqueeze(-1).split(_tokens_cached(logits), dim=1), strict=True)
+    return torch.cat([part.float().softmax(-1).gather(-1, each) for part, each in parts], dim=1).squeeze(-1)
+
+
+def _cached(logits: Tensor) -> Sequence[Tensor]:
+    """Logits (B, K, V) in parts of some tokens each."""
+    return logits.split(_tokens_cached(logits), dim=1)
+
+
+def _tokens_cached(logits: Tensor) -> int:
+    """Tokens a part: on a CPU as many as stay in its cache, else all."""
+    batch, tokens, codes = logits.shape
+    return max(1, CACHED // (batch * codes)) if logits.device.type == "cpu" else max(1, tokens)
 
 
 def hidden_count(step: int, steps: int, new: int) -> int:
@@ -122,7 +172,7 @@ def sample(
         if step == steps - 1:
             break
         if score is None:
-            doubt = 1 - logits.float().softmax(-1).gather(-1, guess.unsqueeze(-1)).squeeze(-1)
+            doubt = 1 - likelihood(logits, guess)
             ranks = doubt.new_full((batch, new), NEVER).scatter(1, hidden, doubt)
         else:
             noise = chance.noise((batch, new), step, ids.device) - 0.5
