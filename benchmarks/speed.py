@@ -1,97 +1,74 @@
-"""Seconds to make 64 frames, part by part: python benchmarks/speed.py -> docs/performance.md."""
+"""Seconds to make 64 frames, part by part: python benchmarks/speed.py [--paper 1] -> docs/performance.md.
+
+--paper 1: the published ECHOPulse at the paper's size, too, with random weights.
+"""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
 
 import echogen
 from common import DOCS, arguments, recordings, table
-from echogen.generators import EchoPulse
+from echogen.bench import Machine, Run, grey_image, measure, measure_machine, published_generator, published_networks
 from echogen.measure import load_segmenter, segment
 from report import write_section
 
 FRAMES = 64
 
 
-def matmul_tflops(dtype: torch.dtype) -> float:
-    a = torch.randn(1536, 1536).to(dtype)
-    best = min(_timed(lambda: a @ a)[0] for _ in range(5))
-    return 2 * 1536**3 / best / 1e12
+def segmenting_s(repeats: int) -> float:
+    """Seconds to segment 64 frames, the best of `repeats`; a longer clip is taken, since short ones are noisy."""
+    frames, network, best = np.zeros((2 * FRAMES, 128, 128), np.uint8), load_segmenter(), np.inf
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        segment(frames, network)
+        best = min(best, time.perf_counter() - begin)
+    return float(best) / 2
 
 
-def _timed(work: Callable[[], object]) -> tuple[float, float]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
-class Stopwatch:
-    """Adds up the wall time of some of a generator's methods."""
-
-    def __init__(self, generator: EchoPulse) -> None:
-        self.seconds: dict[str, float] = {}
-        for name in ("_guess", "_conditioning", "_draw"):
-            setattr(generator, name, self._around(name, getattr(generator, name)))
-
-    def _around(self, name: str, method: Callable[..., object]) -> Callable[..., object]:
-        def timed(*args: object) -> object:
-            start = time.perf_counter()
-            result = method(*args)
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-            return result
-
-        return timed
+def section(run: Run, machine: Machine, further: list[list[str]], command: str) -> str:
+    """A run as markdown."""
+    rows = [["whole", f"{run.seconds:.2f}", "100 %", f"{run.gflop:.0f}", f"{100 * run.matmul_share:.0f} %"]]
+    for part in run.parts:
+        reached = "" if part.matmul_share is None else f"{100 * part.matmul_share:.0f} %"
+        rows.append([part.part, f"{part.seconds:.2f}", f"{100 * part.share:.0f} %", f"{part.gflop:.0f}", reached])
+    rates = ", ".join(f"{rate:.2f} {name}" for name, rate in machine.matmul_tflops.items())
+    length = f"{run.frames / run.fps:.3g} s at {run.fps:g} frames/s"
+    return (
+        f"{run.frames} frames ({length}) of {run.height} x {run.width} with decoding, "
+        f"{run.steps} steps, batch 1, {run.model} ({run.weights_hash or 'random weights: none are at hand'}), {machine.device}, "
+        f"{machine.threads} threads, {run.dtype}, best of {run.repeats}: {run.seconds:.2f} s wall, {run.cpu_seconds:.2f} CPU s, "
+        f"{run.seconds_per_video_second:.2f} s per video second, {run.seconds_per_beat:.2f} s per beat "
+        f"({run.heart_rate_bpm:.0f} bpm). At the full matmul rate it would take {run.seconds_at_matmul_rate:.2f} s. "
+        f"Load average before: {machine.load_before:.2f}{'' if machine.idle else ' (NOT idle: an upper bound)'}. "
+        f"The machine's matmul rate in TFLOP/s: {rates}. Command: `{command}`.\n\n"
+        + table(["part", "seconds", "share", "GFLOP", "of the matmul rate"], rows + further)
+    )
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", repeats=3)
-    load = os.getloadavg()[0]
-    heart = echogen.Generator.from_pretrained(options.model)
-    assert isinstance(heart, EchoPulse)
+    options = arguments(__doc__ or "", repeats=3, paper=0)
+    device = torch.device("cpu")
+    machine = measure_machine(device)
     ecg = echogen.read_ecg(recordings()[0].path, seconds=8.0)
-    watch = Stopwatch(heart)
-    length = FRAMES / heart.native_fps
-    heart(ecg, seconds=length)
-    runs = []
-    for _ in range(options.repeats):
-        watch.seconds = {}
-        wall, cpu = _timed(lambda: heart(ecg, seconds=length))
-        runs.append((wall, cpu, dict(watch.seconds)))
-    wall, cpu, parts = min(runs, key=lambda run: run[0])
-    ecg_s = parts["_conditioning"]
-    tokens_s = parts["_guess"] - ecg_s
-    rows = [
-        ["whole", f"{wall:.2f}", "100 %"],
-        ["ECG: clean, landmarks, features", f"{ecg_s:.2f}", f"{100 * ecg_s / wall:.0f} %"],
-        [f"tokens: {heart.config.steps} guided steps", f"{tokens_s:.2f}", f"{100 * tokens_s / wall:.0f} %"],
-        ["decoding", f"{parts['_draw']:.2f}", f"{100 * parts['_draw'] / wall:.0f} %"],
-        [
-            "speckle and the rest",
-            f"{wall - parts['_guess'] - parts['_draw']:.2f}",
-            f"{100 * (wall - parts['_guess'] - parts['_draw']) / wall:.0f} %",
-        ],
-    ]
-    frames = np.zeros((128, 128, 128), np.uint8)
-    measuring = min(_timed(lambda: segment(frames, load_segmenter()))[0] for _ in range(options.repeats))
-    rows.append(["measuring: segmenting 64 frames", f"{measuring / 2:.2f}", ""])
-    text = table(["part", "seconds", "share"], rows)
-    note = (
-        f"{FRAMES} frames ({length:g} s) of 128 x 128 with decoding, batch 1, {heart.name} "
-        f"({heart.weights_hash}), {torch.get_num_threads()} threads, "
-        f"bfloat16 autocast, best of {options.repeats}: {wall:.2f} s wall, {cpu:.2f} CPU s, {wall / length:.2f} "
-        "s per video second. "
-        f"Load average before: {load:.2f}{'' if load < 0.3 else ' (NOT idle: an upper bound)'}. "
-        f"The machine's matmul rate: {matmul_tflops(torch.float32):.2f} TFLOP/s float32, "
-        f"{matmul_tflops(torch.bfloat16):.2f} bfloat16. "
-        "Command: `python benchmarks/speed.py`.\n\n"
-    )
-    print(note + text)
-    write_section(DOCS / "performance.md", "Making 64 frames", note + text)
+    heart = echogen.Generator.from_pretrained(options.model, device)
+    run = measure(heart, ecg, machine, frames=FRAMES, repeats=options.repeats)
+    further = [["measuring: segmenting 64 frames", f"{segmenting_s(options.repeats):.2f}", "", "", ""]]
+    sections = {"Making 64 frames": section(run, machine, further, "python benchmarks/speed.py")}
+    if options.paper:
+        networks = published_networks()
+        for dtype in ("bfloat16", "float32"):
+            published = published_generator(networks, dtype, device)
+            image = grey_image(*networks[0].config.image_size)
+            run = measure(published, ecg, machine, frames=FRAMES, first_frame=image, repeats=options.repeats)
+            title = f"ECHOPulse at the paper's size, {dtype}"
+            sections[title] = section(run, machine, [], "python benchmarks/speed.py --paper 1")
+    for title, text in sections.items():
+        print(f"{title}\n\n{text}")
+        write_section(DOCS / "performance.md", title, text)
 
 
 if __name__ == "__main__":
