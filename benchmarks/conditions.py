@@ -48,14 +48,15 @@ FIGURE_3 = (
     "Flat: the generator gets no ECG, as with `--allow-flat`. Apple Watch: one lead of another person, for every heart another "
     "stretch. The last column but one sets the same video against the heart's own beats from the same start: the control, for "
     "which chance gives {chance:.0f} %; with a shifted R wave, the beats before the shift agree.{watch}\n\n"
-    "![Frames at R and at end-systole](images/conditions.png)\n\n"
+    "![Synthetic frames at R and at end-systole](images/conditions.png)\n\n"
 )
 NO_WATCH = " The recordings of the Apple Watch were left out, as `ECHOGEN_TEST_DATA` is not set."
 SHIFTED = (
     "QRS and T of a beat in the middle of the clip, alone or with all that follows, come earlier or later by a known share of "
     "the RR interval before it. Shift of ES: the beat's measured end-systole in this video minus that in the video of the ECG as "
     f"it was (same seed, same first frame), where a video beat lies within {NEAR_RR:g} RR in both. Slope through the origin: 1 "
-    "follows the R wave, 0 does not heed it. Truth: the heart simulated with both ECGs, measured alike.\n\n"
+    "follows the R wave, 0 does not heed it. Truth: the heart simulated with both ECGs, measured alike; its "
+    "slope is a little above 1, as systole lasts longer after a longer interval.\n\n"
 )
 PAPER = (
     "Videos from the heart's own ECG and first frame against the video of the truth, both measured alike: EF in points, R2 about "
@@ -72,7 +73,7 @@ FAILURES = (
     "Quality: the verdict of `echogen info`. echogen: what `echogen generate` does (warns: generates, and says that the ECG is "
     "poor); where hearts differ, with how many. Beats found: those within 50 ms of a true R peak, over the true or the found "
     "ones, whichever are more. Truth is given where the beats are not the heart's own. SSIM: of the mean picture with that of "
-    "the heart's own truth.\n\n![Frames at R and at end-systole](images/conditions_failures.png)\n\n"
+    "the heart's own truth.\n\n![Synthetic frames at R and at end-systole](images/conditions_failures.png)\n\n"
 )
 FAILURE_HEADER = ["fault", "what was done", "quality", "echogen", "beats found", "truth matched", "matched within 80 ms"]
 FAILURE_HEADER += ["median abs. error, ms", "EF, mean abs. error", "SSIM"]
@@ -353,9 +354,9 @@ def main() -> None:
     for title, text in sections.items():
         write_section(folder / "conditions.md", title, text)
     strips = [strip(own[0], own[0].truth, "truth, own ECG", 8)]
-    strips += [strip(results[0], results[0].made, f"synthetic, {name}", 8) for name, results in runs.items()]
+    strips += [strip(results[0], results[0].made, name, 8) for name, results in runs.items()]
     save_sheet(strips, 1, folder / "images" / "conditions.png")
-    strips = [strip(results[0], results[0].made, f"synthetic, {name}", 4) for name, (_, results) in failures.items()]
+    strips = [strip(results[0], results[0].made, name, 4) for name, (_, results) in failures.items()]
     save_sheet(strips, 3, folder / "images" / "conditions_failures.png")
 
 
