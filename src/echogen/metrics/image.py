@@ -51,7 +51,7 @@ def psnr(pictures: ArrayLike, reference: ArrayLike) -> float:
 
 
 def _decibels(error: float) -> float:
-    return -10.0 * math.log10(error) if error > 0 else float("inf")
+    return float("inf") if error == 0 else -10.0 * math.log10(error)
 
 
 def ssim(pictures: ArrayLike, reference: ArrayLike) -> float:

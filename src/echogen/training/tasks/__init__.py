@@ -5,6 +5,7 @@ from __future__ import annotations
 from echogen.errors import InputError
 from echogen.training.recipe import Recipe
 from echogen.training.task import Task
+from echogen.training.tasks.echo_features import EchoFeaturesTask
 from echogen.training.tasks.echopulse_tokenizer import EchoPulseTokenizerTask
 from echogen.training.tasks.echopulse_transformer import EchoPulseTransformerTask
 from echogen.training.tasks.masked_video import MaskedVideoTask
@@ -17,6 +18,7 @@ TASKS: dict[str, type[Task]] = {
     "echopulse-tokenizer": EchoPulseTokenizerTask,
     "echopulse-transformer": EchoPulseTransformerTask,
     "segmenter": SegmenterTask,
+    "echo-features": EchoFeaturesTask,
     "masked-video": MaskedVideoTask,
     "st-mem": StMemTask,
 }
