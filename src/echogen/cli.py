@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 from echogen.commands.adapt import adapt
+from echogen.commands.bench import bench
+from echogen.commands.evaluate import evaluate
 from echogen.commands.generate import generate
 from echogen.commands.import_weights import import_weights
 from echogen.commands.info import info
@@ -27,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _verb in (generate, simulate, measure, info, train, adapt, import_weights):
+for _verb in (generate, simulate, measure, evaluate, info, train, adapt, import_weights, bench):
     app.command()(_verb)
 
 

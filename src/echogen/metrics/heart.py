@@ -99,15 +99,20 @@ def event_errors(error_s: ArrayLike, fps: ArrayLike) -> EventErrors:
     )
 
 
-def phase_differences(beats: Sequence[Beat], reference: Sequence[Beat]) -> tuple[Floats, Floats]:
-    """(ED, ES) video minus reference in s, (n,) each, over the beats that belong together.
+def beat_pairs(beats: Sequence[Beat], reference: Sequence[Beat]) -> tuple[tuple[int, int], ...]:
+    """(beat of the video, beat of the reference) by index, for the beats that belong together, in time order.
 
-    Beats belong together one to one by end-systole, up to half a median cycle of the reference apart (0.4 s where it has one
-    beat), so that a video that is late counts as late and not as unmatched.
+    They do so one to one by end-systole, up to half a median cycle of the reference apart (0.4 s where it has one beat), so that
+    a video that is late counts as late and not as unmatched.
     """
     reference_es = np.array([beat.es_s for beat in reference])
     reach = 0.5 * float(np.median(np.diff(reference_es))) if len(reference_es) > 1 else 0.4
-    pairs = match_beats([beat.es_s for beat in beats], reference_es, reach).pairs
+    return match_beats([beat.es_s for beat in beats], reference_es, reach).pairs
+
+
+def phase_differences(beats: Sequence[Beat], reference: Sequence[Beat]) -> tuple[Floats, Floats]:
+    """(ED, ES) video minus reference in s, (n,) each, over the beats that belong together (`beat_pairs`)."""
+    pairs = beat_pairs(beats, reference)
     ed = np.array([beats[own].ed_s - reference[other].ed_s for own, other in pairs])
     es = np.array([beats[own].es_s - reference[other].es_s for own, other in pairs])
     return ed, es
