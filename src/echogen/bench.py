@@ -239,7 +239,7 @@ def measure(
         height=cine.frames.shape[1],
         width=cine.frames.shape[2],
         fps=generator.native_fps,
-        steps=steps or getattr(config, "steps", 1),
+        steps=int(steps or getattr(config, "steps", 1)),
         first_frame=first_frame is not None,
         repeats=repeats,
         seconds=wall,

@@ -186,6 +186,7 @@ class PublishedTokenizer(nn.Module):
     def _along_time(self, x: Tensor, stack: nn.Module) -> Tensor:
         """Temporal attention: (B, T', S, dim), every position by itself."""
         shape = (x.shape[0], x.shape[1], *self.config.grid)
-        columns = x.transpose(1, 2)
+        # A linear layer multiplies what is not contiguous by a copy of its weights for each position.
+        columns = x.transpose(1, 2).contiguous()
         mixed: Tensor = stack(columns.flatten(0, 1), shape)
-        return mixed.view(columns.shape).transpose(1, 2)
+        return mixed.view(columns.shape).transpose(1, 2).contiguous()
