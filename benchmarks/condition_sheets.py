@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from condition_trials import Result, Shown
-from echogen.cine.strip import BACKGROUND, TEXT, EcgStrip, resize_smoothly
+from echogen.cine.strip import BACKGROUND, FRAME_MARK, R_MARK, TEXT, TRACE, EcgStrip, resize_smoothly
 from echogen.records import ByteArray
 
-CELL, STRIP_HEIGHT, COLOURS = 112, 66, 48
+CELL, STRIP_HEIGHT, MOST_GREYS = 112, 66, 32
 LARGEST_SHEET_BYTES = 300_000
 
 
@@ -64,17 +64,26 @@ def strip(result: Result, video: Shown | None, name: str, frames: int) -> Image.
     return sheet
 
 
+def palette(greys: int) -> Image.Image:
+    """So many greys, and the colours of a strip at four strengths."""
+    mixed = [np.linspace(BACKGROUND, colour, 5)[1:] for colour in (TRACE, R_MARK, FRAME_MARK)]
+    colours = np.concatenate([np.linspace((0, 0, 0), (255, 255, 255), greys), *mixed])
+    holder = Image.new("P", (1, 1))
+    holder.putpalette(colours.round().astype(np.uint8).tobytes())
+    return holder
+
+
 def save_sheet(strips: Sequence[Image.Image], columns: int, path: Path) -> None:
-    """Strips below and beside each other, in as many colours as keep the file small."""
+    """Strips below and beside each other, in as many greys as keep the file small."""
     width, height = strips[0].size
     rows = -(-len(strips) // columns)
     sheet = Image.new("RGB", (columns * (width + 8) - 8, rows * height), BACKGROUND)
     for index, one in enumerate(strips):
         sheet.paste(one, (index % columns * (width + 8), index // columns * height))
     path.parent.mkdir(parents=True, exist_ok=True)
-    colours = COLOURS
+    greys = MOST_GREYS
     while True:
-        sheet.quantize(colours, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
-        if path.stat().st_size <= LARGEST_SHEET_BYTES or colours <= 8:
+        sheet.quantize(palette=palette(greys), dither=Image.Dither.NONE).save(path, optimize=True)
+        if path.stat().st_size <= LARGEST_SHEET_BYTES or greys <= 8:
             return
-        colours //= 2
+        greys //= 2
