@@ -26,6 +26,7 @@ from echogen.records import Cine, Ecg
 from report import write_section
 
 SHUFFLES = 20
+Clips = list[tuple[np.ndarray, np.ndarray]]
 
 
 def truth_cine(marks: Landmarks, seconds: float, start_s: float, seed: int) -> Cine:
@@ -79,49 +80,54 @@ def row(name: str, kind: str, report: TimingReport, drift: bool, seam: float | N
     ]
 
 
-def one(heart: echogen.Generator, recording: Recording, seconds: float, seed: int) -> tuple[list[list[str]], tuple, tuple]:
+def one(heart: echogen.Generator, recording: Recording, seconds: float, seeds: range) -> tuple[list[list[str]], Clips, Clips]:
+    """The rows of one recording over all seeds, and (measured, expected) end-systoles of the truth's and the generated videos."""
     available = ecg_info(recording.path).duration_s
     ecg: Ecg = echogen.read_ecg(recording.path, seconds=min(seconds + 1.0, available))
     seconds = min(seconds, ecg.duration_s)
     marks = find_landmarks(ecg)
-    cine, seam = joined(heart, ecg, seconds, seed)
-    truth = truth_cine(marks, seconds, ecg.start_s, seed)
-    video_es, truth_es = es_times(cine), es_times(truth)
-    shuffled, chance = control(marks, cine, video_es)
-    name = f"{recording.name}, {seconds:.0f} s"
+    truths, made, seams, controls = [], [], [], []
+    for seed in seeds:
+        cine, seam = joined(heart, ecg, seconds, seed)
+        truth = truth_cine(marks, seconds, ecg.start_s, seed)
+        truths.append((es_times(truth), expected(marks, truth)))
+        made.append((es_times(cine), expected(marks, cine)))
+        seams.append(seam)
+        controls.append(control(marks, cine, made[-1][0]))
+    shuffled, chance = np.mean(controls, axis=0)
     rows = [
-        row(name, "truth", timing_report(truth_es, expected(marks, truth)), seconds > 30),
-        row("", "generated", timing_report(video_es, expected(marks, cine)), seconds > 30, seam),
+        row(f"{recording.name}, {seconds:.0f} s", "truth", pooled_report(truths), seconds > 30),
+        row("", "generated", pooled_report(made), seconds > 30, float(np.mean(seams))),
         ["", "shuffled ECG", "", f"{100 * shuffled:.0f} % (chance {100 * chance:.0f} %)", "", "", "", ""],
     ]
-    return rows, (truth_es, expected(marks, truth)), (video_es, expected(marks, cine))
+    return rows, truths, made
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", seed=0)
+    options = arguments(__doc__ or "", seeds=3)
     heart = echogen.Generator.from_pretrained(options.model)
-    rows, truths, made = [], [], []
+    rows: list[list[str]] = []
+    truths: Clips = []
+    made: Clips = []
     for recording in recordings():
         for seconds in (10.0, 60.0) if recording.long else (10.0,):
-            lines, truth, generated = one(heart, recording, seconds, options.seed)
+            lines, truth, generated = one(heart, recording, seconds, range(options.seeds if seconds == 10.0 else 1))
             rows += lines
             for line in lines:
                 print(" | ".join(line), flush=True)
             if seconds == 10.0:
-                truths.append(truth)
-                made.append(generated)
+                truths += truth
+                made += generated
     rows.append(row("all of 10 s", "truth", pooled_report(truths), False))
     rows.append(row("", "generated", pooled_report(made), False))
     text = table(
         ["recording", "video", "beats", "matched within 80 ms", "median abs. error, ms", "mean, ms", "drift, ms/s", "seams"], rows
     )
     note = (
-        f"Generator {heart.name} ({heart.weights_hash}), seed {options.seed}, {heart.native_fps:g} frames/s, no "
-        "first frame, no EF. "
-        "Error: measured end-systole minus the aortic closure that the ECG lets expect. Truth: a simulated "
-        "heart that follows the "
-        "same beats. Shuffled: the generated video against the ECG's beats in another order and phase, mean of "
-        f"{SHUFFLES}. Seams: change between frames where windows meet over that elsewhere. "
+        f"Generator {heart.name} ({heart.weights_hash}); {options.seeds} videos of 10 s (seeds 0..) and one of 60 s, "
+        f"{heart.native_fps:g} frames/s, no first frame, no EF. Error: measured end-systole minus the aortic closure that the ECG "
+        "lets expect. Truth: a simulated heart that follows the same beats. Shuffled: the generated video against the ECG's beats "
+        f"in another order and phase, mean of {SHUFFLES}. Seams: change between frames where windows meet over that elsewhere. "
         "Command: `python benchmarks/timing.py`.\n\n"
     )
     write_section(DOCS / "timing.md", "Timing on real ECGs", note + text)

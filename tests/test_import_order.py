@@ -33,7 +33,7 @@ for _left, _part in [
     ("training", "checkpoints"),
     ("checkpoints", "app"),
     ("checkpoints", "bench"),
-    ("checkpoints", "commands"),
+    ("bench", "commands"),
     ("commands", "cli"),
 ]:
     MAY_IMPORT[_part] = MAY_IMPORT[_left] | {_left}

@@ -14,7 +14,6 @@ from echogen.datasets import clip_store
 from echogen.generators.conditioning import FEATURES
 from echogen.training import Recipe, Task, load_recipe, train
 from echogen.training.tasks import TASKS, make_task
-from echogen.training.tasks.tokenizer import READER_STEPS
 
 TOKENIZER = {
     "dim": 48, "heads": 2, "patch": 32, "spatial_depth_encoder": 1, "temporal_depth_encoder": 1, "temporal_depth_decoder": 1,
@@ -67,7 +66,7 @@ def loss_of(task: Task, seed: int = 999) -> float:
 
 
 def tokenizer_plan(clips: Path, **changes: Any) -> Recipe:
-    return plan("tokenizer", **({"data": {"clips": str(clips), "frames": 9}, "network": TOKENIZER} | changes))
+    return plan("tokenizer", data={"clips": str(clips), "frames": 9}, network=TOKENIZER, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -104,33 +103,6 @@ def test_a_decoder_trained_alone_leaves_the_ids(clips: Path, tokenizer: tuple[Pa
     train(task, plain, tmp_path, progress=False)
     assert torch.equal(network.tokenize(video), ids)
     assert not torch.allclose(network.decode_ids(ids), drawn)
-
-
-def test_a_deeper_decoder_starts_as_the_old_one(clips: Path, tokenizer: tuple[Path, float, float]) -> None:
-    old = make_task(tokenizer_plan(clips, init_from=str(tokenizer[0]))).networks()["tokenizer"]
-    deeper = tokenizer_plan(clips, init_from=str(tokenizer[0]), network={"spatial_depth_decoder": 3})
-    task = make_task(deeper)
-    network = task.networks()["tokenizer"]
-    assert len(network.spatial_decoder) == 3
-    ids = old.tokenize(task.batch(0, 0, 1)["frames"].float() / 255.0)
-    torch.testing.assert_close(network.decode_ids(ids), old.decode_ids(ids))
-    with pytest.raises(InputError, match="only add layers"):
-        make_task(tokenizer_plan(clips, init_from=str(tokenizer[0]), network={"smooth_head_channels": 4}))
-
-
-def test_what_a_reader_sees_of_the_cavity_teaches_the_decoder(clips: Path, tokenizer: tuple[Path, float, float]) -> None:
-    task = make_task(tokenizer_plan(clips, init_from=str(tokenizer[0]), options={"cavity": 1.0}))
-    batch = task.batch(0, 0, 1)
-    torch.manual_seed(0)
-    early = task.losses(batch, 0)
-    torch.manual_seed(0)
-    late = task.losses(batch, 10 * READER_STEPS)
-    torch.testing.assert_close(late["loss"] - early["loss"], late["cavity_cells"] + late["cavity_area"])
-    reader, network = (task.networks()[name] for name in ("reader", "tokenizer"))
-    moved = torch.autograd.grad(late["loss"], [*reader.parameters(), *network.smooth.parameters()], allow_unused=True)
-    count = len(list(reader.parameters()))
-    assert all(gradient is None for gradient in moved[:count])
-    assert all(gradient.abs().sum() > 0 for gradient in moved[count:])
 
 
 def token_data(clips: Path, weights: Path, folder: Path) -> dict[str, Any]:

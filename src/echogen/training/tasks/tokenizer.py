@@ -14,16 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from echogen.datasets.clip_store import ClipStore
-from echogen.errors import InputError
 from echogen.generators.echopulse import MOTION_SCALE
-from echogen.networks.cavity_reader import CavityReader, cavity_loss
-from echogen.networks.config import config_from_dict, config_to_dict, load_network, save_network
+from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
 from echogen.training.recipe import Recipe, settings
-from echogen.training.task import OptimizerGroup, Task
-
-READER_STEPS = 150
-"""Steps in which the reader learns alone; after as many again its word counts in full."""
+from echogen.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -38,16 +33,14 @@ class ClipData:
 class TokenizerOptions:
     """Weights of the losses beside the structure's squared error; crop_share: of windows decoded as if mid-stream.
 
-    edge: by how much pixels near the cavity's edge, which decide the EF, count more than others. cavity: weight of what a
-    `CavityReader`, trained in the same run, sees of the cavity in the drawn picture. decoder_only: the encoder and its codes stay
-    as they are, so that a transformer trained on these ids goes on fitting.
+    edge: by how much pixels near the cavity's edge, which decide the EF, count more than others. decoder_only: the encoder and
+    its codes stay as they are, so that a transformer trained on these ids goes on fitting.
     """
 
     change: float = 1.0
     motion: float = 0.1
     crop_share: float = 0.5
     edge: float = 0.0
-    cavity: float = 0.0
     decoder_only: bool = False
 
 
@@ -64,23 +57,17 @@ class TokenizerTask(Task):
         self.options = settings(TokenizerOptions, recipe.options, "options.")
         start = self.starting_weights("tokenizer")
         self.tokenizer = (
-            _deepened(load_network(VideoTokenizer, start), recipe.network)
+            load_network(VideoTokenizer, start)
             if start
             else VideoTokenizer(config_from_dict(VideoTokenizerConfig, recipe.network))
         )
-        self.reader = CavityReader()
         if self.options.decoder_only:
             self.tokenizer.freeze_encoder()
         self.store = ClipStore(self.data.clips)
 
     def networks(self) -> dict[str, nn.Module]:
-        """The tokenizer, and where its pictures' cavity counts, who sees it."""
-        return {"tokenizer": self.tokenizer} | ({"reader": self.reader} if self.options.cavity else {})
-
-    def optimized(self) -> tuple[OptimizerGroup, ...]:
-        """The tokenizer, and apart from it the reader, which is small and learns fast."""
-        groups = (OptimizerGroup("tokenizer", ("tokenizer",)),)
-        return (*groups, OptimizerGroup("reader", ("reader",), "reader", 5.0)) if self.options.cavity else groups
+        """The tokenizer."""
+        return {"tokenizer": self.tokenizer}
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Random windows of random clips."""
@@ -127,11 +114,6 @@ class TokenizerTask(Task):
         tissue = (moved != 0).any(2, keepdim=True).float() + 0.05
         motion = ((coarse - moved).square() * tissue).mean() / tissue.mean()
         loss = picture_loss + self.options.change * change + self.options.motion * motion + output.quantizer_loss
-        seen: dict[str, Tensor] = {}
-        if self.options.cavity:
-            seen = self._cavity_losses(batch, shown, picture.squeeze(2), target)
-            ready = min(max(step / READER_STEPS - 1.0, 0.0), 1.0)
-            loss = loss + ready * self.options.cavity * (seen["cavity_cells"] + seen["cavity_area"])
         used = output.ids.unique().numel() / self.tokenizer.quantizer.vocabulary
         return {
             "loss": loss,
@@ -139,17 +121,7 @@ class TokenizerTask(Task):
             "change": change,
             "motion_px": motion.sqrt() * MOTION_SCALE,
             "codes_used": torch.tensor(used, device=loss.device),
-            **seen,
         }
-
-    def _cavity_losses(self, batch: Any, shown: slice, drawn: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """What the reader gets wrong in true pictures, with any share of speckle, and in the drawn ones."""
-        covered = batch["cavity"][:, shown].float() / 255.0
-        share = torch.rand(target.shape[0], 1, 1, 1, device=target.device)
-        true = target.lerp(batch["frames"][:, shown].float() / 255.0, share)
-        reader = cavity_loss(self.reader(true), covered)
-        cells, area = cavity_loss(self.reader.unmoved(drawn), covered)
-        return {"reader": reader[0] + reader[1], "cavity_cells": cells, "cavity_area": area}
 
     def sample(self, step: int) -> NDArray[np.uint8]:
         """Two clips: frames with speckle, structure, reconstruction."""
@@ -165,23 +137,6 @@ class TokenizerTask(Task):
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
         """Write the tokenizer in bfloat16."""
         save_network(networks["tokenizer"], folder / "tokenizer", torch.bfloat16)
-
-
-def _deepened(tokenizer: VideoTokenizer, fields: Mapping[str, Any]) -> VideoTokenizer:
-    """The tokenizer with the fields that a recipe changes, such as more layers; what is added changes nothing until it learns."""
-    if not fields:
-        return tokenizer
-    config = config_from_dict(VideoTokenizerConfig, config_to_dict(tokenizer.config) | dict(fields))
-    deeper = VideoTokenizer(config)
-    known = tokenizer.state_dict()
-    shapes = {name: value.shape for name, value in deeper.state_dict().items()}
-    if any(shapes.get(name) != value.shape for name, value in known.items()):
-        raise InputError("The recipe's network may only add layers to the tokenizer that its init_from names.")
-    deeper.load_state_dict(known, strict=False)
-    for name, weight in deeper.named_parameters():
-        if name not in known and name.endswith(("attention.out.weight", "mlp.fall.weight", "mlp.fall.bias")):
-            nn.init.zeros_(weight)
-    return deeper
 
 
 def _near_edge(cavity: Tensor, side: int) -> Tensor:
