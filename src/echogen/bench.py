@@ -230,7 +230,7 @@ def measure(
     )
     total = sum(flops.values())
     rate_bpm = 60.0 / float(np.median(np.diff(find_landmarks(ecg).r_s)))
-    config: Any = getattr(generator, "config", None)
+    own_steps: int = getattr(getattr(generator, "config", None), "steps", 1)
     return Run(
         model=generator.name,
         weights_hash=generator.weights_hash or None,
@@ -239,7 +239,7 @@ def measure(
         height=cine.frames.shape[1],
         width=cine.frames.shape[2],
         fps=generator.native_fps,
-        steps=int(steps or getattr(config, "steps", 1)),
+        steps=own_steps if steps is None else steps,
         first_frame=first_frame is not None,
         repeats=repeats,
         seconds=wall,
