@@ -15,13 +15,14 @@ from torch import nn
 
 from echogen import Ecg, InputError
 from echogen.generators import EchoPulse, EchoPulsePaper, Generator
-from echogen.generators.assemble import assemble, main
+from echogen.generators.assemble import PREFIX, assemble, main
 from echogen.networks.config import save_network
 from echogen.networks.masked_transformer import MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.quantizers import QuantizerConfig
 from echogen.networks.st_mem import StMem, StMemConfig
 from echogen.networks.token_critic import make_critic
 from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
+from echogen.training.tasks.echopulse_transformer import EchoPulseTransformerOptions
 
 TOKENIZER = VideoTokenizerConfig(
     image_size=32, channels_in=3, channels_out=3, patch=16, time_patch=2, dim=16, heads=2, spatial_depth_encoder=1,
@@ -65,8 +66,29 @@ def test_the_paper_s_runs_become_a_generator_with_the_settings_they_learned_unde
     assert isinstance(heart, EchoPulsePaper)
     config = heart.config
     assert (config.fps, config.frames, config.leads, config.order) == (16.0, 7, ("I", "II"), "confidence")
+    assert config.prime == 3
     assert heart.takes == {"ecg", "frames"}
     assert heart(ecg, seconds=1.0, steps=2).frames.shape == (16, 32, 32)
+
+
+@pytest.mark.parametrize(("prefix", "time_patch", "prime"), [(1, 2, 1), (3, 2, 5), (9, 2, 5), (2, 3, 4), (2, 6, 1)])
+def test_a_window_begins_with_as_many_frames_as_were_given_in_training(
+    runs: Path, ecg: Ecg, prefix: int, time_patch: int, prime: int
+) -> None:
+    leave(runs / "tokenizer", tokenizer=VideoTokenizer(replace(TOKENIZER, time_patch=time_patch)))
+    leave(runs / "transformer", {"data": {"frames": 7}, "options": {"prefix": prefix}})
+    heart = joined(runs)
+    assert isinstance(heart, EchoPulsePaper)
+    assert heart.config.prime == prime
+    assert len(heart(ecg, seconds=1.0, steps=1).frames) == 11
+
+
+def test_what_a_recipe_leaves_out_is_as_in_training(runs: Path) -> None:
+    assert EchoPulseTransformerOptions().prefix == PREFIX
+    leave(runs / "transformer", {})
+    heart = joined(runs)
+    assert isinstance(heart, EchoPulsePaper)
+    assert (heart.config.frames, heart.config.prime) == (11, 3)
 
 
 def test_an_st_mem_s_own_folder_will_do(runs: Path) -> None:

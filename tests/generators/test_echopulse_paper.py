@@ -81,27 +81,50 @@ def test_frames_follow_each_other_and_kept_ones_come_once(heart: EchoPulsePaper,
 
 
 @pytest.fixture
-def decoded(heart: EchoPulsePaper, monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Tensor, bool]]:
-    """The tokens that the heart draws, window after window, and whether they begin with a single frame."""
-    seen: list[tuple[torch.Tensor, bool]] = []
+def decoded(heart: EchoPulsePaper, monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The tokens that the heart draws, window after window, and what it draws from them."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     decode = heart.tokenizer.decode_ids
 
     def watched(ids: torch.Tensor, first: bool = True) -> torch.Tensor:
-        seen.append((ids, first))
-        return decode(ids, first)
+        seen.append((ids, decode(ids, first)))
+        return seen[-1][1]
 
     monkeypatch.setattr(heart.tokenizer, "decode_ids", watched)
     return seen
 
 
-def test_a_window_keeps_the_last_tokens_of_the_one_before(heart: EchoPulsePaper, ecg: Ecg, decoded: Any) -> None:
+def test_every_window_is_whole_and_begins_with_the_last_frames_of_the_one_before(
+    heart: EchoPulsePaper, ecg: Ecg, decoded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads: list[bool] = []
+    forward = heart.transformer.forward
+
+    def watched(ids: torch.Tensor, times: torch.Tensor, head: torch.Tensor, asked: Any) -> torch.Tensor:
+        heads.append(bool(head.all()))
+        np.testing.assert_allclose(times[0], task.latent_times(np.arange(11) / FPS, 2), atol=1e-5)
+        return forward(ids, times, head, asked)
+
+    monkeypatch.setattr(heart.transformer, "forward", watched)
     cine = heart(ecg, seconds=2.5)
-    assert [(tuple(ids.shape), first) for ids, first in decoded] == [((1, 6, 16, 1), window == 0) for window in range(3)]
-    for (before, _), (after, _) in itertools.pairwise(decoded):
-        assert torch.equal(before[:, -2:], after[:, :2])
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        drawn = heart.tokenizer.decode_ids(decoded[1][0], first=False)[0].float().mean(1).clamp(0, 1)
-    np.testing.assert_array_equal(cine.frames[11:19], (drawn[4:] * 255 + 0.5).byte().numpy())
+    assert heads
+    assert all(heads)
+    assert [(ids.shape, video.shape[1]) for ids, video in decoded] == [((1, 6, 16, 1), 11)] * 3
+    for (_, before), (after, _) in itertools.pairwise(decoded):
+        with torch.no_grad():
+            assert torch.equal(after[:, :2], heart.tokenizer.tokenize(before[:, -3:].float().transpose(1, 2)))
+    new = [video[0, 3 * (window > 0) :].float().mean(1).clamp(0, 1) for window, (_, video) in enumerate(decoded)]
+    np.testing.assert_array_equal(cine.frames, (torch.cat(new) * 255 + 0.5).byte().numpy()[: len(cine.frames)])
+
+
+def test_the_last_frames_are_kept_as_they_were_drawn(heart: EchoPulsePaper, ecg: Ecg, decoded: Any) -> None:
+    _, context = heart.window(Conditions(ecg=ecg), Context(0, 0.0), Sampling())
+    prime = context.state["prime"]
+    assert torch.equal(prime, decoded[0][1][0, -3:].float())
+    assert prime.max() > 1 or prime.min() < 0
+    other = replace(context, state={**context.state, "prime": prime.flip(0)})
+    after = [heart.window(Conditions(ecg=ecg), each, Sampling())[0].frames for each in (context, other)]
+    assert not np.array_equal(*after)
 
 
 def test_stream_of_pieces_equals_the_call(heart: EchoPulsePaper, ecg: Ecg) -> None:
@@ -156,7 +179,7 @@ def test_the_encoder_sees_what_it_saw_in_training(heart: EchoPulsePaper, ecg: Ec
     monkeypatch.setattr(heart.encoder, "forward", watched)
     heart(ecg, start_s=5.0, seconds=1.5, guidance=1.0)
     first, second = seen
-    for (signal, begin, leads), frame_s, last_s in ((first, 5.0, 5.0 + 10 / FPS), (second, 5.0 + 7 / FPS, 5.0 + 18 / FPS)):
+    for (signal, begin, leads), frame_s, last_s in ((first, 5.0, 5.0 + 10 / FPS), (second, 5.0 + 8 / FPS, 5.0 + 18 / FPS)):
         start = 0.5 * (frame_s + last_s - 4.0)
         part = st_mem_input(ecg, start, samples=1000)
         np.testing.assert_allclose(signal[0].numpy(), part.signal, atol=1e-5)
@@ -176,14 +199,15 @@ def test_the_excerpt_is_the_middle_of_what_training_draws_from() -> None:
 
 def test_latents_have_the_times_of_training() -> None:
     times = np.arange(11) / FPS
-    np.testing.assert_array_equal(latent_times(times, 2, True), task.latent_times(times, 2))
-    assert latent_times(np.arange(4.0), 2, False).tolist() == [0.5, 2.5]
+    np.testing.assert_array_equal(latent_times(times, 2), task.latent_times(times, 2))
+    assert latent_times(np.arange(3.0), 2).tolist() == [0.0, 1.5]
 
 
 def test_the_usual_settings_are_those_of_training() -> None:
     config, data, options = EchoPulsePaperConfig(), task.WindowData("", "", ""), task.EchoPulseTransformerOptions()
     assert (config.frames, config.fps, config.leads) == (data.frames, task.FPS / data.frame_step, data.leads)
-    assert (config.prime, config.steps, config.guidance) == (options.prefix, options.steps, options.guidance)
+    assert (config.steps, config.guidance) == (options.steps, options.guidance)
+    assert config.prime == 1 + (options.prefix - 1) * VideoTokenizerConfig.paper().time_patch
 
 
 def test_fewer_leads_are_left_out_and_unknown_ones_refused(heart: EchoPulsePaper, ecg: Ecg) -> None:
@@ -303,7 +327,8 @@ def test_an_ef_is_also_told_as_a_number_where_the_network_takes_one(t5: Path) ->
         ({"context_dim": 16}, {}, "width 12 but the transformer expects 16"),
         ({"cross_attention_every": 0}, {}, "another system"),
         ({}, {"frames": 10}, "multiple of the time patch 2"),
-        ({}, {"prime": 6}, "at most 5 of them, not 6"),
+        ({}, {"prime": 2}, "1 plus a multiple of the time patch 2, not 2"),
+        ({}, {"prime": 11}, "a window of 11 begins with .prime. must be fewer"),
         ({}, {"prime": 0}, "at least one"),
         ({}, {"order": "critic"}, "no critic"),
         ({}, {"order": "random"}, "confidence, halton, critic"),

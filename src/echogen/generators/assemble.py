@@ -31,6 +31,8 @@ from echogen.networks.token_critic import Critic, load_critic
 from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
 
 CPU = torch.device("cpu")
+#: How many latent frames at most are given to the transformer in training, where its recipe does not say.
+PREFIX = 2
 
 
 def assemble(
@@ -44,7 +46,8 @@ def assemble(
     """Write a generator's folder from the weights that training runs left.
 
     ecg_encoder: a run of the task st-mem, or the folder of an ST-MEM. text_encoder: folder or hub name of a T5 encoder. With one
-    of them it is `EchoPulsePaper`, with the frames and leads of the transformer's recipe. Without, `EchoPulse`, whose tokenizer
+    of them it is `EchoPulsePaper`, with the frames and leads of the transformer's recipe, and
+    windows that begin with as many frames as were given there. Without, `EchoPulse`, whose tokenizer
     stays in bfloat16, so that its ids are those that the transformer learned, and whose transformer is kept in int8. Tokens are
     ordered by the critic where the transformer's run left one. Raises `InputError` when weights are not there or do not fit.
     """
@@ -62,7 +65,7 @@ def assemble(
         EchoPulse(EchoPulseConfig(order=order), tokenizer, transformer, CPU, critic).save_pretrained(folder)
         save_network(transformer, folder / "transformer", torch.int8)
         return
-    settings = _learned(transformer_run, text_encoder)
+    settings = _learned(transformer_run, text_encoder, sizes.time_patch)
     encoder: StMem | TextEncoder
     if text_encoder is not None:
         encoder = TextEncoder(text_encoder)
@@ -86,7 +89,7 @@ def _networks(tokenizer: Path, transformer: Path) -> tuple[VideoTokenizer, Maske
     return load_network(VideoTokenizer, tokenizer), network, load_critic(critic, network) if critic.is_dir() else None
 
 
-def _learned(run: Path, text_encoder: str | None) -> EchoPulsePaperConfig:
+def _learned(run: Path, text_encoder: str | None, time_patch: int) -> EchoPulsePaperConfig:
     """The settings under which the transformer of a run learned, as its recipe says; what that leaves out is as usual."""
     path = run / "recipe.yaml"
     recipe: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -98,6 +101,8 @@ def _learned(run: Path, text_encoder: str | None) -> EchoPulsePaperConfig:
     values = {name: data[name] for name in ("frames", "leads") if name in data}
     if "frame_step" in data:
         values["fps"] = FPS / data["frame_step"]
+    given = 1 + (options.get("prefix", PREFIX) - 1) * time_patch
+    values["prime"] = max(1, min(given, data.get("frames", EchoPulsePaperConfig.frames) - time_patch))
     return config_from_dict(EchoPulsePaperConfig, values | {"text_encoder": text_encoder})
 
 

@@ -1,6 +1,8 @@
 """ECHOPulse as its paper has it: windows of 11 grey frames, made from ST-MEM's patches of the ECG or from a sentence.
 
-Source: Li et al., ECHOPulse, ICLR 2025. The tasks `echopulse-tokenizer` and `echopulse-transformer` train its networks.
+Source: Li et al., ECHOPulse, ICLR 2025. The tasks `echopulse-tokenizer` and `echopulse-transformer` train its networks, on whole
+windows only: the first latent is a single frame, and the first few latents may be given. So every window is made as a whole one,
+and goes on from the last frames of the one before as from given ones: they are tokenised again.
 """
 
 from __future__ import annotations
@@ -39,17 +41,17 @@ Encoder = StMem | TextEncoder
 class EchoPulsePaperConfig:
     """What generator.json holds beside the system's name; the defaults are those of the recipe echopulse-transformer.
 
-    fps: rate of the frames (every third of 32 a second). frames: of the first window, 1 + a multiple of the time patch; later
-    windows have as many latents, none of which is a single frame. prime: last latents of a window that the next one keeps.
-    steps: of parallel decoding. guidance: classifier-free scale, 1 is none. temperature: of the codes. order: one of `ORDERS`;
-    choice_temperature: noise on confidence or score. takes: some of `possible_conditions`. leads: those that the ECG encoder may
-    see. text_encoder: name on the Hugging Face hub, or folder (also one inside the generator's own); None where ST-MEM is used.
-    Raises `InputError` for values that cannot be.
+    fps: rate of the frames (every third of 32 a second). frames: of a window, 1 + a multiple of the time patch. prime: last
+    frames of a window that the next one begins with, fewer than frames and also 1 + a multiple of the time patch; no more than
+    training gave. steps: of parallel decoding. guidance: classifier-free scale, 1 is none. temperature: of the codes. order: one
+    of `ORDERS`; choice_temperature: noise on confidence or score. takes: some of `possible_conditions`. leads: those that the ECG
+    encoder may see. text_encoder: name on the Hugging Face hub, or folder (also one inside the generator's own); None where
+    ST-MEM is used. Raises `InputError` for values that cannot be.
     """
 
     fps: float = 32.0 / 3.0
     frames: int = 11
-    prime: int = 2
+    prime: int = 3
     steps: int = 18
     guidance: float = 3.0
     temperature: float = 1.0
@@ -64,7 +66,7 @@ class EchoPulsePaperConfig:
         if self.order not in ORDERS:
             raise InputError(f"The order of tokens must be one of {', '.join(ORDERS)}, not {self.order!r}.")
         if self.fps <= 0 or self.steps < 1 or self.prime < 1:
-            raise InputError("A generator needs a positive frame rate, and at least one step and one latent frame as prime.")
+            raise InputError("A generator needs a positive frame rate, and at least one step and one frame as prime.")
         unknown = [lead for lead in self.leads if lead not in STANDARD_LEADS]
         if unknown or not self.leads:
             raise InputError(f"The leads must be some of {', '.join(STANDARD_LEADS)}, not {', '.join(unknown) or 'none'}.")
@@ -86,10 +88,10 @@ class EchoPulsePaper(Generator):
     ) -> None:
         by_text, patches = isinstance(encoder, TextEncoder), tokenizer.config
         self.latents = check_fit(patches, transformer.config, width_of(encoder), config.frames)
-        if config.prime >= self.latents:
+        if config.prime >= config.frames or (config.prime - 1) % patches.time_patch:
             raise InputError(
-                f"A window of {config.frames} frames has {self.latents} latent frames, so the next one can keep at most "
-                f"{self.latents - 1} of them, not {config.prime}."
+                f"The frames that a window of {config.frames} begins with (prime) must be fewer, and 1 plus a multiple of the "
+                f"time patch {patches.time_patch}, not {config.prime}."
             )
         if by_text != (config.text_encoder is not None):
             raise InputError("The generator's text_encoder must be named where its condition is a text, and only there.")
@@ -157,54 +159,60 @@ class EchoPulsePaper(Generator):
 
     @torch.inference_mode()
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
-        """The next window: guess its tokens around the kept ones, then draw them all and give the new frames.
+        """The next window, made whole: guess its tokens after those of the given frames, draw it, and give the new frames.
 
-        Raises `InputError` when the ECG is shorter than its encoder's window, flat, or of leads that the encoder does not know.
+        Given are a reference image, or the last frames of the window before as the decoder drew them. They are drawn anew with
+        the window, so that what follows fits them, but those of the window before are not repeated. Raises `InputError` when the
+        ECG is shorter than its encoder's window, flat, or of leads that the encoder does not know.
         """
-        config, patch, is_first = self.config, self.tokenizer.config.time_patch, context.index == 0
-        kept = self._first_frame(conditions.frames) if is_first else context.state["ids"]
-        shown = 0 if is_first else config.prime * patch
-        count = config.frames if is_first else self.latents * patch
-        times = context.next_s + (np.arange(count) - shown) / config.fps
+        config, is_first = self.config, context.index == 0
+        given = self._image(conditions.frames) if is_first else context.state["prime"]
+        shown = 0 if is_first else config.prime
+        times = context.next_s + (np.arange(config.frames) - shown) / config.fps
         ecg = joined(context.state.get("ecg"), conditions.ecg)
-        ids = self._guess(replace(conditions, ecg=ecg), sampling, context.index, times, kept)
+        ids = self._guess(replace(conditions, ecg=ecg), sampling, context.index, times, given)
         with torch.autocast(self.device.type, self.dtype):
-            drawn = self.tokenizer.decode_ids(ids, first=is_first)[0, shown:].float()
+            drawn = self.tokenizer.decode_ids(ids)[0].float()
         # Echo is grey: every channel was trained on the same frames.
-        frames = (drawn.mean(1).clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+        frames = (drawn[shown:].mean(1).clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
         next_s = context.next_s + len(frames) / config.fps
-        state: dict[str, Any] = {"ids": ids[:, -config.prime :]}
+        state: dict[str, Any] = {"prime": drawn[-config.prime :]}
         if ecg is not None and isinstance(self.encoder, StMem):
             state["ecg"] = ecg.between(max(ecg.start_s, next_s - _length_s(self.encoder)), ecg.end_s)
         return Cine(frames, times[shown:], view=conditions.view), Context(context.index + 1, next_s, state)
 
-    def _first_frame(self, frames: Cine | None) -> Tensor | None:
-        """The ids (1, 1, positions, groups) of a reference image, if there is one."""
+    def _image(self, frames: Cine | None) -> Tensor | None:
+        """A reference image, if there is one, as a frame (1, channels, height, width) in [0, 1]."""
         if frames is None:
             return None
         image, sizes = frames.frames[:1], self.tokenizer.config
         if image.shape[1:] != (sizes.image_size, sizes.image_size):
             side, (height, width) = sizes.image_size, image.shape[1:]
             raise InputError(f"The first frame must be {side} x {side} pixels, not {height} x {width}.")
-        grey = torch.from_numpy(image).to(self.device).float()[None] / 255.0
-        several = sizes.channels_in > 1
-        return self.tokenizer.tokenize(grey[:, None].expand(-1, sizes.channels_in, -1, -1, -1) if several else grey)
+        grey = torch.from_numpy(image).to(self.device).float()[:, None] / 255.0
+        return grey.expand(-1, sizes.channels_in, -1, -1)
+
+    def _tokenised(self, frames: Tensor) -> Tensor:
+        """The ids (1, latents, positions, groups) of frames (1 + a multiple of the time patch, channels, height, width)."""
+        video = frames.transpose(0, 1)
+        return self.tokenizer.tokenize(video[None] if len(video) > 1 else video)
 
     def _guess(
-        self, conditions: Conditions, sampling: Sampling, index: int, times: NDArray[np.float64], kept: Tensor | None
+        self, conditions: Conditions, sampling: Sampling, index: int, times: NDArray[np.float64], given: Tensor | None
     ) -> Tensor:
-        """The ids (1, latents, positions, groups) of a window whose frames have these times, the kept ones unchanged."""
-        config, transformer, device, is_first = self.config, self.transformer, self.device, index == 0
+        """The ids (1, latents, positions, groups) of a window whose frames have these times; it begins with the given ones."""
+        config, transformer, device = self.config, self.transformer, self.device
         scale = config.guidance if sampling.guidance is None else sampling.guidance
         told = any(getattr(conditions, name) is not None for name in ("ecg", "text", "ef_percent", "view", "sex"))
         rows = 2 if scale != 1.0 and told else 1
         shape = (1, self.latents, transformer.config.spatial_positions, transformer.config.groups)
         ids = torch.full(shape, transformer.config.mask_id, dtype=torch.int64, device=device)
-        if kept is not None:
-            ids[:, : kept.shape[1]] = kept
-        moments = latent_times(times - times[0], self.tokenizer.config.time_patch, is_first)
+        if given is not None:
+            known = self._tokenised(given)
+            ids[:, : known.shape[1]] = known
+        moments = latent_times(times - times[0], self.tokenizer.config.time_patch)
         clock = torch.tensor(moments, dtype=torch.float32, device=device).expand(rows, -1)
-        head = torch.full((rows,), is_first, dtype=torch.bool, device=device)
+        head = torch.ones(rows, dtype=torch.bool, device=device)
         critic = self.critic if config.order == "critic" else None
         with torch.autocast(device.type, self.dtype):
             tokens = self._tokens(conditions, times)
@@ -277,10 +285,9 @@ class EchoPulsePaper(Generator):
         )
 
 
-def latent_times(times_s: NDArray[np.float64], time_patch: int, is_first: bool) -> NDArray[np.float64]:
-    """(latents,) mean times of the frames of each latent, the first of which is one frame where is_first."""
-    alone = int(is_first)
-    return np.concatenate([times_s[:alone], times_s[alone:].reshape(-1, time_patch).mean(1)])
+def latent_times(times_s: NDArray[np.float64], time_patch: int) -> NDArray[np.float64]:
+    """(latents,) the time of the first frame, then the mean time of every time_patch frames."""
+    return np.concatenate([times_s[:1], times_s[1:].reshape(-1, time_patch).mean(1)])
 
 
 def excerpt_start(ecg: Ecg, first_s: float, last_s: float, length_s: float) -> float:
