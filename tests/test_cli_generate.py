@@ -82,9 +82,14 @@ def test_a_flat_line_gives_a_heart_when_it_is_allowed(echogen: Run, tmp_path: Pa
     assert read_cine(tmp_path / "beat.npz").frames.std() > 5
 
 
-@pytest.mark.parametrize(("setting", "value", "says"), [("--ef", 99, "99"), ("--device", "abacus", "abacus")])
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [("--ef", 99, "99"), ("--device", "abacus", "abacus"), ("--text", "A weak heart.", "does not take the condition text")],
+)
 def test_what_the_model_does_not_know_is_refused(echogen: Run, tmp_path: Path, setting: str, value: object, says: str) -> None:
     outcome = echogen("generate", "-o", tmp_path / "beat.mp4", setting, value)
     assert outcome.code == 2
     assert says in outcome.err
+    assert outcome.err.endswith(".\n")
+    assert outcome.err.count("\n") == 1
     assert not list(tmp_path.iterdir())

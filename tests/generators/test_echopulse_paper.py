@@ -297,10 +297,12 @@ def test_an_ef_is_told_in_the_sentence_of_training_and_a_text_as_it_is(t5: Path,
     low = made(ef_percent=30.0)
     np.testing.assert_array_equal(low, made(text=ef_sentence(30)))
     np.testing.assert_array_equal(low, heart(None, seconds=1.0, ef_percent=30.0).frames)
+    np.testing.assert_array_equal(low, heart(None, seconds=1.0, text=ef_sentence(30)).frames)
+    assert not np.array_equal(low, heart(None, seconds=1.0, text="An echocardiogram .").frames)
     assert not np.array_equal(low, made(ef_percent=65.0))
     assert not np.array_equal(low, made())
     with pytest.raises(InputError, match="a text or an EF, not both"):
-        made(text="An echocardiogram .", ef_percent=30.0)
+        heart(None, seconds=1.0, text="An echocardiogram .", ef_percent=30.0)
     with pytest.raises(InputError, match="does not take the condition ecg"):
         heart(ecg, seconds=1.0)
     heart.save_pretrained(tmp_path)

@@ -59,6 +59,9 @@ def generate(
     ef: Annotated[float | None, typer.Option("--ef", help="Ejection fraction in %.")] = None,
     view: Annotated[View | None, typer.Option("--view", help="Apical four- or two-chamber view.")] = None,
     sex: Annotated[Sex | None, typer.Option("--sex", help="Of the patient.")] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", help="A sentence about the echo, for a model that was trained on sentences.")
+    ] = None,
     ecg_start: Annotated[
         float | None, typer.Option("--ecg-start", metavar="S", help="Where in the ECG the video starts.")
     ] = None,
@@ -106,6 +109,7 @@ def generate(
             ef_percent=ef,
             view=view,
             sex=sex,
+            text=text,
             frames=picture,
             guidance=guidance,
             steps=steps,
@@ -120,6 +124,7 @@ def generate(
         "ef_percent": ef,
         "view": view,
         "sex": sex,
+        "text": text,
         "image": image and image.name,
         "seconds": seconds,
         "allow_flat": allow_flat,

@@ -173,6 +173,7 @@ class Generator(ABC):
         ef_percent: float | None = None,
         view: str | None = None,
         sex: str | None = None,
+        text: str | None = None,
         frames: Cine | None = None,
         guidance: float | None = None,
         steps: int | None = None,
@@ -181,11 +182,11 @@ class Generator(ABC):
         """Parts of a video, one after the other, in constant memory.
 
         ecg: a whole ECG, consecutive pieces of one as they arrive, or None. start_s: time of the first frame on the ECG's clock
-        (its beginning). seconds: None goes on to the ECG's end. ef_percent, view, sex, frames (a reference image): conditions,
-        each of which may be absent. Raises `InputError` for what the generator does not take.
+        (its beginning). seconds: None goes on to the ECG's end. ef_percent, view, sex, text (a sentence), frames (a reference
+        image): conditions, each of which may be absent. Raises `InputError` for what the generator does not take.
         """
         sampling = Sampling(guidance, steps, seed)
-        conditions = Conditions(frames=frames, ef_percent=ef_percent, view=view, sex=sex)
+        conditions = Conditions(frames=frames, ef_percent=ef_percent, view=view, sex=sex, text=text)
         self._check(replace(conditions, ecg=ecg if isinstance(ecg, Ecg) else None))
         if ecg is None and seconds is None:
             raise InputError("Without an ECG the length of the video must be given in seconds.")
@@ -218,6 +219,7 @@ class Generator(ABC):
         ef_percent: float | None = None,
         view: str | None = None,
         sex: str | None = None,
+        text: str | None = None,
         frames: Cine | None = None,
         guidance: float | None = None,
         steps: int | None = None,
@@ -235,7 +237,7 @@ class Generator(ABC):
                 )
             seconds = seconds if seconds is not None else ecg.end_s - begin
         parts: list[Cine] = []
-        options: dict[str, Any] = {"ef_percent": ef_percent, "view": view, "sex": sex, "frames": frames}
+        options: dict[str, Any] = {"ef_percent": ef_percent, "view": view, "sex": sex, "text": text, "frames": frames}
         for part in self.stream(ecg, start_s=start_s, seconds=seconds, guidance=guidance, steps=steps, seed=seed, **options):
             parts.append(part)
             if progress and seconds:
