@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from echogen import Cine, Ecg, InputError
+from echogen import Cine, Ecg, InputError, read_cine, read_ecg
 from echogen.ecg.st_mem_input import st_mem_input
 from echogen.generators import EchoPulsePaper, EchoPulsePaperConfig, Generator, Sampling
 from echogen.generators.base import Context
@@ -135,16 +135,58 @@ def test_stream_of_pieces_equals_the_call(heart: EchoPulsePaper, ecg: Ecg) -> No
     np.testing.assert_allclose(np.concatenate([part.times_s for part in parts]), whole.times_s, atol=1e-9)
 
 
-def test_an_encoder_that_sees_nine_seconds_reaches_the_end_of_ten(ecg: Ecg) -> None:
+@pytest.fixture(scope="module")
+def nine_seconds() -> EchoPulsePaper:
+    """One whose encoder sees 9 s."""
     tokenizer, transformer, _ = networks()
     encoder = loud(StMem(replace(ST_MEM, seq_len=2250, patch_size=75)))
-    heart = EchoPulsePaper(EchoPulsePaperConfig(steps=1), tokenizer, transformer, encoder, CPU)
+    return EchoPulsePaper(EchoPulsePaperConfig(steps=1), tokenizer, transformer, encoder, CPU)
+
+
+def test_an_encoder_that_sees_nine_seconds_reaches_the_end_of_ten(nine_seconds: EchoPulsePaper, ecg: Ecg) -> None:
+    heart = nine_seconds
     whole = heart(ecg)
     assert whole.times_s[-1] > 10.0 - 1.5 / FPS
     parts = list(heart.stream([ecg.between(0.0, 4.0), ecg.between(4.0, 10.0)]))
     np.testing.assert_array_equal(np.concatenate([part.frames for part in parts]), whole.frames)
     with pytest.raises(InputError, match="needs 9 s"):
         heart(ecg.between(0.0, 8.5), seconds=1.0)
+
+
+@pytest.mark.parametrize("start_s", [40.0, 40.5, 44.3, 52.0, 61.7, 69.5])
+def test_of_a_long_ecg_a_window_is_given_all_that_its_encoder_would_take(
+    nine_seconds: EchoPulsePaper, monkeypatch: pytest.MonkeyPatch, start_s: float
+) -> None:
+    ecg = Ecg(np.random.default_rng(0).normal(size=(1, 7500)).astype(np.float32), 250.0, ("II",), 40.0)  # 40 .. 70 s
+    seen: list[tuple[Ecg, float, float]] = []
+    window = nine_seconds.window
+
+    def watched(asked: Conditions, context: Context, sampling: Sampling) -> Any:
+        first_s = context.next_s - (3 if context.index else 0) / FPS
+        assert asked.ecg is not None
+        seen.append((asked.ecg, first_s, first_s + 10 / FPS))
+        return window(asked, context, sampling)
+
+    monkeypatch.setattr(nine_seconds, "window", watched)
+    nine_seconds(ecg, start_s=start_s, seconds=min(2.0, 70.0 - start_s))
+    for part, first_s, last_s in seen:
+        begin = excerpt_start(ecg, first_s, last_s, 9.0)
+        assert excerpt_start(part, first_s, last_s, 9.0) == pytest.approx(begin, abs=1 / 250)
+        assert part.start_s <= begin + 1 / 250
+        assert part.end_s >= begin + 9.0 - 1 / 250
+
+
+@pytest.mark.parametrize(("start_s", "seconds"), [(0, 4), (0, 0.5), (4.2, 1), (9.3, 0.7)])
+def test_generate_reads_as_much_of_a_file_as_the_encoder_needs(
+    nine_seconds: EchoPulsePaper, echogen: Any, dicom_ecg_path: Path, tmp_path: Path, start_s: float, seconds: float
+) -> None:
+    nine_seconds.save_pretrained(tmp_path / "model")
+    heart = Generator.from_pretrained(tmp_path / "model", device="cpu")
+    more = ("--model", tmp_path / "model", "--device", "cpu", "--ecg-start", start_s, "--seconds", seconds)
+    outcome = echogen("generate", dicom_ecg_path, "-o", tmp_path / "a.npz", *more)
+    assert outcome.code == 0, outcome.err
+    expected = heart(read_ecg(dicom_ecg_path), start_s=start_s, seconds=seconds)
+    np.testing.assert_array_equal(read_cine(tmp_path / "a.npz").frames, expected.frames)
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"guidance": 1.0}, {"guidance": 8.0}, {"steps": 6}, {"start_s": 1.2}])
@@ -317,6 +359,34 @@ def test_an_ef_is_also_told_as_a_number_where_the_network_takes_one(t5: Path) ->
     asked = [Conditions(text="An echocardiogram .", ef_percent=ef) for ef in (30.0, 65.0)]
     made = [heart.window(each, Context(0, 0.0), Sampling())[0].frames for each in asked]
     assert not np.array_equal(*made)
+
+
+def test_generate_makes_a_video_from_a_sentence_without_an_ecg(
+    t5: Path, echogen: Any, dicom_ecg_path: Path, tmp_path: Path
+) -> None:
+    text_heart(t5).save_pretrained(tmp_path / "model")
+    heart = Generator.from_pretrained(tmp_path / "model", device="cpu")
+    asked = (
+        "-o",
+        tmp_path / "a.npz",
+        "--model",
+        tmp_path / "model",
+        "--device",
+        "cpu",
+        "--seconds",
+        2,
+        "--text",
+        ef_sentence(30),
+    )
+    outcome = echogen("generate", *asked)
+    assert outcome.code == 0, outcome.err
+    expected = heart(None, seconds=2.0, text=ef_sentence(30))
+    np.testing.assert_array_equal(read_cine(tmp_path / "a.npz").frames, expected.frames)
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert (document["ecg"], document["settings"]["text"], document["r_s"]) == (None, ef_sentence(30), [])
+    refused = echogen("generate", dicom_ecg_path, *asked)
+    assert refused.code == 2
+    assert "does not take the condition ecg" in refused.err
 
 
 @pytest.mark.parametrize(

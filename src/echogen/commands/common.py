@@ -24,8 +24,6 @@ EcgRate = Annotated[
 ]
 EcgUnit = Annotated[str | None, typer.Option("--ecg-unit", metavar="UNIT", help="mV, uV or V, where the file does not say.")]
 
-#: Seconds of an ECG that are read before and after the part that is asked for: what the first and last window of a generator see.
-CONTEXT_BEFORE_S, CONTEXT_AFTER_S = 8.0, 1.0
 FASTEST_FPS = 240.0
 
 
@@ -67,8 +65,19 @@ def check_input(path: Path | None) -> None:
         raise InputError(f"There is no file {path}; check its name.")
 
 
-def read_part(path: Path, start_s: float, seconds: float, rate_hz: float | None, unit: str | None) -> Ecg:
-    """The ECG from 8 s before start_s to 1 s after its end, on the clock of the file; nothing else is read.
+def read_part(
+    path: Path,
+    start_s: float,
+    seconds: float,
+    rate_hz: float | None,
+    unit: str | None,
+    *,
+    before_s: float = 8.0,
+    after_s: float = 1.0,
+) -> Ecg:
+    """The ECG from start_s on for so many seconds, and what there is from before_s before to after_s after that part.
+
+    It keeps the clock of the file, and nothing else of the file is read.
 
     Raises `InputError` naming the longest possible length if the file ends before start_s + seconds.
     """
@@ -84,8 +93,8 @@ def read_part(path: Path, start_s: float, seconds: float, rate_hz: float | None,
             f"The ECG lasts {available:.2f} s, so a video that starts at {start_s:.2f} s can be at most {longest:.2f} s long, "
             f"not {seconds:g} s."
         )
-    first = max(0.0, start_s - CONTEXT_BEFORE_S)
-    last = min(available, start_s + seconds + CONTEXT_AFTER_S)
+    first = max(0.0, start_s - before_s)
+    last = min(available, start_s + seconds + after_s)
     return read_ecg(path, rate_hz=rate_hz, unit=unit, start_s=first, seconds=last - first)
 
 

@@ -27,6 +27,7 @@ from echogen.errors import InputError
 
 if TYPE_CHECKING:
     from echogen.ecg import Landmarks
+    from echogen.generators.base import Generator
     from echogen.records import Cine, Ecg
 
 SUFFIXES = (".mp4", ".gif", ".avi", ".npz", ".png")
@@ -36,10 +37,13 @@ FIRST_BEAT_WITHIN_S = 10.0
 
 @dataclass(frozen=True)
 class _Heartbeat:
-    """The part of an ECG that a video needs: from start_s on; ecg and landmarks are None for a flat line."""
+    """The part of an ECG that a video needs: from start_s on; ecg and landmarks are None for a flat line.
+
+    All three are None for a generator that takes no ECG.
+    """
 
     start_s: float
-    recorded: Ecg
+    recorded: Ecg | None
     ecg: Ecg | None
     landmarks: Landmarks | None
 
@@ -92,15 +96,18 @@ def generate(
     check_input(ecg)
     check_input(image)
     began = time.monotonic()
-    path = ecg or _recording_in_pydicom()
-    heartbeat = _read_heartbeat(path, ecg_start, seconds, image is not None, allow_flat, ecg_rate, ecg_unit)
-    picture = None if image is None else _picture(image)
 
     from echogen.cine import resample_frames, write
     from echogen.generators.base import Generator
     from echogen.measure import truth_error
 
     heart = Generator.from_pretrained(model, device, adapter)
+    path = ecg or (_recording_in_pydicom() if "ecg" in heart.takes else None)
+    if path is None:
+        heartbeat = _Heartbeat(ecg_start or 0.0, None, None, None)
+    else:
+        heartbeat = _read_heartbeat(path, heart, ecg_start, seconds, image is not None, allow_flat, ecg_rate, ecg_unit)
+    picture = None if image is None else _picture(image)
     with progress_bar("generating") as progress:
         cine = heart(
             heartbeat.ecg,
@@ -136,7 +143,7 @@ def generate(
         "adapter": heart.adapter and heart.adapter.name,
         "adapter_hash": heart.adapter and heart.adapter.digest,
         "seed": seed,
-        "ecg": path.name,
+        "ecg": path and path.name,
         "settings": settings,
         "video_start_s": heartbeat.start_s,
         "frames": len(shown.frames),
@@ -161,6 +168,7 @@ def _recording_in_pydicom() -> Path:
 
 def _read_heartbeat(
     path: Path,
+    heart: Generator,
     start_s: float | None,
     seconds: float,
     at_first_beat: bool,
@@ -168,7 +176,10 @@ def _read_heartbeat(
     rate_hz: float | None,
     unit: str | None,
 ) -> _Heartbeat:
-    """Read the part of the ECG that is asked for; at_first_beat: from the first R peak on, unless start_s says otherwise."""
+    """Read the part of the ECG that is asked for, and all around it that the first and the last window look at.
+
+    at_first_beat: from the first R peak on, unless start_s says otherwise.
+    """
     from echogen.ecg import ecg_info, find_landmarks, signal_quality
 
     if start_s is None and at_first_beat:
@@ -177,7 +188,8 @@ def _read_heartbeat(
         flat = signal_quality(first).verdict == "flat"
         start_s = 0.0 if flat else float(find_landmarks(first).r_s[0])
     start_s = start_s or 0.0
-    recorded = read_part(path, start_s, seconds, rate_hz, unit)
+    after_s = heart.window_s + heart.ecg_future_s
+    recorded = read_part(path, start_s, seconds, rate_hz, unit, before_s=heart.ecg_past_s, after_s=after_s)
     quality = signal_quality(recorded)
     if quality.verdict == "flat":
         if not allow_flat:

@@ -27,7 +27,7 @@ from echogen.records import Cine, Conditions, Ecg
 
 GENERATOR_FILE = "generator.json"
 SHIPPED = Path(__file__).parent.parent / "weights"
-#: A window sees the ECG from this long before it (for the rhythm) to this long after it.
+#: How much of the ECG before (for the rhythm) and after a window it usually sees.
 ECG_PAST_S, ECG_FUTURE_S = 8.0, 1.0
 
 
@@ -72,6 +72,9 @@ class Generator(ABC):
     takes: frozenset[str]
     weights_hash: str
     ef_range: tuple[float, float] = (0.0, 100.0)
+    #: A window sees the ECG from this long before it to this long after it.
+    ecg_past_s: float = ECG_PAST_S
+    ecg_future_s: float = ECG_FUTURE_S
     #: Where it was loaded from, and the adapter in use.
     folder: Path | None = None
     adapter: Adapter | None = None
@@ -156,7 +159,7 @@ class Generator(ABC):
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
         """The next frames after `context` and the context after them.
 
-        conditions.ecg holds what is known of the ECG around the window: `ECG_PAST_S` before to `ECG_FUTURE_S` after it.
+        conditions.ecg holds what is known of the ECG around the window: `ecg_past_s` before to `ecg_future_s` after it.
         """
 
     @property
@@ -198,7 +201,7 @@ class Generator(ABC):
         context = Context(0, start)
         interval = 1.0 / self.native_fps
         while context.next_s < end - 0.5 * interval:
-            part = source.around(context.next_s - ECG_PAST_S, context.next_s + self.window_s + ECG_FUTURE_S)
+            part = source.around(context.next_s - self.ecg_past_s, context.next_s + self.window_s + self.ecg_future_s)
             last = min(end, source.end_s)
             if context.next_s >= last - 0.5 * interval:
                 if seconds is not None:

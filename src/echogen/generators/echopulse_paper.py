@@ -8,7 +8,7 @@ and goes on from the last frames of the one before as from given ones: they are 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from echogen.ecg.source import STANDARD_LEADS
 from echogen.ecg.st_mem_input import st_mem_input
 from echogen.errors import InputError
-from echogen.generators.base import ECG_FUTURE_S, GENERATOR_FILE, Context, Generator, Sampling
+from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling
 from echogen.generators.echopulse_config import ORDERS
 from echogen.networks.attention import Tokens
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
@@ -114,6 +114,10 @@ class EchoPulsePaper(Generator):
         self.native_fps = config.fps
         self.takes = frozenset(config.takes)
         self.ef_range = config.ef_range
+        if isinstance(encoder, StMem):
+            # Where the ECG begins or ends, what the encoder sees begins or ends with the video.
+            self.ecg_past_s = _length_s(encoder)
+            self.ecg_future_s = max(0.0, _length_s(encoder) - self.window_s)
         self.name, self.weights_hash = self.system, ""
 
     @classmethod
@@ -153,9 +157,8 @@ class EchoPulsePaper(Generator):
 
     @property
     def window_s(self) -> float:
-        """A window's frames; as much ECG ahead as its encoder needs where a video starts with the ECG."""
-        frames_s = self.latents * self.tokenizer.config.time_patch / self.config.fps
-        return max(frames_s, _length_s(self.encoder) - ECG_FUTURE_S) if isinstance(self.encoder, StMem) else frames_s
+        """The frames of a window."""
+        return self.config.frames / self.config.fps
 
     @torch.inference_mode()
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
@@ -169,16 +172,13 @@ class EchoPulsePaper(Generator):
         given = self._image(conditions.frames) if is_first else context.state["prime"]
         shown = 0 if is_first else config.prime
         times = context.next_s + (np.arange(config.frames) - shown) / config.fps
-        ecg = joined(context.state.get("ecg"), conditions.ecg)
-        ids = self._guess(replace(conditions, ecg=ecg), sampling, context.index, times, given)
+        ids = self._guess(conditions, sampling, context.index, times, given)
         with torch.autocast(self.device.type, self.dtype):
             drawn = self.tokenizer.decode_ids(ids)[0].float()
         # Echo is grey: every channel was trained on the same frames.
         frames = (drawn[shown:].mean(1).clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
         next_s = context.next_s + len(frames) / config.fps
-        state: dict[str, Any] = {"prime": drawn[-config.prime :]}
-        if ecg is not None and isinstance(self.encoder, StMem):
-            state["ecg"] = ecg.between(max(ecg.start_s, next_s - _length_s(self.encoder)), ecg.end_s)
+        state = {"prime": drawn[-config.prime :]}
         return Cine(frames, times[shown:], view=conditions.view), Context(context.index + 1, next_s, state)
 
     def _image(self, frames: Cine | None) -> Tensor | None:
@@ -309,14 +309,6 @@ def known_leads(ecg: Ecg, leads: tuple[str, ...]) -> list[str]:
             "name its leads or give another recording."
         )
     return found
-
-
-def joined(before: Ecg | None, ecg: Ecg | None) -> Ecg | None:
-    """The ECG, with the earlier samples that are still known of the same recording in front of it."""
-    if before is None or ecg is None or before.start_s >= ecg.start_s - 0.5 / ecg.rate_hz:
-        return ecg
-    early = before.between(before.start_s, ecg.start_s)
-    return replace(ecg, signal_mv=np.concatenate([early.signal_mv, ecg.signal_mv], axis=1), start_s=early.start_s)
 
 
 def possible_conditions(transformer: MaskedTransformerConfig, by_text: bool) -> frozenset[str]:

@@ -26,8 +26,6 @@ from echogen.networks.st_mem import StMem
 from echogen.records import Cine, Conditions, Ecg, FloatArray
 from echogen.samplers.published import Drawn, sample
 
-#: A window looks this much further ahead in the ECG, so that the first one too has a whole beat to take.
-BEAT_AHEAD_S = 2.5
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -59,6 +57,8 @@ class EchoPulsePublished(Generator):
     """The released networks of ECHOPulse; the published guidance changes nothing, so `guidance` has no effect here either."""
 
     system = "echopulse-published"
+    #: Far enough ahead that the first window too has a whole beat to take.
+    ecg_future_s = 3.5
 
     def __init__(
         self,
@@ -97,8 +97,8 @@ class EchoPulsePublished(Generator):
 
     @property
     def window_s(self) -> float:
-        """The frames of a window, and the beat that may begin in it."""
-        return self.config.frames / self.config.fps + BEAT_AHEAD_S
+        """The frames of a window."""
+        return self.config.frames / self.config.fps
 
     @torch.inference_mode()
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
