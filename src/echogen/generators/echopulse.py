@@ -20,7 +20,7 @@ from echogen import ecg as ecg_module
 from echogen.errors import InputError
 from echogen.generators import conditioning as steering
 from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling
-from echogen.generators.echopulse_config import EchoPulseConfig
+from echogen.generators.echopulse_config import EchoPulseConfig, FirstFrame
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
@@ -117,6 +117,9 @@ class EchoPulse(Generator):
             count = 4 * config.latents
         times = begin + np.arange(count) / config.fps
         cavity = state["cavity"] if "cavity" in state else self._cavity(conditions, sampling.seed, times, kept)
+        if is_first and kept is None and config.first is not None:
+            kept = self._imagined(conditions, sampling, times, cavity, config.first)
+            cavity = self._cavity(conditions, sampling.seed, times, kept)
         ids = self._guess(conditions, sampling, context.index, times, is_first, kept, cavity)
         new = ids if is_first else ids[:, config.prefix :]
         known: Tensor | None = None if is_first else state["ids"]
@@ -197,6 +200,46 @@ class EchoPulse(Generator):
         patches = torch.zeros(grid**2, side, side).index_copy(0, torch.tensor(places), share.view(-1, side, side))
         cells = patches.view(grid, grid, side, side).transpose(1, 2).reshape(grid * side, grid * side)
         return steering.outline_of_cells(cells.double().numpy(), self.tokenizer.config.image_size / (grid * side))
+
+    @torch.inference_mode()
+    def _imagined(
+        self,
+        conditions: Conditions,
+        sampling: Sampling,
+        times: NDArray[np.float64],
+        cavity: tuple[float, float] | None,
+        first: FirstFrame,
+    ) -> Tensor:
+        """The ids (1, 1, positions, groups) of a first frame, guessed before the rest of its window and guided by its view."""
+        transformer, device = self.transformer, self.device
+        rows = 2 if first.guidance != 1.0 and conditions.view is not None else 1
+        count = min(first.latents, self.config.latents)
+        shape = (1, count, transformer.config.spatial_positions, transformer.config.groups)
+        hidden = torch.full(shape, transformer.config.mask_id, dtype=torch.int64, device=device)
+        clock = torch.tensor(steering.latent_times(times, True)[:count] - times[0], dtype=torch.float32, device=device)
+        clock, head = clock.expand(rows, -1), torch.ones(rows, dtype=torch.bool, device=device)
+        with torch.autocast(device.type, self.dtype):
+            asked = self._conditioning([conditions, replace(conditions, view=None)][:rows], times, 0, [cavity] * rows)
+            seen = None if asked.modulation is None else asked.modulation[:, :count]
+            asked = asked._replace(modulation=seen)
+
+            def predict(tokens: Tensor) -> Tensor:
+                window = torch.cat([tokens, hidden[:, 1:]], dim=1).expand(rows, -1, -1, -1)
+                return transformer.logits(transformer.features(window, clock, head, asked)[:, :1]).float()
+
+            def pair(tokens: Tensor) -> tuple[Tensor, Tensor]:
+                both = predict(tokens)
+                return both[:1], both[1:]
+
+            return sample(
+                predict if rows == 1 else guided(pair, first.guidance),
+                hidden[:, :1],
+                transformer.config.mask_id,
+                steps=first.steps,
+                generator=torch.Generator().manual_seed(_mix(sampling.seed, 0, 4)),
+                temperature=linear_ramp(first.temperature, first.temperature_end, first.steps),
+                choice_temperature=first.choice_temperature,
+            )
 
     @torch.inference_mode()
     def _guess(

@@ -37,6 +37,22 @@ class UsualCavity:
 
 
 @dataclass(frozen=True)
+class FirstFrame:
+    """How a first frame that is not given is guessed: in steps of its own, so that its parts agree before all else follows.
+
+    latents: how much of the window is seen meanwhile, its own included. guidance: scale, the other row lacking the view, which
+    a heart drawn all at once easily forgets. temperature, choice_temperature: as in `EchoPulseConfig`.
+    """
+
+    steps: int = 12
+    latents: int = 9
+    guidance: float = 2.5
+    temperature: float = 1.0
+    temperature_end: float = 0.5
+    choice_temperature: float = 20.0
+
+
+@dataclass(frozen=True)
 class EchoPulseConfig:
     """What generator.json holds beside the system's name.
 
@@ -45,6 +61,7 @@ class EchoPulseConfig:
     conditions that the other row of guidance lacks; the EF alone, since guiding the ECG too exaggerates every contraction.
     steps: of parallel decoding. temperature: of the codes, from the first step to the last. order: one of `ORDERS`, halton for
     few steps, critic where there is one. choice_temperature: noise on confidence or score.
+    first: how a first frame is guessed before the rest of its window; None: together with it.
     ef_calibration: (EF given to the network, EF that its videos then have) in %, both rising, by which a wish is translated.
     ahead_s: how far ahead the heart is asked to be, to make up for what the videos lag behind.
     usual_ef: mean and SD in % of the EF that is drawn from the seed where none is asked for; usual_view: the view then, unless a
@@ -63,6 +80,7 @@ class EchoPulseConfig:
     temperature_end: float = 0.1
     order: str = "confidence"
     choice_temperature: float = 6.0
+    first: FirstFrame | None = field(default_factory=FirstFrame)
     ef_range: tuple[float, float] = (15.0, 80.0)
     ef_calibration: tuple[tuple[float, float], ...] = ()
     ahead_s: float = 0.0
