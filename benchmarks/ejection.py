@@ -65,7 +65,7 @@ def main() -> None:
             case.seed,
             case.heart.rhythm.name,
             case.cine.view,
-            {k: [round(v) for v in vs[-4:]] for k, vs in got.items()},
+            {k: [f"{v:.0f}" for v in vs[-4:]] for k, vs in got.items()},
             flush=True,
         )
     rows = []

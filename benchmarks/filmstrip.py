@@ -8,7 +8,7 @@ from echogen.ecg import find_landmarks
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", seed=3, ef=60)
+    options = arguments(__doc__ or "", seed=12, ef=60)
     heart = echogen.Generator.from_pretrained(options.model)
     ecg = echogen.read_ecg(next(r.path for r in recordings() if "pydicom" in r.name))
     marks = find_landmarks(ecg)

@@ -104,7 +104,7 @@ def one(heart: echogen.Generator, recording: Recording, seconds: float, seeds: r
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", seeds=3)
+    options = arguments(__doc__ or "", seeds=8)
     heart = echogen.Generator.from_pretrained(options.model)
     rows: list[list[str]] = []
     truths: Clips = []
@@ -125,10 +125,10 @@ def main() -> None:
     )
     note = (
         f"Generator {heart.name} ({heart.weights_hash}); {options.seeds} videos of 10 s (seeds 0..) and one of 60 s, "
-        f"{heart.native_fps:g} frames/s, no first frame, no EF. Error: measured end-systole minus the aortic closure that the ECG "
-        "lets expect. Truth: a simulated heart that follows the same beats. Shuffled: the generated video against the ECG's beats "
-        f"in another order and phase, mean of {SHUFFLES}. Seams: change between frames where windows meet over that elsewhere. "
-        "Command: `python benchmarks/timing.py`.\n\n"
+        f"{heart.native_fps:g} frames/s, no first frame, no EF. Error: measured end-systole minus the aortic closure that the "
+        "ECG lets expect. Truth: a simulated heart that follows the same beats. Shuffled: the generated video against the ECG's "
+        f"beats in another order and phase, mean of {SHUFFLES}. Seams: change between frames where windows meet over that "
+        "elsewhere. Command: `python benchmarks/timing.py`.\n\n"
     )
     write_section(DOCS / "timing.md", "Timing on real ECGs", note + text)
 
