@@ -48,7 +48,7 @@ def lag(job: tuple[str, int]) -> tuple[list[float], list[float]]:
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", hearts=10, lag_hearts=24, processes=2)
+    options = arguments(__doc__ or "", hearts=20, lag_hearts=24, processes=2)
     with ProcessPoolExecutor(options.processes) as pool:
         late = list(pool.map(lag, [(options.model, i) for i in range(options.lag_hearts)]))
         table = np.array(list(pool.map(made, [(options.model, i) for i in range(options.hearts)])))
