@@ -29,13 +29,14 @@ from echogen.records import Cine, Ecg
 IDLE_LOAD = 0.3
 MATMUL_SIZE = 2048
 #: The parts in the order in which a window passes through them; what is left belongs to the last.
-PARTS = ("ECG", "encode", "guessing tokens", "decode", "speckle", "rest")
+PARTS = ("ECG", "encode", "first frame", "guessing tokens", "decode", "speckle", "rest")
 #: The methods of a generator that belong to a part, where it has them.
 _GENERATOR_PARTS = {
     "_conditioning": "ECG",
     "_condition": "ECG",
     "_tokens": "ECG",
     "_cavity": "ECG",
+    "_imagined": "first frame",
     "_guess": "guessing tokens",
 }
 #: And those of its tokenizer.

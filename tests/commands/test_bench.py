@@ -28,7 +28,7 @@ def test_the_default_is_measured_part_by_part(echogen: Run, tmp_path: Path) -> N
     assert ("do not count" in outcome.out) == (not machine["idle"])
     assert (run["model"], run["frames"], run["steps"], run["dtype"]) == ("phantom-128", 5, 1, "bfloat16")
     assert run["weights_hash"] in outcome.out
-    assert [part["part"] for part in run["parts"]] == ["ECG", "guessing tokens", "decode", "speckle", "rest"]
+    assert [part["part"] for part in run["parts"]] == ["ECG", "first frame", "guessing tokens", "decode", "speckle", "rest"]
     assert sum(part["seconds"] for part in run["parts"]) == pytest.approx(run["seconds"], abs=1e-4)
     assert sum(part["share"] for part in run["parts"]) == pytest.approx(1, abs=1e-4)
     gflop = {part["part"]: part["gflop"] for part in run["parts"]}
