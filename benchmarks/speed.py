@@ -39,7 +39,8 @@ def section(run: Run, machine: Machine, further: list[list[str]], command: str) 
     length = f"{run.frames / run.fps:.3g} s at {run.fps:g} frames/s"
     return (
         f"{run.frames} frames ({length}) of {run.height} x {run.width} with decoding, "
-        f"{run.steps} steps, batch 1, {run.model} ({run.weights_hash or 'random weights: none are at hand'}), {machine.device}, "
+        f"{run.steps} steps, batch 1, {run.model} ({run.parameters / 1e6:.1f} M parameters, "
+        f"{run.weights_hash or 'random: none are at hand'}), {machine.device}, "
         f"{machine.threads} threads, {run.dtype}, best of {run.repeats}: {run.seconds:.2f} s wall, {run.cpu_seconds:.2f} CPU s, "
         f"{run.seconds_per_video_second:.2f} s per video second, {run.seconds_per_beat:.2f} s per beat "
         f"({run.heart_rate_bpm:.0f} bpm). At the full matmul rate it would take {run.seconds_at_matmul_rate:.2f} s. "

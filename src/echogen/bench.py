@@ -77,12 +77,13 @@ class Part:
 class Run:
     """One generator making one video with decoding, batch 1: the fastest of `repeats` runs, after one that warms up.
 
-    weights_hash: None for random weights. cpu_seconds: of all threads together. seconds_per_beat: by the rate of the ECG.
+    weights_hash: None for random weights. parameters: of all networks of the generator. cpu_seconds: of all threads together. seconds_per_beat: by the rate of the ECG.
     seconds_at_matmul_rate: what gflop would take at the machine's full matmul rate in this type; no run can be faster.
     """
 
     model: str
     weights_hash: str | None
+    parameters: int
     dtype: str
     frames: int
     height: int
@@ -235,6 +236,12 @@ def measure(
     return Run(
         model=generator.name,
         weights_hash=generator.weights_hash or None,
+        parameters=sum(
+            weights.numel()
+            for network in vars(generator).values()
+            if isinstance(network, torch.nn.Module)
+            for weights in network.parameters()
+        ),
         dtype=dtype,
         frames=len(cine.frames),
         height=cine.frames.shape[1],

@@ -36,6 +36,7 @@ def test_the_default_is_measured_part_by_part(echogen: Run, tmp_path: Path) -> N
     assert gflop["guessing tokens"] > 1
     assert gflop["decode"] > 1
     assert run["seconds_per_video_second"] == pytest.approx(run["seconds"] * 32 / 5, rel=1e-3)
+    assert run["parameters"] > 1e6
     beat_s = 60 / run["heart_rate_bpm"]
     assert run["seconds_per_beat"] == pytest.approx(run["seconds_per_video_second"] * beat_s, rel=1e-3)
 

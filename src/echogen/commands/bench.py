@@ -97,7 +97,8 @@ def _print(run: Run) -> None:
         reached = "-" if part.matmul_share is None else f"{part.matmul_share:.0%}"
         table.add_row(part.part, f"{part.seconds:.2f}", f"{part.share:.0%}", f"{part.gflop:.0f}", reached)
     table.add_row("whole", f"{run.seconds:.2f}", "100%", f"{run.gflop:.0f}", f"{run.matmul_share:.0%}")
-    weights = "random weights, since none are at hand" if run.weights_hash is None else f"weights {run.weights_hash}"
+    weights = f"{run.parameters / 1e6:.1f} million weights"
+    weights += " at random, since none are at hand" if run.weights_hash is None else f" ({run.weights_hash})"
     typer.echo("")
     typer.echo(
         f"{run.model}, {run.dtype}: {run.frames} frames of {run.height} x {run.width} with decoding, {run.steps} steps, "

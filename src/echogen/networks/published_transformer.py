@@ -145,7 +145,7 @@ class PublishedTransformer(_TokenNetwork):
             seen = block.attention.keys_and_values(x)
             if index == len(self.stack.blocks) - 1:
                 x = rows_at(x, places)
-                bias = torch.stack([bias[0, :, rows] for rows in places])
+                bias = bias[:, :, places[0]] if len(places) == 1 else torch.stack([bias[0, :, rows] for rows in places])
             x = x + _attended(block.attention, x, seen, bias)
             if block.cross is not None and context is not None:
                 x = x + _told(block.cross, x, context[index])
