@@ -164,7 +164,7 @@ class EchoPulsePaper(Generator):
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
         """The next window, made whole: guess its tokens after those of the given frames, draw it, and give the new frames.
 
-        Given are a reference image, or the last frames of the window before as the decoder drew them. They are drawn anew with
+        Given are a reference image, or the last frames of the window before grey and in [0, 1]. They are drawn anew with
         the window, so that what follows fits them, but those of the window before are not repeated. Raises `InputError` when the
         ECG is shorter than its encoder's window, flat, or of leads that the encoder does not know.
         """
@@ -175,10 +175,11 @@ class EchoPulsePaper(Generator):
         ids = self._guess(conditions, sampling, context.index, times, given)
         with torch.autocast(self.device.type, self.dtype):
             drawn = self.tokenizer.decode_ids(ids)[0].float()
-        # Echo is grey: every channel was trained on the same frames.
-        frames = (drawn[shown:].mean(1).clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+        # Echo is grey: every channel was trained on the same frames, all of them in [0, 1].
+        grey = drawn.mean(1, keepdim=True).clamp(0.0, 1.0)
+        frames = (grey[shown:, 0] * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
         next_s = context.next_s + len(frames) / config.fps
-        state = {"prime": drawn[-config.prime :]}
+        state = {"prime": grey[-config.prime :].expand_as(drawn[-config.prime :])}
         return Cine(frames, times[shown:], view=conditions.view), Context(context.index + 1, next_s, state)
 
     def _image(self, frames: Cine | None) -> Tensor | None:
