@@ -8,6 +8,7 @@ from echogen.training.task import Task
 from echogen.training.tasks.echo_features import EchoFeaturesTask
 from echogen.training.tasks.echopulse_tokenizer import EchoPulseTokenizerTask
 from echogen.training.tasks.echopulse_transformer import EchoPulseTransformerTask
+from echogen.training.tasks.identity import IdentityTask
 from echogen.training.tasks.masked_video import MaskedVideoTask
 from echogen.training.tasks.segmenter import SegmenterTask
 from echogen.training.tasks.st_mem import StMemTask
@@ -19,6 +20,7 @@ TASKS: dict[str, type[Task]] = {
     "echopulse-transformer": EchoPulseTransformerTask,
     "segmenter": SegmenterTask,
     "echo-features": EchoFeaturesTask,
+    "identity": IdentityTask,
     "masked-video": MaskedVideoTask,
     "st-mem": StMemTask,
 }
