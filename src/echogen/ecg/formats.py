@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,23 @@ _FOREIGN = (
     (0, rb"\x89HDF", "an HDF5 file"),
     (0, rb"(\xef\xbb\xbf)?\s*<|\xff\xfe<|\xfe\xff\0<", "an XML or HTML file"),
     (0, rb"\x80[\x02-\x05]", "a Python pickle, which could run code and is never opened; save the array with numpy.save"),
+)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One format: whether a file with these first 4096 bytes is of it, and its opener (path, mV per unit, rate in Hz)."""
+
+    recognises: Callable[[Path, bytes], bool]
+    open: Callable[[Path, float | None, float | None], Source]
+
+
+#: Asked in this order; the first that recognises a file opens it. A WFDB header beside a file goes first, text comes last.
+_READERS = (
+    Reader(lambda path, start: start[128:132] == b"DICM", open_dicom),
+    Reader(lambda path, start: start[:8] in (b"0       ", b"\xffBIOSEMI"), open_edf),
+    Reader(lambda path, start: start[:6] == b"\x93NUMPY", open_npy),
+    Reader(lambda path, start: start[:4] == b"PK\x03\x04" and is_ecg_npz(path), open_npz),
 )
 
 
@@ -93,16 +111,11 @@ def open_ecg(path: str | os.PathLike[str], rate_hz: float | None = None, unit: s
             raise InputError(f"{path} cannot be read: {error.strerror}.") from error
         if not start:
             raise InputError(f"{path.name} is empty.")
+    reader = next((reader for reader in _READERS if reader.recognises(path, start)), None)
     if header is not None:
         source = open_wfdb(header, mv, rate_hz)
-    elif start[128:132] == b"DICM":
-        source = open_dicom(path, mv, rate_hz)
-    elif start[:8] in (b"0       ", b"\xffBIOSEMI"):
-        source = open_edf(path, mv, rate_hz)
-    elif start[:6] == b"\x93NUMPY":
-        source = open_npy(path, mv, rate_hz)
-    elif start[:4] == b"PK\x03\x04" and is_ecg_npz(path):
-        source = open_npz(path, mv, rate_hz)
+    elif reader is not None:
+        source = reader.open(path, mv, rate_hz)
     elif path.suffix.lower() in _PICKLE_SUFFIXES:
         raise InputError(
             f"{path.name} is a Python pickle, which could run code and is never opened; save the array with numpy.save."
