@@ -24,7 +24,7 @@ from echogen.datasets.paired_folder import (
     write_pair,
     write_phantom_pairs,
 )
-from echogen.datasets.restricted_pickle import array_from_pickle, read_array_pickle
+from echogen.ecg.restricted_pickle import array_from_pickle, read_array_pickle
 from echogen.records import Cine
 
 NUMBERS = st.sampled_from(["<f4", ">f8", "<f2", "<i2", ">i4", "u1", "i8", "b1"])

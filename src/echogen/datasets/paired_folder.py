@@ -20,7 +20,7 @@ from PIL import Image
 from echogen.cine.reading import read_cine
 from echogen.cine.writing import write
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
-from echogen.datasets.restricted_pickle import read_array_pickle
+from echogen.ecg.restricted_pickle import read_array_pickle
 from echogen.errors import InputError
 from echogen.phantom.simulate import render
 from echogen.records import ByteArray, Cine, FloatArray
