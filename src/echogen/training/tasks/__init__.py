@@ -8,6 +8,7 @@ from echogen.training.task import Task
 from echogen.training.tasks.echo_features import EchoFeaturesTask
 from echogen.training.tasks.echopulse_tokenizer import EchoPulseTokenizerTask
 from echogen.training.tasks.echopulse_transformer import EchoPulseTransformerTask
+from echogen.training.tasks.ef_regressor import EfRegressorTask
 from echogen.training.tasks.identity import IdentityTask
 from echogen.training.tasks.masked_video import MaskedVideoTask
 from echogen.training.tasks.segmenter import SegmenterTask
@@ -21,6 +22,7 @@ TASKS: dict[str, type[Task]] = {
     "segmenter": SegmenterTask,
     "echo-features": EchoFeaturesTask,
     "identity": IdentityTask,
+    "ef-regressor": EfRegressorTask,
     "masked-video": MaskedVideoTask,
     "st-mem": StMemTask,
 }

@@ -1,0 +1,116 @@
+"""The EF regressor learns the ejection fraction that a window of a simulated clip shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from echogen.datasets.clip_store import FPS, ClipStore
+from echogen.errors import InputError
+from echogen.networks.config import config_from_dict, config_to_dict, load_network, save_network
+from echogen.networks.ef_regressor import EfRegressor, EfRegressorConfig, at_size
+from echogen.physiology import ejection_fraction_percent
+from echogen.training.recipe import Recipe, settings
+from echogen.training.task import Task
+
+
+@dataclass(frozen=True)
+class RegressorData:
+    """Where the clips lie: clips (folder of a clip store)."""
+
+    clips: str
+
+
+@dataclass(frozen=True)
+class RegressorOptions:
+    """How clips are varied.
+
+    pad: pixels of black around the frames, out of which frames of the same size are cut (EchoNet-Dynamic: 12). short_share: of
+    the windows end early, after half their length at least, and are black from there on.
+    """
+
+    pad: int = 12
+    short_share: float = 0.15
+
+
+def shown_ef_percent(heart: Mapping[str, Any], start_s: float, end_s: float) -> float:
+    """Median EF in % of the beats that begin and empty between two times; where none does, that of the nearest beat.
+
+    heart: what a clip shows, as `datasets.clip_store.describe` has it.
+    """
+    ed_s, es_s, edv, esv = (np.array(heart[name], dtype=np.float64) for name in ("ed_s", "es_s", "edv_ml", "esv_ml"))
+    fractions = ejection_fraction_percent(edv, esv)
+    shown = (ed_s >= start_s) & (es_s <= end_s)
+    if shown.any():
+        return float(np.median(fractions[shown]))
+    return float(fractions[np.argmin(np.abs((ed_s + es_s) - (start_s + end_s)))])
+
+
+def varied(speckled: NDArray[np.uint8], plain: NDArray[np.uint8], size: int, pad: int, rng: np.random.Generator) -> Tensor:
+    """(frames, size, size) in 0..1: the picture with and without speckle mixed, gamma, gain, and a shift, alike in all frames."""
+    base = torch.from_numpy(plain.astype(np.float32)) / 255.0
+    speckle = float(rng.choice([0.0, rng.uniform(0, 1), 1.0, 1.3], p=[0.1, 0.25, 0.5, 0.15]))
+    mixed = torch.lerp(base, torch.from_numpy(speckled.astype(np.float32)) / 255.0, speckle).clamp_(0.0, 1.0)
+    small = at_size(mixed[None], size)[0]
+    picture = small.pow(rng.uniform(0.75, 1.35)).mul_(rng.uniform(0.8, 1.2)).clamp_(0.0, 1.0)
+    top, left = (int(v) for v in rng.integers(0, 2 * pad + 1, 2))
+    return functional.pad(picture, (pad, pad, pad, pad))[:, top : top + size, left : left + size]
+
+
+class EfRegressorTask(Task):
+    """A window of a clip in, its ejection fraction in % out; the loss is the mean squared error (EchoNet-Dynamic)."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.store = ClipStore(settings(RegressorData, recipe.data, "data.").clips)
+        self.options = settings(RegressorOptions, recipe.options, "options.")
+        start = self.starting_weights("ef-regressor")
+        config = config_from_dict(EfRegressorConfig, config_to_dict(EfRegressorConfig.small()) | dict(recipe.network))
+        self.network = load_network(EfRegressor, start) if start else EfRegressor(config)
+        self.config = self.network.config
+        if self.config.fps != FPS:
+            raise InputError(f"The clips have {FPS:g} frames per second; set network.fps to that.")
+        found = self.store[0].frames.shape[0]
+        if found < self.config.frames:
+            raise InputError(f"The clips have {found} frames, but the network spans {self.config.frames}; set network.frames.")
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The regressor."""
+        return {"ef-regressor": self.network}
+
+    def _example(self, rng: np.random.Generator) -> tuple[Tensor, float]:
+        clip = self.store[int(rng.integers(len(self.store)))]
+        frames = self.config.frames
+        start = int(rng.integers(clip.frames.shape[0] - frames + 1))
+        short = rng.random() < self.options.short_share
+        length = int(rng.integers(frames // 2, frames)) if short else frames
+        window = slice(start, start + length)
+        video = varied(clip.frames[window], clip.structure[window], self.config.size, self.options.pad, rng)
+        truth = shown_ef_percent(clip.heart, start / FPS, (start + length) / FPS)
+        return functional.pad(video, (0, 0, 0, 0, 0, frames - length)), truth
+
+    def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        """Random windows of random clips, varied, and their ejection fractions in %."""
+        rng = self.random(step, rank)
+        videos, truths = zip(*(self._example(rng) for _ in range(self.recipe.batch_size)), strict=True)
+        return {"videos": torch.stack(videos), "ef_percent": torch.tensor(truths, dtype=torch.float32)}
+
+    def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
+        """Loss in squared points, and the mean absolute error in points."""
+        answers = self.network(batch["videos"])
+        return {
+            "loss": functional.mse_loss(answers, batch["ef_percent"]),
+            "mae": functional.l1_loss(answers, batch["ef_percent"]),
+        }
+
+    def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
+        """Write the network in steps of 8 bits."""
+        save_network(networks["ef-regressor"], folder / "ef-regressor", torch.int8)
