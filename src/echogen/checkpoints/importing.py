@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from echogen.checkpoints.echopulse_weights import networks_from, split
+from echogen.checkpoints.ef_regressor import ef_regressor_from
 from echogen.checkpoints.reading import read_tensors
 from echogen.checkpoints.st_mem import st_mem_from
 from echogen.errors import InputError
@@ -24,7 +25,8 @@ from echogen.networks.published_transformer import PublishedTransformer
 from echogen.networks.st_mem import StMem
 
 Files = list[dict[str, Tensor]]
-#: The config in a manifest.json beside the files: sizes by network (cvivit, stmem) and frames (of a window); {} without one.
+#: The config in a manifest.json beside the files: sizes by network (cvivit, stmem), frames (of a window), and what an EF
+#: regressor looks at (ef_regressor); {} without one.
 Given = Mapping[str, Any]
 
 #: The networks that ECHOPulse is made of: ours -> the prefix of its tensors where a released file holds several.
@@ -78,9 +80,21 @@ def import_st_mem(files: Files, output: Path, given: Given) -> None:
     save_network(st_mem_from(tensors, given.get("stmem")), output)
 
 
+def import_ef_regressor(files: Files, output: Path, given: Given) -> None:
+    """Write an EF regressor R(2+1)D as a network's folder, from EchoNet-Dynamic's file or EchoDiffusion's.
+
+    What it looks at (frames, their rate, normalisation) is as each publishes it, unless `given` says otherwise.
+    Raises `InputError` for more than one file, or one that does not fit.
+    """
+    if len(files) != 1:
+        raise InputError(f"An EF regressor is imported from one file, not {len(files)}; give one.")
+    save_network(ef_regressor_from(files[0], given.get("ef_regressor")), output)
+
+
 IMPORTERS = {
     "echopulse": Importer("a generator", import_echopulse),
     "st-mem": Importer("an ECG encoder", import_st_mem),
+    "ef-regressor": Importer("an EF regressor", import_ef_regressor),
 }
 
 

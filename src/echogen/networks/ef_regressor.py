@@ -66,7 +66,7 @@ class EfRegressorConfig:
 
 
 def middle_width(inputs: int, outputs: int) -> int:
-    """Channels between a 1 x 3 x 3 and a 3 x 1 x 1 convolution that have as many weights as one 3 x 3 x 3 (Tran 2018, Section 3.5)."""
+    """Channels between convolutions of 1 x 3 x 3 and 3 x 1 x 1 that together weigh as one 3 x 3 x 3 (Tran 2018, Section 3.5)."""
     return (inputs * outputs * 27) // (inputs * 9 + 3 * outputs)
 
 
