@@ -14,14 +14,19 @@ from echogen.ecg.apple import apple_layout
 from echogen.ecg.arrays import is_ecg_npz, open_npy, open_npz
 from echogen.ecg.dicom import open_dicom
 from echogen.ecg.edf import open_edf
-from echogen.ecg.source import Floats, Source, stated_mv
+from echogen.ecg.hl7_aecg import open_hl7_aecg
+from echogen.ecg.muse import open_muse
+from echogen.ecg.philips import open_philips
+from echogen.ecg.scp import is_scp, open_scp
+from echogen.ecg.source import Floats, Source, split_record, stated_mv
 from echogen.ecg.text import MAXIMUM_BYTES, open_text, table_layout, text_encoding
 from echogen.ecg.wfdb_file import find_header, open_wfdb
+from echogen.ecg.xml_file import root_name
 from echogen.errors import InputError
 from echogen.records import Ecg
 
 LONGEST_GAP_S = 0.2
-_FORMATS = "WFDB, DICOM, EDF, Apple Watch CSV, CSV, TXT or NPY"
+_FORMATS = "WFDB, DICOM, EDF, SCP-ECG, HL7 aECG, MUSE XML, Philips XML, Apple Watch CSV, CSV, TXT or NPY"
 #: Beyond this an ECG in mV is taken for one in other units: median and 99.5th percentile of the deviation from the baseline.
 _IMPLAUSIBLE_MEDIAN_MV, _IMPLAUSIBLE_PEAK_MV = 3.0, 40.0
 _PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
@@ -40,10 +45,14 @@ _FOREIGN = (
 
 @dataclass(frozen=True)
 class Reader:
-    """One format: whether a file with these first 4096 bytes is of it, and its opener (path, mV per unit, rate in Hz)."""
+    """One format: whether a file with these first 4096 bytes (none for a folder) is of it, and its opener.
+
+    open(path, mV per unit, rate in Hz), and where a file may hold `several` recordings, the name of one or None as well.
+    """
 
     recognises: Callable[[Path, bytes], bool]
-    open: Callable[[Path, float | None, float | None], Source]
+    open: Callable[..., Source]
+    several: bool = False
 
 
 #: Asked in this order; the first that recognises a file opens it. A WFDB header beside a file goes first, text comes last.
@@ -52,17 +61,22 @@ _READERS = (
     Reader(lambda path, start: start[:8] in (b"0       ", b"\xffBIOSEMI"), open_edf),
     Reader(lambda path, start: start[:6] == b"\x93NUMPY", open_npy),
     Reader(lambda path, start: start[:4] == b"PK\x03\x04" and is_ecg_npz(path), open_npz),
+    Reader(lambda path, start: is_scp(start, path.stat().st_size), open_scp),
+    Reader(lambda path, start: root_name(start) == "AnnotatedECG", open_hl7_aecg),
+    Reader(lambda path, start: root_name(start) == "RestingECG", open_muse),
+    Reader(lambda path, start: root_name(start) == "restingecgdata", open_philips),
 )
 
 
 @dataclass(frozen=True)
 class EcgInfo:
-    """What an ECG file holds: format, canonical lead names, samples per second, length in s."""
+    """What an ECG file holds: format, canonical lead names, samples per second, length in s, which of several recordings."""
 
     format: str
     lead_names: tuple[str, ...]
     rate_hz: float
     duration_s: float
+    record: str | None = None
 
 
 def _foreign(start: bytes) -> str | None:
@@ -89,19 +103,21 @@ def _open_unknown(path: Path, start: bytes, mv: float | None, rate_hz: float | N
     return open_text(path, layout, mv, rate_hz)
 
 
-def open_ecg(path: str | os.PathLike[str], rate_hz: float | None = None, unit: str | None = None) -> Source:
+def open_ecg(
+    path: str | os.PathLike[str], rate_hz: float | None = None, unit: str | None = None, record: str | None = None
+) -> Source:
     """Recognise and open an ECG file; arguments and errors as in `read_ecg`."""
-    path = Path(path)
+    path, marked = split_record(Path(path))
+    record = marked if record is None else record
     mv = stated_mv(unit)
     if rate_hz is not None and not (np.isfinite(rate_hz) and 20 <= rate_hz <= 100_000):
         raise InputError(f"The sampling rate of an ECG must lie between 20 and 100,000 Hz, not {rate_hz}.")
-    if path.is_dir():
-        raise InputError(f"{path} is a directory; give one ECG file.")
-    header = find_header(path)
+    folder = path.is_dir()
+    header = None if folder else find_header(path)
     if not path.exists() and header is None:
         raise InputError(f"There is no file {path}.")
     start = b""
-    if path.exists():
+    if path.exists() and not folder:
         if not path.is_file():
             raise InputError(f"{path} is not a regular file.")
         try:
@@ -115,7 +131,9 @@ def open_ecg(path: str | os.PathLike[str], rate_hz: float | None = None, unit: s
     if header is not None:
         source = open_wfdb(header, mv, rate_hz)
     elif reader is not None:
-        source = reader.open(path, mv, rate_hz)
+        source = reader.open(path, mv, rate_hz, record) if reader.several else reader.open(path, mv, rate_hz)
+    elif folder:
+        raise InputError(f"{path} is a directory; give one ECG file.")
     elif path.suffix.lower() in _PICKLE_SUFFIXES:
         raise InputError(
             f"{path.name} is a Python pickle, which could run code and is never opened; save the array with numpy.save."
@@ -128,6 +146,8 @@ def open_ecg(path: str | os.PathLike[str], rate_hz: float | None = None, unit: s
         raise InputError(f"{path.name} needs its WFDB header: put {path.stem}.hea beside it.")
     else:
         source = _open_unknown(path, start, mv, rate_hz)
+    if record is not None and source.record is None:
+        raise InputError(f"{path.name} holds one ECG only; leave out the record {record!r}.")
     if not 20 <= source.rate_hz <= 100_000:
         raise InputError(
             f"{path.name} states a sampling rate of {source.rate_hz:g} Hz, which no ECG has; give the true one as rate_hz."
@@ -137,10 +157,12 @@ def open_ecg(path: str | os.PathLike[str], rate_hz: float | None = None, unit: s
     return source
 
 
-def ecg_info(path: str | os.PathLike[str], *, rate_hz: float | None = None, unit: str | None = None) -> EcgInfo:
+def ecg_info(
+    path: str | os.PathLike[str], *, rate_hz: float | None = None, unit: str | None = None, record: str | None = None
+) -> EcgInfo:
     """Tell what an ECG file holds without reading its signal; arguments and errors as in `read_ecg`."""
-    source = open_ecg(path, rate_hz, unit)
-    return EcgInfo(source.format, source.lead_names, source.rate_hz, source.samples / source.rate_hz)
+    source = open_ecg(path, rate_hz, unit, record)
+    return EcgInfo(source.format, source.lead_names, source.rate_hz, source.samples / source.rate_hz, source.record)
 
 
 def _span(source: Source, name: str, start_s: float, seconds: float | None) -> tuple[int, int]:
@@ -201,6 +223,7 @@ def read_ecg(
     unit: str | None = None,
     start_s: float = 0.0,
     seconds: float | None = None,
+    record: str | None = None,
 ) -> Ecg:
     """Read an ECG file, or a part of it, in mV.
 
@@ -216,7 +239,7 @@ def read_ecg(
     longer gap, or holds values that cannot be mV.
     """
     name = Path(path).name
-    source = open_ecg(path, rate_hz, unit)
+    source = open_ecg(path, rate_hz, unit, record)
     first, last = _span(source, name, start_s, seconds)
     signal = source.read(first, last)
     if signal.shape[1] != last - first:

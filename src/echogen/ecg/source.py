@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,7 @@ class Source:
 
     format: its name for people. lead_names: canonical. rate_hz, samples: of every lead.
     read(first, last): (leads, last - first) float64 in mV of that part only, nan where the file has no value.
+    record: which one of its recordings, where the file holds several.
     """
 
     format: str
@@ -59,6 +61,7 @@ class Source:
     rate_hz: float
     samples: int
     read: Callable[[int, int], Floats]
+    record: str | None = None
 
 
 def mv_per_unit(unit: str) -> float | None:
@@ -68,13 +71,24 @@ def mv_per_unit(unit: str) -> float | None:
 
 
 def stated_mv(unit: str | None) -> float | None:
-    """Millivolts per unit for a unit that the user stated; None for None. Raises `InputError` for what is no voltage."""
+    """Millivolts per stored count for a unit that the user stated, such as `uV` or `0.05 mV`; None for None.
+
+    Raises `InputError` for what is no voltage.
+    """
     if unit is None:
         return None
-    factor = mv_per_unit(unit)
-    if factor is None:
-        raise InputError(f"The unit of an ECG must be mV, uV or V, not {unit!r}.")
-    return factor
+    size, name = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE]-?\d+)?)?\s*(.*)", unit, re.DOTALL).groups()  # type: ignore[union-attr]
+    factor = mv_per_unit(name)
+    scale = None if factor is None else float(size or 1) * factor
+    if scale is None or not 0 < scale < 1e6:
+        raise InputError(f"The unit of an ECG must be mV, uV or V, or a size such as '0.05 mV', not {unit!r}.")
+    return scale
+
+
+def split_record(path: Path) -> tuple[Path, str | None]:
+    """The file and the recording that `FILE#RECORD` means; a file whose own name has a `#` is taken as it is."""
+    name, mark, record = str(path).rpartition("#")
+    return (Path(name), record) if mark and record and not path.exists() and Path(name).exists() else (path, None)
 
 
 def unit_in_name(label: str) -> float | None:
