@@ -17,9 +17,9 @@ from torch import Tensor, nn
 class IdentityConfig:
     """Shape of `Identity`.
 
-    fps, steps: a part is `steps` frames, 1 / fps s apart. image_size: side of the frames in the canonical geometry. shrink: how many
-    pixels make one that the network sees, in each direction. widths: channels at 1/2, 1/4, 1/8, 1/16 of that, multiples of `groups`.
-    place_channels: kept of every place of the last map. dims: of the vector.
+    fps, steps: a part is `steps` frames, 1 / fps s apart. image_size: side of the frames in the canonical geometry. shrink: how
+    many pixels make one that the network sees, in each direction. widths: channels at 1/2, 1/4, 1/8, 1/16 of that, multiples of
+    `groups`. place_channels: kept of every place of the last map. dims: of the vector.
     """
 
     fps: float = 4.0

@@ -76,7 +76,9 @@ class IdentityTask(Task):
         if found < needed:
             raise InputError(f"The clips have {found} frames, but a part spans {needed}; set fewer steps.")
         if not 1 < recipe.batch_size <= len(self.store):
-            raise InputError(f"The batch size must lie between 2 and the number of clips ({len(self.store)}): others are compared.")
+            raise InputError(
+                f"The batch size must lie between 2 and the number of clips ({len(self.store)}): others are compared."
+            )
 
     def networks(self) -> dict[str, nn.Module]:
         """The network."""
