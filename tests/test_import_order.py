@@ -31,15 +31,15 @@ for _left, _part in [
     ("measure", "metrics"),
     ("metrics", "training"),
     ("training", "checkpoints"),
-    ("checkpoints", "app"),
     ("checkpoints", "bench"),
-    ("bench", "commands"),
+    ("bench", "app"),
+    ("app", "commands"),
     ("commands", "cli"),
 ]:
     MAY_IMPORT[_part] = MAY_IMPORT[_left] | {_left}
 
 #: The extras that a part, or one file of it, may import from besides the core packages.
-EXTRAS = {"training": {"train", "adapt"}, "networks/text.py": {"text"}}
+EXTRAS = {"training": {"train", "adapt"}, "app": {"serve"}, "networks/text.py": {"text"}}
 #: Import name -> distribution name, where they differ.
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "skimage": "scikit-image"}
 

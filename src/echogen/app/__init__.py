@@ -1,0 +1,1 @@
+"""Pages that run on one's own machine: the logic of each, its server, and its static files."""
