@@ -22,6 +22,14 @@ def open_npy(path: Path, mv_of_unit: float | None, rate_hz: float | None) -> Sou
         array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:
         raise InputError(f"{where} is cut short, damaged or holds Python objects; save a plain array of numbers.") from error
+    return array_source(array, "NPY", where, mv_of_unit, rate_hz)
+
+
+def array_source(array: NDArray[np.generic], kind: str, where: str, mv_of_unit: float | None, rate_hz: float | None) -> Source:
+    """An array of shape (samples,), (leads, samples) or (samples, leads) as a source of the format `kind`.
+
+    Raises `InputError`, beginning with `where`, for another shape, for other things than real numbers, and without a rate.
+    """
     if array.ndim not in (1, 2) or array.size == 0 or array.dtype.kind not in "iuf":
         raise InputError(
             f"{where} holds an array {array.shape} of {array.dtype}; an ECG is one of real numbers, (leads, samples)."
@@ -34,7 +42,7 @@ def open_npy(path: Path, mv_of_unit: float | None, rate_hz: float | None) -> Sou
     def read(first: int, last: int) -> Floats:
         return np.asarray(table[:, first:last], dtype=np.float64) * scale
 
-    return Source("NPY", default_lead_names(table.shape[0]), float(rate_hz), int(table.shape[1]), read)
+    return Source(kind, default_lead_names(table.shape[0]), float(rate_hz), int(table.shape[1]), read)
 
 
 def is_ecg_npz(path: Path) -> bool:

@@ -10,13 +10,22 @@ from pathlib import Path
 
 import numpy as np
 
+from echogen.ecg.alivecor import SIGNATURE as ATC
+from echogen.ecg.alivecor import open_atc
 from echogen.ecg.apple import apple_layout
+from echogen.ecg.apple_health import is_apple_health, open_apple_health
 from echogen.ecg.arrays import is_ecg_npz, open_npy, open_npz
+from echogen.ecg.code15 import open_code15
 from echogen.ecg.dicom import open_dicom
 from echogen.ecg.edf import open_edf
+from echogen.ecg.hdf5 import SIGNATURE as HDF5
 from echogen.ecg.hl7_aecg import open_hl7_aecg
+from echogen.ecg.ishne import SIGNATURE as ISHNE
+from echogen.ecg.ishne import open_ishne
+from echogen.ecg.matlab import is_matlab, open_matlab
 from echogen.ecg.muse import open_muse
 from echogen.ecg.philips import open_philips
+from echogen.ecg.pickles import is_pickle, open_pickle
 from echogen.ecg.scp import is_scp, open_scp
 from echogen.ecg.source import Floats, Source, split_record, stated_mv
 from echogen.ecg.text import MAXIMUM_BYTES, open_text, table_layout, text_encoding
@@ -29,17 +38,14 @@ LONGEST_GAP_S = 0.2
 _FORMATS = "WFDB, DICOM, EDF, SCP-ECG, HL7 aECG, MUSE XML, Philips XML, Apple Watch CSV, CSV, TXT or NPY"
 #: Beyond this an ECG in mV is taken for one in other units: median and 99.5th percentile of the deviation from the baseline.
 _IMPLAUSIBLE_MEDIAN_MV, _IMPLAUSIBLE_PEAK_MV = 3.0, 40.0
-_PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
+_PICKLE_SUFFIXES = {".pt", ".pth", ".joblib"}
 _FOREIGN = (
     (0, rb"\x89PNG|\xff\xd8\xff|GIF8|BM.{4}\0\0\0\0|II\*\0|MM\0\*|RIFF.{4}WEBP", "a picture"),
     (0, rb"RIFF.{4}AVI |\x1aE\xdf\xa3|\0\0\x01\xba", "a video"),
     (4, rb"ftyp", "a video"),
     (0, rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ", "a compressed archive; unpack it first"),
     (0, rb"%PDF", "a PDF"),
-    (0, rb"MATLAB", "a MATLAB file"),
-    (0, rb"\x89HDF", "an HDF5 file"),
     (0, rb"(\xef\xbb\xbf)?\s*<|\xff\xfe<|\xfe\xff\0<", "an XML or HTML file"),
-    (0, rb"\x80[\x02-\x05]", "a Python pickle, which could run code and is never opened; save the array with numpy.save"),
 )
 
 
@@ -61,6 +67,12 @@ _READERS = (
     Reader(lambda path, start: start[:8] in (b"0       ", b"\xffBIOSEMI"), open_edf),
     Reader(lambda path, start: start[:6] == b"\x93NUMPY", open_npy),
     Reader(lambda path, start: start[:4] == b"PK\x03\x04" and is_ecg_npz(path), open_npz),
+    Reader(lambda path, start: start.startswith(ISHNE), open_ishne),
+    Reader(lambda path, start: start.startswith(ATC), open_atc),
+    Reader(is_matlab, open_matlab, several=True),
+    Reader(lambda path, start: start.startswith(HDF5), open_code15, several=True),
+    Reader(is_apple_health, open_apple_health, several=True),
+    Reader(is_pickle, open_pickle),
     Reader(lambda path, start: is_scp(start, path.stat().st_size), open_scp),
     Reader(lambda path, start: root_name(start) == "AnnotatedECG", open_hl7_aecg),
     Reader(lambda path, start: root_name(start) == "RestingECG", open_muse),
