@@ -82,6 +82,9 @@ def generate(
         float | None, typer.Option("--guidance", help="How strongly the conditions pull; 1 is not at all.")
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Decoding steps.")] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Draw anew what resembles a clip that the model learned from.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same video.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -99,9 +102,12 @@ def generate(
 
     from echogen.cine import resample_frames, write
     from echogen.generators.base import Generator
+    from echogen.generators.private import Private
     from echogen.measure import truth_error
+    from echogen.metrics.bank import copy_filter
 
     heart = Generator.from_pretrained(model, device, adapter)
+    guarded = Private(heart, copy_filter(heart)) if private else None
     path = ecg or (_recording_in_pydicom() if "ecg" in heart.takes else None)
     if path is None:
         heartbeat = _Heartbeat(ecg_start or 0.0, None, None, None)
@@ -109,20 +115,20 @@ def generate(
         heartbeat = _read_heartbeat(path, heart, ecg_start, seconds, image is not None, allow_flat, ecg_rate, ecg_unit)
     picture = None if image is None else _picture(image)
     with progress_bar("generating") as progress:
-        cine = heart(
-            heartbeat.ecg,
-            seconds=seconds,
-            start_s=heartbeat.start_s,
-            ef_percent=ef,
-            view=view,
-            sex=sex,
-            text=text,
-            frames=picture,
-            guidance=guidance,
-            steps=steps,
-            seed=seed,
-            progress=progress,
-        )
+        asked: dict[str, Any] = {
+            "seconds": seconds,
+            "start_s": heartbeat.start_s,
+            "ef_percent": ef,
+            "view": view,
+            "sex": sex,
+            "text": text,
+            "frames": picture,
+            "guidance": guidance,
+            "steps": steps,
+            "seed": seed,
+            "progress": progress,
+        }
+        cine, privacy = guarded.draw(heartbeat.ecg, **asked) if guarded else (heart(heartbeat.ecg, **asked), None)
     measured = _measure(cine, heartbeat)
     shown = cine if fps is None or math.isclose(fps, heart.native_fps) else resample_frames(cine, fps)
     r_s = heartbeat.r_s(seconds)
@@ -143,6 +149,7 @@ def generate(
         "adapter": heart.adapter and heart.adapter.name,
         "adapter_hash": heart.adapter and heart.adapter.digest,
         "seed": seed,
+        "privacy": privacy and privacy.to_json(),
         "ecg": path and path.name,
         "settings": settings,
         "video_start_s": heartbeat.start_s,
