@@ -15,7 +15,7 @@ from echogen.ecg.source import Floats
 from echogen.errors import InputError
 
 MAXIMUM_BYTES = 32_000_000
-_MAXIMUM_ELEMENTS = 500_000
+_MAXIMUM_ELEMENTS = 200_000
 _MAXIMUM_DEPTH = 100
 _CHUNK_BYTES = 1 << 18
 
