@@ -1,0 +1,245 @@
+"""The rows of the open benchmark: where each one's videos come from, and how they are made and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+import echogen
+from echogen.cine import read_cine, write
+from echogen.commands.common import write_json
+from echogen.errors import InputError
+from echogen.metrics.clips import find_clips
+from echogen.records import Cine
+from phantom_bench_cases import FIRST_SEED, SECONDS, VERSION, Case, mean_heart, phantom_hash, recording, truth_cine, write_truth
+
+#: What a generator may be given beside the ECG and the view, with its name in the table.
+GIVEN = {"ef_percent": "EF", "frames": "first frame"}
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where truth, videos and measurements are kept: folders below one for this version and phantom."""
+
+    root: Path
+
+    @classmethod
+    def below(cls, folder: str | Path) -> Work:
+        return cls(Path(folder) / f"{VERSION}-{phantom_hash()}")
+
+    @property
+    def truths(self) -> Path:
+        return self.root / "truth"
+
+    def truth(self, case: Case) -> Path:
+        """The folder of a case's truth."""
+        return self.truths / case.name
+
+    def made(self, source: str) -> Path:
+        """A video that was made, by its source."""
+        return self.root / "made" / f"{source}.npz"
+
+
+class Row(Protocol):
+    """title: in the table. source: what a video is kept under; equal sources are equal videos."""
+
+    @property
+    def title(self) -> str: ...
+
+    def source(self, case: Case) -> str: ...
+
+    def video(self, work: Work, case: Case) -> Path: ...
+
+    def make(self, work: Work, case: Case) -> None: ...
+
+
+def _write(cine: Cine, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(cine, path)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The simulated clips themselves: what measuring alone leaves of a perfect generator."""
+
+    title: str = "truth"
+
+    def source(self, case: Case) -> str:
+        return f"truth/{case.name}"
+
+    def video(self, work: Work, case: Case) -> Path:
+        return work.truth(case) / "cine.npz"
+
+    def make(self, work: Work, case: Case) -> None:
+        write_truth(case, work.truths)
+
+
+@dataclass(frozen=True)
+class Still:
+    """The truth's first frame for as long as the clip lasts."""
+
+    title: str = "still first frame"
+
+    def source(self, case: Case) -> str:
+        return f"still/{case.name}"
+
+    def video(self, work: Work, case: Case) -> Path:
+        return work.made(self.source(case))
+
+    def make(self, work: Work, case: Case) -> None:
+        if not self.video(work, case).is_file():
+            truth = read_cine(Truth().video(work, case))
+            _write(replace(truth, frames=np.repeat(truth.frames[:1], len(truth.frames), axis=0)), self.video(work, case))
+
+
+@dataclass(frozen=True)
+class MeanHeart:
+    """The mean heart of the view at its mean rate and EF, whatever the ECG says."""
+
+    title: str = "a mean heart"
+
+    def source(self, case: Case) -> str:
+        return f"mean/{case.view}"
+
+    def video(self, work: Work, case: Case) -> Path:
+        return work.made(self.source(case))
+
+    def make(self, work: Work, case: Case) -> None:
+        if not self.video(work, case).is_file():
+            _write(truth_cine(mean_heart(case.view), FIRST_SEED), self.video(work, case))
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """The videos of another row, each judged as that of the case before it in the list that has the same view."""
+
+    title: str
+    row: Row
+    listed: tuple[Case, ...]
+
+    def _other(self, case: Case) -> Case:
+        alike = [other for other in self.listed if other.view == case.view]
+        alike = alike if len(alike) > 1 else list(self.listed)
+        return alike[(alike.index(case) + 1) % len(alike)]
+
+    def source(self, case: Case) -> str:
+        return self.row.source(self._other(case))
+
+    def video(self, work: Work, case: Case) -> Path:
+        return self.row.video(work, self._other(case))
+
+    def make(self, work: Work, case: Case) -> None:
+        self.row.make(work, self._other(case))
+
+
+@lru_cache(maxsize=1)
+def _generator(model: str, device: str) -> echogen.Generator:
+    return echogen.Generator.from_pretrained(model, device)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a generator makes of a case's ECG and view, and of `given` (names in `GIVEN`)."""
+
+    model: str
+    name: str
+    weights_hash: str
+    given: tuple[str, ...]
+    device: str = "cpu"
+
+    @property
+    def title(self) -> str:
+        return ", ".join([f"{self.name}: ECG", *(GIVEN[name] for name in self.given)])
+
+    @property
+    def key(self) -> str:
+        return "+".join([f"{self.name}-{self.weights_hash}", *self.given])
+
+    def source(self, case: Case) -> str:
+        return f"{self.key}/{case.name}"
+
+    def video(self, work: Work, case: Case) -> Path:
+        return work.made(self.source(case))
+
+    def facts(self, work: Work, case: Case) -> dict[str, Any]:
+        """seconds (wall) and cpu_seconds that making it took, or error: why there is none; empty before it was tried."""
+        path = self.video(work, case).with_suffix(".json")
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def make(self, work: Work, case: Case) -> None:
+        """Make and keep the video and what it took; a case that the generator refuses keeps its sentence instead."""
+        if self.facts(work, case):
+            return
+        generator = _generator(self.model, self.device)
+        truth = read_cine(Truth().video(work, case))
+        low, high = generator.ef_range
+        asked: dict[str, Any] = {"view": case.view} if "view" in generator.takes else {}
+        if "ef_percent" in self.given:
+            asked["ef_percent"] = float(np.clip(case.ef_percent, low, high))
+        if "frames" in self.given:
+            asked["frames"] = Cine(truth.frames[:1], np.zeros(1), truth.mm_per_pixel, truth.view)
+        ecg = recording(case)[1] if "ecg" in generator.takes else None
+        began, cpu = time.perf_counter(), time.process_time()
+        facts: dict[str, Any] = {"device": str(self.device), "threads": torch.get_num_threads()}
+        path = self.video(work, case)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            cine = generator(ecg, start_s=0.0, seconds=SECONDS, seed=case.index, **asked)
+            facts |= {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
+            _write(replace(cine, mm_per_pixel=cine.mm_per_pixel or truth.mm_per_pixel), path)
+        except InputError as error:
+            facts["error"] = str(error)
+        write_json(path.with_suffix(".json"), facts)
+
+
+def generated_rows(model: str, device: str = "cpu") -> list[Generated]:
+    """A generator with and without the EF and the first frame, as far as it takes them; all that it takes last."""
+    generator = _generator(model, device)
+    name = Path(generator.name).name
+    rows: list[tuple[str, ...]] = [()]
+    for part in GIVEN:
+        if part in generator.takes:
+            rows += [(*given, part) for given in rows]
+    return [Generated(model, name, generator.weights_hash, given, device) for given in sorted(rows, key=len)]
+
+
+@dataclass(frozen=True)
+class Added:
+    """Videos of others from a folder, named by case; files: (case name, video, hash of its bytes)."""
+
+    title: str
+    files: tuple[tuple[str, str, str], ...]
+
+    @classmethod
+    def read(cls, title: str, folder: str | Path, listed: list[Case]) -> Added:
+        """Raises `InputError` for a folder without a video of any case."""
+        found = find_clips(folder)
+        names = [case.name for case in listed if case.name in found]
+        if not names:
+            raise InputError(
+                f"No video in {folder} is named after a case (such as {listed[0].name}.mp4); --export tells their names."
+            )
+        paths = {name: found[name].video for name in names}
+        digests = {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in paths.items()}
+        return cls(title, tuple((name, os.fspath(paths[name]), digests[name]) for name in names))
+
+    def _file(self, case: Case) -> tuple[str, str, str]:
+        return next((file for file in self.files if file[0] == case.name), (case.name, os.devnull, "missing"))
+
+    def source(self, case: Case) -> str:
+        return f"added/{self._file(case)[2]}"
+
+    def video(self, work: Work, case: Case) -> Path:
+        return Path(self._file(case)[1])
+
+    def make(self, work: Work, case: Case) -> None:
+        """They are there already."""

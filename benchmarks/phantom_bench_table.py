@@ -1,0 +1,120 @@
+"""The open benchmark in markdown: what was asked, and the figures of every row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from common import table
+from phantom_bench_cases import FIRST_SEED, FPS, FRAMES, TIERS, VERSION
+
+
+@dataclass(frozen=True)
+class Column:
+    """head: over the column. figure: its name, or the first that begins so where it ends in *. of_truth: known of the truth."""
+
+    head: str
+    figure: str
+    form: str = ".2f"
+    scale: float = 1.0
+    of_truth: bool = True
+
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "Timing": (
+        Column("matched within 80 ms, %", "timing", ".0f", 100.0),
+        Column("median ES error, ms", "timing_median_ms", ".0f"),
+        Column("drift, ms/s", "drift_ms_per_s", "+.1f"),
+        Column("ED error, ms", "ed", ".0f"),
+        Column("ES error, ms", "es", ".0f"),
+        Column("cycle lengths, r", "cycle_correlation"),
+        Column("area curve, r", "curve", of_truth=False),
+    ),
+    "Ejection": (
+        Column("EF, R2", "ef_r2"),
+        Column("EF, mean abs. error, points", "ef", ".1f"),
+        Column("EF, bias, points", "ef_bias", "+.1f"),
+        Column("stroke of a premature beat over a normal one", "pvc_stroke"),
+        Column("stroke after each RR in AF, r", "af_stroke_rr"),
+    ),
+    "Picture and cost": (
+        Column("SSIM", "ssim", of_truth=False),
+        Column("speckle contrast", "speckle"),
+        Column("speckle width along the beam, px", "speckle_axial_px", ".1f"),
+        Column("speckle, frame to frame, r", "speckle_frame_correlation"),
+        Column("Fréchet echo distance", "echo", ".1f"),
+        Column("memorisation", "memorisation*"),
+        Column("CPU s per clip", "cpu_seconds", ".1f"),
+    ),
+}
+LEGEND = (
+    "Truth: the simulated clips themselves, measured alike, so its row is the error of measuring; its Fréchet echo distance is "
+    "that between every other clip and the rest, which fewer clips make larger. Below: baselines that any generator should beat. "
+    "Shuffled: each video of the row named, judged as that of another heart. Intervals of 95 % by resampling clips.\n\n"
+    "Matched, ES error, drift: measured end-systole against the true aortic closure. ED and ES error: mean, against the truth "
+    "video measured alike, beat by beat, up to half a cycle away (a video without the ECG's timing gets about a quarter of a "
+    "cycle). Premature beats: hearts with PVCs, stroke volume over the median of the clip's normal beats, 1 where the "
+    "beat is like any other. EF without an EF asked: what is drawn or seen, against the truth's."
+)
+
+
+def _value(row: dict[str, Any], column: Column) -> dict[str, Any] | None:
+    figures = row["figures"]
+    if column.figure.endswith("*"):
+        name = next((name for name in figures if name.startswith(column.figure[:-1])), "")
+    else:
+        name = column.figure
+    found = figures.get(name)
+    return found if found and np.isfinite(found["value"]) else None
+
+
+def _cell(row: dict[str, Any], column: Column, truth: bool) -> str:
+    found = _value(row, column)
+    if found is None or (truth and not column.of_truth):
+        return ""
+    value, low, high = (format(column.scale * found[key], column.form) for key in ("value", "low", "high"))
+    return f"{value} ({low}..{high})" if np.isfinite(found["low"]) else value
+
+
+def tables(rows: Sequence[dict[str, Any]]) -> str:
+    """Every row in every table, truth first; a column of which nothing is known is left out."""
+    parts = []
+    for title, columns in TABLES.items():
+        known = [column for column in columns if any(_value(row, column) for row in rows)]
+        lines = [[row["title"], str(row["n"]), *(_cell(row, c, row["title"] == "truth") for c in known)] for row in rows]
+        parts.append(f"### {title}\n\n" + table(["video", "n", *(column.head for column in known)], lines))
+    return "\n".join(parts)
+
+
+def notes(rows: Sequence[dict[str, Any]]) -> str:
+    """What could not be had, or only in part, one line a figure."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        for name, note in row["notes"].items():
+            found.setdefault(name, {}).setdefault(note, []).append(row["title"])
+    lines = []
+    for name, by_note in found.items():
+        for note, titles in by_note.items():
+            whose = "" if len(titles) == len(rows) else f" ({'; '.join(titles)})"
+            lines.append(f"- {name}{whose}: {note}")
+    return "\n".join(lines)
+
+
+def section(results: dict[str, Any], pictures: Sequence[tuple[str, str]]) -> str:
+    """The section of a document; pictures: (title, path from the document)."""
+    count = results["hearts"]
+    tier = f"Tier {count}" if count in TIERS else f"A trial with {count} hearts, which is no tier"
+    text = (
+        f"{tier} of `{VERSION}` (cases {results['cases_hash']}, seeds {FIRST_SEED}..{FIRST_SEED + count - 1}); phantom "
+        f"{results['phantom']}; videos of {FRAMES} frames at {FPS:g} frames/s. Command: `{results['command']}`; "
+        f"{results['cpu_seconds_per_heart']:.0f} CPU s per heart for all rows together ({results['device']}, one thread a "
+        f"process, {results['cores']} cores).\n\n{LEGEND}\n\n"
+    )
+    text += tables(results["rows"])
+    remarks = notes(results["rows"])
+    text += f"\nNotes:\n\n{remarks}\n" if remarks else ""
+    text += "".join(f"\n![{title}]({path})\n" for title, path in pictures)
+    return text
