@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from echogen.errors import InputError
 from echogen.metrics.bootstrap import bootstrap_interval
-from echogen.metrics.collectors import Pair
-from echogen.metrics.figures import RESAMPLES, Figure, Row, mean_row
-from echogen.metrics.identity import HeartIdentity, Vector
+from echogen.metrics.collectors import ByClip, Pair
+from echogen.metrics.figures import RESAMPLES, Figure, Row
+from echogen.metrics.identity import HeartIdentity
 
 Floats = NDArray[np.float64]
 Kind = Literal["training", "held_out", "generated"]
@@ -167,6 +167,10 @@ class Memorisation:
         for kind, parts in other._vectors.items():
             self._vectors[kind].extend(parts)
 
+    def merge_state(self, state: Mapping[str, ArrayLike]) -> None:
+        """Take in what another process has seen, as it tells by `state`."""
+        self.merge(self.from_state(state))
+
     def state(self) -> dict[str, NDArray[np.generic]]:
         """What another process needs to know, as plain arrays."""
         limit = np.array(np.nan if self.threshold is None else self.threshold)
@@ -182,7 +186,7 @@ class Memorisation:
         return metric
 
 
-class Copies:
+class Copies(ByClip):
     """The figures of an evaluation whose real clips are those that the generator was trained on.
 
     The threshold is what 95 % of real clips stay below when each is compared with the other ones (so give one clip of a patient).
@@ -190,34 +194,45 @@ class Copies:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._identity = HeartIdentity()
-        self._real: list[Vector] = []
-        self._generated: list[Vector] = []
 
     def add(self, pair: Pair) -> None:
         """Take in every clip."""
-        for clip, found in ((pair.real, self._real), (pair.generated, self._generated)):
+        for clip, side in ((pair.real, "real"), (pair.generated, "generated")):
             if clip is not None:
-                found.append(self._identity(replace(clip.cine, frames=clip.canonical)))
+                self.keep(pair, side, self._identity(replace(clip.cine, frames=clip.canonical)))
 
     def figures(self) -> dict[str, Figure]:
         """The share of copies, the share of real clips that come back, and the ratio of nearest distances."""
         names = ("memorisation", "memorisation_covered", "memorisation_ratio")
-        if len(self._real) < 3 or not self._generated:
+        if len(self.kept("real")) < 3 or not self.kept("generated"):
             note = "The threshold needs at least 3 real clips, those that the generator was trained on; give more."
             return {name: Figure(Row(), "1", note=note) for name in names}
-        real = np.stack(self._real)
-        own = memorisation_report(np.stack(self._generated), real)
+        real = np.stack(self.kept("real"))
+        own = memorisation_report(np.stack(self.kept("generated")), real)
         halves = memorisation_report(real[1::2], real[::2], threshold=own.threshold)
         halves = replace(halves, innocent_similarity=own.innocent_similarity)
         note = f"A similarity above {own.threshold:.3f} counts as a copy: 95 % of real clips stay below it with the others."
         if len(real) < ENOUGH_CLIPS:
             note += f" With {len(real)} real clips (under {ENOUGH_CLIPS}) that is hardly known."
         rows = [
-            (mean_row(report.copied), mean_row(report.covered), _ratio_row(report.similarity, report.innocent_similarity))
+            (share_row(report.copied), share_row(report.covered), _ratio_row(report.similarity, report.innocent_similarity))
             for report in (own, halves)
         ]
         return {name: Figure(rows[0][i], "1", rows[1][i], note=None if i else note) for i, name in enumerate(names)}
+
+
+def share_row(flags: ArrayLike) -> Row:
+    """Share of (n,) flags that are true, 0..1, with Wilson's 95 % interval (1927), which has a width also for none and all."""
+    values = np.asarray(flags, dtype=bool)
+    n = len(values)
+    if not n:
+        return Row()
+    share, z2 = float(values.mean()), 1.959964**2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = float(np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n)))) / (1 + z2 / n)
+    return Row(share, max(middle - half, 0.0), min(middle + half, 1.0), n)
 
 
 def _ratio_row(similarity: Floats, innocent: Floats) -> Row:
