@@ -24,6 +24,7 @@ from echogen.ecg.ishne import SIGNATURE as ISHNE
 from echogen.ecg.ishne import open_ishne
 from echogen.ecg.matlab import is_matlab, open_matlab
 from echogen.ecg.muse import open_muse
+from echogen.ecg.pdf_trace import open_pdf
 from echogen.ecg.philips import open_philips
 from echogen.ecg.pickles import is_pickle, open_pickle
 from echogen.ecg.scp import is_scp, open_scp
@@ -35,7 +36,10 @@ from echogen.errors import InputError
 from echogen.records import Ecg
 
 LONGEST_GAP_S = 0.2
-_FORMATS = "WFDB, DICOM, EDF, SCP-ECG, HL7 aECG, MUSE XML, Philips XML, Apple Watch CSV, CSV, TXT or NPY"
+_FORMATS = (
+    "WFDB, DICOM, EDF, BDF, SCP-ECG, HL7 aECG, MUSE XML, Philips XML, ISHNE, AliveCor ATC, MATLAB, CODE-15 HDF5, Apple Watch CSV,"
+    " Apple Health exports, PDF traces, CSV, TXT, NPY or pickled arrays"
+)
 #: Beyond this an ECG in mV is taken for one in other units: median and 99.5th percentile of the deviation from the baseline.
 _IMPLAUSIBLE_MEDIAN_MV, _IMPLAUSIBLE_PEAK_MV = 3.0, 40.0
 _PICKLE_SUFFIXES = {".pt", ".pth", ".joblib"}
@@ -44,7 +48,6 @@ _FOREIGN = (
     (0, rb"RIFF.{4}AVI |\x1aE\xdf\xa3|\0\0\x01\xba", "a video"),
     (4, rb"ftyp", "a video"),
     (0, rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ", "a compressed archive; unpack it first"),
-    (0, rb"%PDF", "a PDF"),
     (0, rb"(\xef\xbb\xbf)?\s*<|\xff\xfe<|\xfe\xff\0<", "an XML or HTML file"),
 )
 
@@ -73,6 +76,7 @@ _READERS = (
     Reader(lambda path, start: start.startswith(HDF5), open_code15, several=True),
     Reader(is_apple_health, open_apple_health, several=True),
     Reader(is_pickle, open_pickle),
+    Reader(lambda path, start: b"%PDF-" in start[:1024], open_pdf),
     Reader(lambda path, start: is_scp(start, path.stat().st_size), open_scp),
     Reader(lambda path, start: root_name(start) == "AnnotatedECG", open_hl7_aecg),
     Reader(lambda path, start: root_name(start) == "RestingECG", open_muse),
@@ -240,13 +244,17 @@ def read_ecg(
     """Read an ECG file, or a part of it, in mV.
 
     Recognised by content: WFDB (the `.hea`, a signal file beside it, or the record's name), DICOM waveform, EDF / EDF+ / BDF,
-    Apple Watch CSV, text tables (one column a lead), NPY (leads and samples in either order) and the NPZ of an `Ecg`.
+    SCP-ECG, HL7 aECG, MUSE and Philips XML, ISHNE Holter, AliveCor ATC, MATLAB, CODE-15 HDF5, Apple Watch CSV, Apple Health
+    exports, PDFs that draw the trace as lines, text tables (one column a lead), NPY and pickled arrays (leads and samples in
+    either order; nothing in a pickle is run) and the NPZ of an `Ecg`.
     Only ECG leads are kept, under their canonical names (I, aVR, V1, MLII ...); twelve unnamed leads are taken in the
     standard order.
 
-    rate_hz: samples per second; needed for text and NPY, overrides what other files say. unit: mV, uV or V of the stored values;
-    overrides what the file says; without either, mV. start_s, seconds: the part to read, on the file's clock, which the
-    `Ecg` keeps; only that part is loaded. Gaps (nan) under 0.2 s are interpolated; a lead without any value is left out.
+    rate_hz: samples per second; needed for text and NPY, overrides what other files say. unit: mV, uV or V of the stored values,
+    or their size (`0.005 mV`); overrides what the file says; without either, mV. start_s, seconds: the part to read, on the
+    file's clock, which the `Ecg` keeps; only that part is loaded. record: which ECG of a file of several (an exam id, the CSV of
+    an Apple Health export, a MATLAB variable), also as `FILE#RECORD`. Gaps (nan) under 0.2 s are interpolated; a lead without
+    any value is left out.
     Raises `InputError` when the file is missing, of a foreign kind, damaged, without ECG leads, shorter than asked, has a
     longer gap, or holds values that cannot be mV.
     """
