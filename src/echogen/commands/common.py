@@ -60,7 +60,11 @@ def check_folder(folder: Path) -> None:
 
 
 def check_input(path: Path | None) -> None:
-    """Refuse an input that is not there."""
+    """Refuse an input that is not there; of `FILE#RECORD`, the file counts."""
+    if path is not None and "#" in path.name:
+        from echogen.ecg.source import split_record
+
+        path, _ = split_record(path)
     if path is not None and not (path.exists() or path.with_suffix(".hea").exists() or Path(f"{path}.hea").exists()):
         raise InputError(f"There is no file {path}; check its name.")
 

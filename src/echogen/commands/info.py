@@ -15,6 +15,7 @@ from echogen.errors import InputError
 LOOKED_AT_S = 60.0
 KEYS: tuple[str, ...] = (
     "format",
+    "record",
     "kind",
     "leads",
     "lead_names",
@@ -69,6 +70,7 @@ def _describe_ecg(file: Path, rate_hz: float | None, unit: str | None) -> dict[s
     found = ecg_info(file, rate_hz=rate_hz, unit=unit)
     facts: dict[str, Any] = {
         "format": found.format,
+        "record": found.record,
         "kind": "ecg",
         "leads": len(found.lead_names),
         "lead_names": list(found.lead_names),
