@@ -96,41 +96,50 @@ def one(heart: echogen.Generator, recording: Recording, seconds: float, seeds: r
         controls.append(control(marks, cine, made[-1][0]))
     shuffled, chance = np.mean(controls, axis=0)
     rows = [
-        row(f"{recording.name}, {seconds:.0f} s", "truth", pooled_report(truths), seconds > 30),
+        row(recording.name, "truth", pooled_report(truths), seconds > 30),
         row("", "generated", pooled_report(made), seconds > 30, float(np.mean(seams))),
         ["", "shuffled ECG", "", f"{100 * shuffled:.0f} % (chance {100 * chance:.0f} %)", "", "", "", ""],
     ]
     return rows, truths, made
 
 
-def main() -> None:
-    options = arguments(__doc__ or "", seeds=8)
-    heart = echogen.Generator.from_pretrained(options.model)
+def section(heart: echogen.Generator, chosen: list[Recording], seconds: float, seeds: int, title: str) -> None:
+    """Measure these recordings and write their table under a title."""
     rows: list[list[str]] = []
     truths: Clips = []
     made: Clips = []
-    for recording in recordings():
-        for seconds in (10.0, 60.0) if recording.long else (10.0,):
-            lines, truth, generated = one(heart, recording, seconds, range(options.seeds if seconds == 10.0 else 1))
-            rows += lines
-            for line in lines:
-                print(" | ".join(line), flush=True)
-            if seconds == 10.0:
-                truths += truth
-                made += generated
-    rows.append(row("all of 10 s", "truth", pooled_report(truths), False))
-    rows.append(row("", "generated", pooled_report(made), False))
+    for recording in chosen:
+        lines, truth, generated = one(heart, recording, seconds, range(seeds))
+        rows += lines
+        for line in lines:
+            print(" | ".join(line), flush=True)
+        truths += truth
+        made += generated
+    is_long = seconds > 30
+    rows.append(row("all", "truth", pooled_report(truths), is_long))
+    rows.append(row("", "generated", pooled_report(made), is_long))
     text = table(
         ["recording", "video", "beats", "matched within 80 ms", "median abs. error, ms", "mean, ms", "drift, ms/s", "seams"], rows
     )
     note = (
-        f"Generator {heart.name} ({heart.weights_hash}); {options.seeds} videos of 10 s (seeds 0..) and one of 60 s, "
+        f"Generator {heart.name} ({heart.weights_hash}); {seeds} videos of {seconds:.0f} s each (seeds 0..), "
         f"{heart.native_fps:g} frames/s, no first frame, no EF. Error: measured end-systole minus the aortic closure that the "
-        "ECG lets expect. Truth: a simulated heart that follows the same beats. Shuffled: the generated video against the ECG's "
-        f"beats in another order and phase, mean of {SHUFFLES}. Seams: change between frames where windows meet over that "
-        "elsewhere. Command: `python benchmarks/timing.py`.\n\n"
+        "ECG lets expect; drift: its slope over all videos. Truth: a simulated heart that follows the same beats. Shuffled: the "
+        f"generated video against the ECG's beats in another order and phase, mean of {SHUFFLES}. Seams: change between frames "
+        "where windows meet over that elsewhere. Command: `python benchmarks/timing.py`.\n\n"
     )
-    write_section(DOCS / "timing.md", "Timing on real ECGs", note + text)
+    write_section(DOCS / "timing.md", title, note + text)
+
+
+def main() -> None:
+    """--seeds, --minutes: how many videos of 10 s and of 60 s a recording; 0 leaves that table as it is."""
+    options = arguments(__doc__ or "", seeds=8, minutes=4)
+    heart = echogen.Generator.from_pretrained(options.model)
+    if options.seeds:
+        section(heart, recordings(), 10.0, options.seeds, "Timing on real ECGs")
+    if options.minutes:
+        long = [recording for recording in recordings() if recording.long]
+        section(heart, long, 60.0, options.minutes, "Timing over a minute")
 
 
 if __name__ == "__main__":
