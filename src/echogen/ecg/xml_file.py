@@ -15,9 +15,11 @@ from echogen.ecg.source import Floats
 from echogen.errors import InputError
 
 MAXIMUM_BYTES = 32_000_000
-_MAXIMUM_ELEMENTS = 200_000
+#: Elements and attributes together; depth; bytes of one tag.
+_MAXIMUM_NODES = 200_000
 _MAXIMUM_DEPTH = 100
-_CHUNK_BYTES = 1 << 18
+_MAXIMUM_TAG_BYTES = 1 << 19
+_CHUNK_BYTES = 1 << 16
 
 
 def root_name(start: bytes) -> str | None:
@@ -52,12 +54,12 @@ class _BoundedBuilder(TreeBuilder):
 
     def __init__(self) -> None:
         super().__init__()
-        self.elements = self.depth = 0
+        self.nodes = self.depth = 0
 
     def start(self, tag: str, attrs: dict[str, str], /) -> Element:
-        self.elements += 1
+        self.nodes += 1 + len(attrs)
         self.depth += 1
-        if self.elements > _MAXIMUM_ELEMENTS or self.depth > _MAXIMUM_DEPTH:
+        if self.nodes > _MAXIMUM_NODES or self.depth > _MAXIMUM_DEPTH:
             raise OverflowError
         return super().start(_local(tag), {_local(key): value for key, value in attrs.items()})
 
@@ -81,6 +83,8 @@ def parse_xml(path: Path, where: str) -> Element:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 parser.feed(chunk)
+                if file.tell() - parser.parser.CurrentByteIndex > _MAXIMUM_TAG_BYTES:
+                    raise OverflowError
         root: Element = parser.close()
     except DefusedXmlException as error:
         raise InputError(f"{where} declares XML entities, which an ECG does not need and which are never expanded.") from error
