@@ -9,25 +9,20 @@ hidden subspaces in video diffusion models using re-identification, 2024 (arXiv 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from echogen.errors import InputError
-from echogen.metrics.bootstrap import bootstrap_interval
-from echogen.metrics.collectors import ByClip, Pair
-from echogen.metrics.figures import RESAMPLES, Figure, Row
-from echogen.metrics.identity import HeartIdentity
+from echogen.metrics.figures import Row
 
 Floats = NDArray[np.float64]
 Kind = Literal["training", "held_out", "generated"]
 
 #: A clip that is no copy stays below the threshold in so many percent of cases.
 PERCENTILE = 95.0
-#: Under so many clips that are no copies the threshold is hardly known.
-ENOUGH_CLIPS = 100
 _ROWS = 1024
 
 
@@ -186,43 +181,6 @@ class Memorisation:
         return metric
 
 
-class Copies(ByClip):
-    """The figures of an evaluation whose real clips are those that the generator was trained on.
-
-    The threshold is what 95 % of real clips stay below when each is compared with the other ones (so give one clip of a patient).
-    Truth: every other real clip in place of the generated ones, against the rest.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._identity = HeartIdentity()
-
-    def add(self, pair: Pair) -> None:
-        """Take in every clip."""
-        for clip, side in ((pair.real, "real"), (pair.generated, "generated")):
-            if clip is not None:
-                self.keep(pair, side, self._identity(replace(clip.cine, frames=clip.canonical)))
-
-    def figures(self) -> dict[str, Figure]:
-        """The share of copies, the share of real clips that come back, and the ratio of nearest distances."""
-        names = ("memorisation", "memorisation_covered", "memorisation_ratio")
-        if len(self.kept("real")) < 3 or not self.kept("generated"):
-            note = "The threshold needs at least 3 real clips, those that the generator was trained on; give more."
-            return {name: Figure(Row(), "1", note=note) for name in names}
-        real = np.stack(self.kept("real"))
-        own = memorisation_report(np.stack(self.kept("generated")), real)
-        halves = memorisation_report(real[1::2], real[::2], threshold=own.threshold)
-        halves = replace(halves, innocent_similarity=own.innocent_similarity)
-        note = f"A similarity above {own.threshold:.3f} counts as a copy: 95 % of real clips stay below it with the others."
-        if len(real) < ENOUGH_CLIPS:
-            note += f" With {len(real)} real clips (under {ENOUGH_CLIPS}) that is hardly known."
-        rows = [
-            (share_row(report.copied), share_row(report.covered), _ratio_row(report.similarity, report.innocent_similarity))
-            for report in (own, halves)
-        ]
-        return {name: Figure(rows[0][i], "1", rows[1][i], note=None if i else note) for i, name in enumerate(names)}
-
-
 def share_row(flags: ArrayLike) -> Row:
     """Share of (n,) flags that are true, 0..1, with Wilson's 95 % interval (1927), which has a width also for none and all."""
     values = np.asarray(flags, dtype=bool)
@@ -233,8 +191,3 @@ def share_row(flags: ArrayLike) -> Row:
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = float(np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n)))) / (1 + z2 / n)
     return Row(share, max(middle - half, 0.0), min(middle + half, 1.0), n)
-
-
-def _ratio_row(similarity: Floats, innocent: Floats) -> Row:
-    low, high = bootstrap_interval(distance_ratio, similarity, innocent, paired=False, resamples=RESAMPLES)
-    return Row(distance_ratio(similarity, innocent), low, high, len(similarity))
