@@ -45,7 +45,6 @@ _SENTENCES = {
     401: "The address of this page is not complete; open it with the word that you were given.",
     404: "There is nothing at this address; open the page anew.",
     405: "This address takes no such request; open the page anew.",
-    413: f"The request is larger than {MOST_BODY_BYTES} bytes; reload the page.",
 }
 
 

@@ -115,7 +115,7 @@ async function replay() {
 function thank(state) {
   form.hidden = true;
   video.pause();
-  const right = state.result ? ` You told ${state.result.right} of ${state.result.of} clips rightly.` : "";
+  const right = state.result ? ` You were right about ${state.result.right} of ${state.result.of} clips.` : "";
   element("thanks-text").textContent = `All ${state.total} answers are stored; you can close this page.${right}`;
   element("thanks").hidden = false;
   element("thanks").focus();
