@@ -143,7 +143,7 @@ def open_ecg(
             raise InputError(f"{path} cannot be read: {error.strerror}.") from error
         if not start:
             raise InputError(f"{path.name} is empty.")
-    reader = next((reader for reader in _READERS if reader.recognises(path, start)), None)
+    reader = None if header else next((reader for reader in _READERS if reader.recognises(path, start)), None)
     if header is not None:
         source = open_wfdb(header, mv, rate_hz)
     elif reader is not None:
