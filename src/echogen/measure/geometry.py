@@ -15,7 +15,6 @@ Mask = NDArray[np.bool_]
 _LV, _LA = STRUCTURES["lv"], STRUCTURES["la"]
 #: Pixels that the mitral valve may take between the two cavities, and contacts needed to trust the plane.
 _WIDEST_GAP, _FEWEST_CONTACTS = 5, 4
-_CROSS = ndimage.generate_binary_structure(2, 1)
 
 
 def lv_geometry(masks: ByteArray, mm_per_pixel: float) -> tuple[Floats, Floats]:
@@ -25,20 +24,33 @@ def lv_geometry(masks: ByteArray, mm_per_pixel: float) -> tuple[Floats, Floats]:
     the length reaches from the middle of the mitral plane to the farthest edge of the cavity and is smoothed over 5 frames;
     a frame without ventricle has area 0 and the length of its neighbours (0 where no frame has one).
     """
-    area = (masks == _LV).sum(axis=(1, 2)).astype(np.float64)
+    area = lv_area(masks, mm_per_pixel)
+    masks = _cavities_only(masks)
     length = np.array(
         [_long_axis(mask == _LV, mask == _LA) if count else np.nan for mask, count in zip(masks, area, strict=True)]
     )
-    return area * mm_per_pixel**2, _steady(length) * mm_per_pixel
+    return area, _steady(length) * mm_per_pixel
+
+
+def lv_area(masks: ByteArray, mm_per_pixel: float) -> Floats:
+    """(T,) area of the left ventricle in each frame in mm^2, as `lv_geometry` has it."""
+    return (masks == _LV).sum(axis=(1, 2)).astype(np.float64) * mm_per_pixel**2
+
+
+def _cavities_only(masks: ByteArray) -> ByteArray:
+    """The part of all frames in which a left ventricle or atrium ever is; nothing else counts for an axis."""
+    seen = ((masks == _LV) | (masks == _LA)).any(axis=0)
+    if not seen.any():
+        return masks
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    return masks[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def _mitral_midpoint(ventricle: Mask, atrium: Mask) -> Floats | None:
     """Middle (row, column) of the seam between the left ventricle and the left atrium, or None where they do not meet."""
-    seen_ventricle, seen_atrium = ventricle, atrium
-    for _ in range(_WIDEST_GAP):
-        seen_ventricle = ndimage.binary_dilation(seen_ventricle, _CROSS)
-        seen_atrium = ndimage.binary_dilation(seen_atrium, _CROSS)
-        above, below = np.argwhere(ventricle & seen_atrium), np.argwhere(atrium & seen_ventricle)
+    to_ventricle, to_atrium = (ndimage.distance_transform_cdt(~cavity, "taxicab") for cavity in (ventricle, atrium))
+    for gap in range(1, _WIDEST_GAP + 1):
+        above, below = np.argwhere(ventricle & (to_atrium <= gap)), np.argwhere(atrium & (to_ventricle <= gap))
         if min(len(above), len(below)) >= _FEWEST_CONTACTS:
             return np.asarray((_middle(above) + _middle(below)) / 2)
     return None

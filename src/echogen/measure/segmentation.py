@@ -14,7 +14,7 @@ _LV, _BACKGROUND = STRUCTURES["lv"], STRUCTURES["background"]
 
 
 @torch.inference_mode()
-def segment(cine_frames: ByteArray, segmenter: Segmenter, batch: int = 32) -> ByteArray:
+def segment(cine_frames: ByteArray, segmenter: Segmenter, batch: int = 16) -> ByteArray:
     """The chambers in every frame, with the left ventricle in one piece and without holes.
 
     cine_frames: (T, 128, 128) uint8 in the canonical geometry. batch: frames at a time, which bounds the memory.

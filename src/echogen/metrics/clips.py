@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from echogen.cine.reading import read_cine
 from echogen.cine.sector import CANONICAL_SIZE, to_sector
 from echogen.errors import InputError
-from echogen.measure.geometry import lv_geometry
+from echogen.measure.geometry import lv_area
 from echogen.measure.reading import SHORTEST_S, Reading, read_masks
 from echogen.measure.segmentation import segment
 from echogen.measure.shipped import load_segmenter
+from echogen.metrics.features import FeatureNetwork, Features, TooShort, features_of
 from echogen.records import Beat, ByteArray, Cine
 
 Floats = NDArray[np.float64]
@@ -86,6 +88,7 @@ class Clip:
 
     def __init__(self, file: ClipFile) -> None:
         self.file = file
+        self._features: dict[tuple[str, int, bool], Features | None] = {}
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
@@ -132,6 +135,20 @@ class Clip:
         except InputError as error:
             raise InputError(f"The clip {self.file.video} cannot be used: {error}") from error
 
+    def features(self, network: FeatureNetwork, *, at_random: bool) -> Features | None:
+        """(n, dims) by `features_of`, from a random place that follows from the clip's name, or from its start; None: too short.
+
+        They are kept for all metrics that ask for them.
+        """
+        key = (network.name, network.frames, at_random)
+        if key not in self._features:
+            seed = zlib.crc32(self.file.name.encode()) if at_random else None
+            try:
+                self._features[key] = features_of(network, [replace(self.cine, frames=self.canonical)], seed=seed)
+            except TooShort:
+                self._features[key] = None
+        return self._features[key]
+
     @cached_property
     def masks(self) -> ByteArray:
         """(T, 128, 128) the chambers, by the shipped segmenter."""
@@ -150,7 +167,7 @@ class Clip:
     @cached_property
     def area(self) -> Floats:
         """(T,) area of the left ventricle in pixels."""
-        return lv_geometry(self.masks, 1.0)[0]
+        return lv_area(self.masks, 1.0)
 
     @property
     def beats(self) -> tuple[Beat, ...]:

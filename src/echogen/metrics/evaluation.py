@@ -7,79 +7,32 @@ are. `METRICS` is the list; a metric is added by one line there.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from echogen.errors import InputError
-from echogen.metrics.clips import Clip, find_clips
+from echogen.metrics.area_ejection import AreaEjection, OurMasks, Sam2Masks
+from echogen.metrics.clips import Clip, ClipFile, find_clips
 from echogen.metrics.collectors import Collector, Pair, Picture, Speckle
-from echogen.metrics.features import (
-    EchoClipFeatures,
-    FeatureNetwork,
-    Features,
-    I3dFeatures,
-    InceptionFeatures,
-    LearnedPerceptualDistance,
-    features_of,
-)
+from echogen.metrics.features import I3dFeatures, InceptionFeatures, LearnedPerceptualDistance, shipped_echo_features
 from echogen.metrics.figures import Figure, Row
-from echogen.metrics.frechet import FrechetDistance, frechet_interval
 from echogen.metrics.heart_collectors import Curve, Ejection, Phases, Reconstruction, Timing
 from echogen.metrics.image import MeanAbsoluteError, MeanSquaredError, PeakSignalToNoise, StructuralSimilarity
+from echogen.metrics.processes import in_processes
+from echogen.metrics.regressor import RegressedEjection
+from echogen.metrics.set_collectors import SetDiscrepancy, SetDistance
 
-#: Intervals of a distance between sets are resampled up to so many dimensions; beyond them that takes an hour.
-_MOST_DIMS_FOR_INTERVAL = 512
+#: An evaluation starts another process for each so many clips.
+CLIPS_PER_PROCESS = 16
+#: Clips that a process takes at a time.
+_BLOCK = 8
 
 Progress = Callable[[float, float], None]
-
-
-class SetDistance:
-    """Fréchet distance between the features of all generated and all real clips.
-
-    Truth: between every other real clip and the rest, each half of the set, which makes it larger. FVD takes ddof 0 as published.
-    """
-
-    def __init__(self, name: str, network: Callable[[], Any], ddof: int = 1) -> None:
-        self.name, self.ddof = name, ddof
-        self._network: FeatureNetwork = network()
-        self._real: list[Features] = []
-        self._generated: list[Features] = []
-
-    def add(self, pair: Pair) -> None:
-        """Take in every clip that is long enough; of a real one, frames from a random place, as published protocols do."""
-        for clip, found, at_random in ((pair.real, self._real, True), (pair.generated, self._generated, False)):
-            if clip is None:
-                continue
-            cine = replace(clip.cine, frames=clip.canonical)
-            try:
-                found.append(features_of(self._network, [cine], seed=len(found) if at_random else None))
-            except InputError:  # too short
-                continue
-
-    def figures(self) -> dict[str, Figure]:
-        """One figure, with a note where it is biased."""
-        row, note = self._between(self._real, self._generated)
-        truth, _ = self._between(self._real[::2], self._real[1::2])
-        return {self.name: Figure(row, "1", truth if truth.n else None, note=note)}
-
-    def _between(self, reference: list[Features], generated: list[Features]) -> tuple[Row, str | None]:
-        distance = FrechetDistance(self.ddof)
-        for features in reference:
-            distance.update(features, reference=True)
-        for features in generated:
-            distance.update(features)
-        if distance.n < 2:
-            frames = self._network.frames
-            return Row(n=0), f"Too few videos of at least {frames} frames; give more or longer ones."
-        low = high = float("nan")
-        if self._network.dims <= _MOST_DIMS_FOR_INTERVAL and min(len(reference), len(generated)) > 2:
-            low, high = frechet_interval(np.concatenate(reference), np.concatenate(generated), ddof=self.ddof)
-        return Row(distance.compute(), low, high, distance.n), distance.note()
+#: Files of the real and the generated clip of one name, and of the real clip before; either may be missing.
+Job = tuple[ClipFile | None, ClipFile | None, ClipFile | None]
 
 
 @dataclass(frozen=True)
@@ -100,9 +53,13 @@ METRICS: dict[str, Metric] = {
     "fid": Metric(lambda: SetDistance("fid", InceptionFeatures), False, "Fréchet distance of frames (published weights)"),
     "fvd": Metric(lambda: SetDistance("fvd", I3dFeatures, 0), False, "of 16 frames (published weights)"),
     "fvd64": Metric(lambda: SetDistance("fvd64", partial(I3dFeatures, frames=64), 0), False, "of 64 frames (published weights)"),
-    "echo": Metric(lambda: SetDistance("echo", EchoClipFeatures), False, "Fréchet echo distance, on echogen's own features"),
+    "echo": Metric(lambda: SetDistance("echo", shipped_echo_features), False, "Fréchet echo distance, on echogen's features"),
+    "echo_mmd": Metric(lambda: SetDiscrepancy("echo_mmd", shipped_echo_features), False, "kernel distance of the same features"),
     "speckle": Metric(Speckle, False, "speckle of the myocardium"),
     "ef": Metric(Ejection, False, "EF seen against EF asked for"),
+    "ef_regressor": Metric(RegressedEjection, False, "the same by a regressor that does not segment"),
+    "ef_area": Metric(lambda: AreaEjection("ef_area", OurMasks), True, "EF by area against that of the real clip"),
+    "ef_sam2": Metric(lambda: AreaEjection("ef_sam2", Sam2Masks), True, "the same by SAM 2 (published weights)"),
     "rlvef": Metric(Reconstruction, True, "EF against that of the real clip"),
     "timing": Metric(Timing, False, "beats of the video against the ECG's"),
     "ed": Metric(lambda: Phases("ed"), True, "error of end-diastole"),
@@ -145,14 +102,21 @@ class Evaluation:
 
 
 def evaluate(
-    real: str | Path, generated: str | Path, metrics: Sequence[str] | None = None, progress: Progress | None = None
+    real: str | Path,
+    generated: str | Path,
+    metrics: Sequence[str] | None = None,
+    progress: Progress | None = None,
+    *,
+    processes: int = 1,
 ) -> Evaluation:
     """Compare a folder of generated videos with a folder of real ones.
 
     real, generated: folders as `find_clips` reads them; clips of one name belong together. What was asked of a generated clip is
     read from NAME.json beside it (as `generate` writes it: `settings.ef_percent`, `r_s`, `video_start_s`) or, for simulated ones,
     from truth.json. metrics: names in `METRICS`; None is all of them, of which those that cannot be had here (weights missing, no
-    names in common) are given with a note instead of a value. progress: called with (done, total).
+    names in common) are given with a note instead of a value. progress: called with (done, total). processes: at most so many
+    share the clips, fewer where there are under 16 clips for each; the figures are the same. More than one needs a script to
+    guard its entry with `if __name__ == "__main__"`.
     Raises `InputError` for folders without clips, a file that cannot be used, an unknown metric, or one that cannot be had.
     """
     names = list(METRICS) if metrics is None else chosen_metrics(metrics)
@@ -172,20 +136,68 @@ def evaluate(
             if metrics is not None:
                 raise
             missing[name] = Figure(Row(), "1", note=str(error))
-    everything = sorted(of_real.keys() | of_generated.keys())
-    before: Clip | None = None
-    for done, name in enumerate(everything):
-        pair = Pair(
-            Clip(of_real[name]) if name in of_real else None,
-            Clip(of_generated[name]) if name in of_generated else None,
-            before if name in common else None,
-        )
-        for collector in collectors.values():
-            collector.add(pair)
-        before = pair.real or before
-        if progress is not None:
-            progress(done + 1, len(everything))
+    jobs = _jobs(of_real, of_generated)
+    processes = min(processes, len(jobs) // CLIPS_PER_PROCESS)
+    done = 0
+    if processes > 1:
+        blocks = [jobs[start : start + _BLOCK] for start in range(0, len(jobs), _BLOCK)]
+        for states, count in in_processes(_states, [(tuple(collectors), block) for block in blocks], processes):
+            for name, state in states.items():
+                collectors[name].merge_state(state)
+            done += count
+            if progress is not None:
+                progress(done, len(jobs))
+    else:
+        for done, pair in enumerate(_pairs(jobs), start=1):
+            for collector in collectors.values():
+                collector.add(pair)
+            if progress is not None:
+                progress(done, len(jobs))
     figures: dict[str, Figure] = {}
     for name in names:
         figures |= {name: missing[name]} if name in missing else collectors[name].figures()
     return Evaluation(figures, len(of_real), len(of_generated), len(common))
+
+
+def _jobs(of_real: dict[str, ClipFile], of_generated: dict[str, ClipFile]) -> list[Job]:
+    """One for each name that is on either side, in order."""
+    jobs: list[Job] = []
+    before: ClipFile | None = None
+    for name in sorted(of_real.keys() | of_generated.keys()):
+        real, generated = of_real.get(name), of_generated.get(name)
+        jobs.append((real, generated, before if real and generated else None))
+        before = real or before
+    return jobs
+
+
+def _pairs(jobs: Sequence[Job]) -> Iterator[Pair]:
+    """The clips of each job; the real clip before is not read again where it has just been there."""
+    before: Clip | None = None
+    for real, generated, other in jobs:
+        if other is not None and (before is None or before.file != other):
+            before = Clip(other)
+        pair = Pair(Clip(real) if real else None, Clip(generated) if generated else None, before if other else None)
+        yield pair
+        before = pair.real or before
+
+
+@lru_cache(maxsize=1)
+def _collectors(names: tuple[str, ...]) -> dict[str, Collector]:
+    return {name: METRICS[name].make() for name in names}
+
+
+def _states(names: tuple[str, ...], jobs: Sequence[Job]) -> tuple[dict[str, dict[str, Any]], int]:
+    """What the collectors of these metrics keep of the clips of some jobs, by metric, and how many jobs that were.
+
+    A process keeps its collectors, and with them their networks, for the jobs to come.
+    """
+    collectors = _collectors(names)
+    clips = set[str]()
+    for pair in _pairs(jobs):
+        clips.add(pair.name)
+        for collector in collectors.values():
+            collector.add(pair)
+    states = {
+        name: {clip: kept for clip, kept in collector.state().items() if clip in clips} for name, collector in collectors.items()
+    }
+    return states, len(jobs)

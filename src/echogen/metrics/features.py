@@ -13,6 +13,7 @@ import os
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -54,6 +55,10 @@ INCEPTION = PublishedFile(
 )
 #: VGG16 with the channel weights of LPIPS in one file, as `networks.perceptual.load_features` reads it.
 LPIPS = PublishedFile("lpips_vgg16.safetensors", "LPIPS", None)
+
+
+class TooShort(InputError):
+    """No video is long enough for a network."""
 
 
 class FeatureNetwork(Protocol):
@@ -174,6 +179,12 @@ class EchoClipFeatures:
         return _plain(self._network(frame_pairs(_unit(video, self.device), self._network.config)))
 
 
+@lru_cache(maxsize=1)
+def shipped_echo_features() -> EchoClipFeatures:
+    """The shipped network, loaded once for all metrics. Raises `InputError` where there is none."""
+    return EchoClipFeatures()
+
+
 class LearnedPerceptualDistance(ClipMetric):
     """LPIPS (Zhang et al. 2018; VGG16), mean over frames and clips, 0 for equal ones; frames are compared one by one.
 
@@ -244,7 +255,7 @@ def features_of(network: FeatureNetwork, cines: Iterable[Cine], *, seed: int | N
 
     seed: frames are taken from a random place of the i-th cine, drawn by (seed, i), as StyleGAN-V does with reference videos;
     None: from its start, as with generated ones. Cines are brought to the network's rate first, where it has one. Raises
-    `InputError` where none is long enough.
+    `TooShort`, an `InputError`, where none is long enough.
     """
     rows: list[Features] = []
     waiting: list[Bytes] = []
@@ -264,5 +275,5 @@ def features_of(network: FeatureNetwork, cines: Iterable[Cine], *, seed: int | N
         rows.append(network(np.stack(waiting)))
     if not rows:
         rate = "" if network.fps is None else f" at {network.fps:g} frames per second"
-        raise InputError(f"{network.metric} needs videos of at least {network.frames} frames{rate}, and none is that long.")
+        raise TooShort(f"{network.metric} needs videos of at least {network.frames} frames{rate}, and none is that long.")
     return np.concatenate(rows)

@@ -46,6 +46,10 @@ class FeatureMoments:
         if other.n:
             self._add(other.n, other.mean, other.scatter)
 
+    def merge_state(self, state: Mapping[str, ArrayLike]) -> None:
+        """Take in what another process has seen, as it tells by `state`."""
+        self.merge(self.from_state(state))
+
     def _add(self, n: int, mean: Floats, scatter: Floats) -> None:
         if not self.n:
             self.n, self.mean, self.scatter = n, mean.copy(), scatter.copy()
@@ -176,6 +180,10 @@ class FrechetDistance:
         """Take in what another process has seen."""
         self.reference.merge(other.reference)
         self.generated.merge(other.generated)
+
+    def merge_state(self, state: Mapping[str, ArrayLike]) -> None:
+        """Take in what another process has seen, as it tells by `state`."""
+        self.merge(self.from_state(state))
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """What another process needs to know, as plain arrays."""

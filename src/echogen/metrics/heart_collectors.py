@@ -12,7 +12,7 @@ from echogen.measure.matching import TOLERANCE_S, match_beats, within_video
 from echogen.measure.shipped import truth_error
 from echogen.metrics import heart
 from echogen.metrics.clips import Clip
-from echogen.metrics.collectors import Pair
+from echogen.metrics.collectors import ByClip, Pair
 from echogen.metrics.ejection import EjectionReport, ejection_report
 from echogen.metrics.figures import Figure, Row, draws_row, mean_row, pooled_row, ratio_row
 from echogen.metrics.timing import MARGIN_S, SHUFFLES, shuffled_beats
@@ -22,23 +22,19 @@ from echogen.physiology import QRS_ONSET_BEFORE_R_S, beat_clock
 Floats = NDArray[np.float64]
 
 
-class Ejection:
+class Ejection(ByClip):
     """EF that the generated clips show against the one that was asked for or is known."""
-
-    def __init__(self) -> None:
-        self._generated: list[tuple[float, float]] = []
-        self._real: list[tuple[float, float]] = []
 
     def add(self, pair: Pair) -> None:
         """Take in the clips of which EF is both known and seen."""
-        for clip, found in ((pair.generated, self._generated), (pair.real if _true(pair.real) else None, self._real)):
-            if clip is not None and (pairs := _seen_and_known(clip)) is not None:
-                found.append(pairs)
+        for clip, side in ((pair.generated, "generated"), (pair.real if _true(pair.real) else None, "real")):
+            if clip is not None and (both := _seen_and_known(clip)) is not None:
+                self.keep(pair, side, both)
 
     def figures(self) -> dict[str, Figure]:
         """MAE, R2 about identity, RMSE, bias, and bias with its limits of agreement."""
-        own, truth = _report(self._generated), _report(self._real)
-        seen, known = np.array(self._generated).reshape(-1, 2).T
+        own, truth = _report(self.kept("generated")), _report(self.kept("real"))
+        seen, known = np.array(self.kept("generated")).reshape(-1, 2).T
         shuffled = [np.random.default_rng(seed).permutation(known) for seed in range(SHUFFLES)] if len(known) > 1 else []
         errors = [seen - asked for asked in shuffled]
         spread = float(((known - known.mean()) ** 2).sum()) if len(known) else 0.0
@@ -91,25 +87,19 @@ def _ejection_row(name: str, report: EjectionReport) -> Row:
     return Row(value, *interval, report.n)
 
 
-class Reconstruction:
+class Reconstruction(ByClip):
     """EF of a generated (or reconstructed) clip against that of the real clip of its name, both measured in one way: rLVEF."""
-
-    def __init__(self) -> None:
-        self._own: list[tuple[float, float, float, float]] = []
-        self._control: list[tuple[float, float, float, float]] = []
 
     def add(self, pair: Pair) -> None:
         """Take in a pair of which both show a beat."""
-        for reference, found in ((pair.real, self._own), (pair.other, self._control)):
-            clips = (pair.generated, reference)
-            if all(clip is not None and clip.ef_percent for clip in clips):
-                volume = [clip.ef_percent for clip in clips if clip is not None]
-                area = [area_ef_percent(clip.masks) for clip in clips if clip is not None]
-                found.append((*volume, *area))  # type: ignore[arg-type]
+        for reference, what in ((pair.real, "own"), (pair.other, "control")):
+            clips = [clip for clip in (pair.generated, reference) if clip is not None and clip.ef_percent]
+            if len(clips) == 2:
+                self.keep(pair, what, (*(clip.ef_percent for clip in clips), *(area_ef_percent(clip.masks) for clip in clips)))
 
     def figures(self) -> dict[str, Figure]:
         """Ratio (mean; spread apart), mean |difference| by volume, and the same by area as the paper's masks have it."""
-        own, control = (np.array(found).reshape(-1, 4).T for found in (self._own, self._control))
+        own, control = (np.array(self.kept(what)).reshape(-1, 4).T for what in ("own", "control"))
 
         def figure(unit: str, row: Callable[[Floats], Row]) -> Figure:
             return Figure(row(own), unit, control=row(control) if control.shape[1] else None)
@@ -138,29 +128,26 @@ class _Beats:
     shuffled: tuple[tuple[int, int], ...]
 
 
-class Timing:
+class Timing(ByClip):
     """Beats of the video against the ECG's: the true end-systole where it is known, else aortic closure by the heart's clock."""
-
-    def __init__(self) -> None:
-        self._generated: list[_Beats] = []
-        self._real: list[_Beats] = []
 
     def add(self, pair: Pair) -> None:
         """Take in the clips whose R peaks are known; a video in which no heart is seen has no beats."""
-        for clip, found in ((pair.generated, self._generated), (pair.real, self._real)):
+        for clip, side in ((pair.generated, "generated"), (pair.real, "real")):
             if clip is not None and clip.r_s is not None:
-                found.append(_beats_of(clip, clip.r_s))
+                self.keep(pair, side, _beats_of(clip, clip.r_s))
 
     def figures(self) -> dict[str, Figure]:
         """Matched fraction; end-systolic error; correlation of cycle lengths, and of stroke volume with RR; R-to-ED and -ES."""
         error = truth_error()
-        shuffled = [
-            _share([clip.shuffled[draw] for clip in self._generated if clip.shuffled]) for draw in range(SHUFFLES)
-        ]  # one draw is a shuffle of every clip
+        generated: list[_Beats] = self.kept("generated")
+        real: list[_Beats] = self.kept("real")
+        # One draw is a shuffle of every clip.
+        shuffled = [_share([clip.shuffled[draw] for clip in generated if clip.shuffled]) for draw in range(SHUFFLES)]
         control = draws_row(shuffled)
 
         def figure(unit: str, row: Callable[[list[_Beats]], Row], by_itself: float | None = None) -> Figure:
-            return Figure(row(self._generated), unit, row(self._real) if self._real else None, None, by_itself)
+            return Figure(row(generated), unit, row(real) if real else None, None, by_itself)
 
         matched = figure("1", lambda c: ratio_row([b.matched for b in c], [b.expected for b in c]), error["matched_fraction"])
         return {
@@ -220,23 +207,23 @@ def _correlation(pairs: Floats) -> float:
     return heart.correlation(pairs[:, 0], pairs[:, 1]).value
 
 
-class Phases:
+class Phases(ByClip):
     """Errors of ED or of ES of paired clips, both measured by the one rule (Table 7); truth: the real clips against theirs."""
 
     def __init__(self, event: str) -> None:
+        super().__init__()
         self.event = event
-        self._rows: dict[str, list[tuple[Floats, float]]] = {"generated": [], "truth": [], "control": []}
 
     def add(self, pair: Pair) -> None:
         """Take in a pair, and the real clip by itself where its truth is known."""
         which = 0 if self.event == "ed" else 1
         if pair.real is not None and _true(pair.real):
             found = heart.phase_differences(pair.real.beats, pair.real.true_beats)[which]
-            self._rows["truth"].append((found, pair.real.cine.fps))
+            self.keep(pair, "truth", (found, pair.real.cine.fps))
         for name, reference in (("generated", pair.real), ("control", pair.other)):
             if pair.generated is not None and pair.real is not None and reference is not None:
                 found = heart.phase_differences(pair.generated.beats, reference.beats)[which]
-                self._rows[name].append((found, pair.generated.cine.fps))
+                self.keep(pair, name, (found, pair.generated.cine.fps))
 
     def figures(self) -> dict[str, Figure]:
         """Mean |error| in ms and in frames of the video."""
@@ -247,7 +234,7 @@ class Phases:
                     [float(np.abs(error).sum()) * (fps if in_frames else 1000.0) if len(error) else 0.0 for error, fps in found],
                     [len(error) for error, _ in found],
                 )
-                for name, found in self._rows.items()
+                for name, found in ((name, self.kept(name)) for name in ("generated", "truth", "control"))
             }
 
         def figure(unit: str, found: dict[str, Row]) -> Figure:
@@ -257,24 +244,20 @@ class Phases:
         return {self.event: figure("ms", rows(False)), f"{self.event}_frames": figure("frames", rows(True))}
 
 
-class Curve:
+class Curve(ByClip):
     """Correlation of the area curves of paired clips, mean over clips."""
-
-    def __init__(self) -> None:
-        self._own: list[float] = []
-        self._control: list[float] = []
 
     def add(self, pair: Pair) -> None:
         """Take in a pair in which both hearts are seen."""
-        for reference, found in ((pair.real, self._own), (pair.other, self._control)):
+        for reference, what in ((pair.real, "own"), (pair.other, "control")):
             generated = pair.generated
             if generated is None or reference is None or generated.reading is None or reference.reading is None:
                 continue
             own, theirs = generated.cine.times_s, reference.cine.times_s
             if pair.real is not None and min(own[-1], theirs[-1]) > max(own[0], theirs[0]):
-                found.append(heart.curve_correlation(own, generated.area, theirs, reference.area).value)
+                self.keep(pair, what, heart.curve_correlation(own, generated.area, theirs, reference.area).value)
 
     def figures(self) -> dict[str, Figure]:
         """One figure."""
-        control = mean_row(self._control)
-        return {"curve": Figure(mean_row(self._own), "1", control=control if control.n else None)}
+        control = mean_row(self.kept("control"))
+        return {"curve": Figure(mean_row(self.kept("own")), "1", control=control if control.n else None)}

@@ -129,6 +129,10 @@ class ClipMetric:
         """Take in what another process has seen."""
         self._values += other._values
 
+    def merge_state(self, state: Mapping[str, ArrayLike]) -> None:
+        """Take in what another process has seen, as it tells by `state`."""
+        self._values += np.asarray(state["values"], dtype=np.float64).tolist()
+
     def state(self) -> dict[str, Floats]:
         """What another process needs to know, as plain arrays: values (n,)."""
         return {"values": np.array(self._values, dtype=np.float64)}

@@ -47,21 +47,28 @@ def local_mean(frames: ArrayLike, mask: ArrayLike, sigma_px: float = LOCAL_MEAN_
     return np.where(region, total / np.maximum(weight, 1e-9), 0.0)
 
 
-def to_polar(frames: Floats, order: int = 3) -> Floats:
+def to_polar(frames: Floats, order: int = 3, wanted: Mask | None = None) -> Floats:
     """(T, H, W) -> (T, radii, beams): radii every half pixel from 12 to 112 px, 361 beams from -45 to 45 degrees.
 
-    order: of the spline; 3 keeps the speckle's width, 0 is for masks.
+    order: of the spline; 3 keeps the speckle's width, 0 is for masks. wanted: (T, radii, beams), the places to read; the others
+    are 0. None is all.
     """
     radius = np.arange(_FIRST_RADIUS, RADIUS, _RADIAL_STEP)[:, None]
     angle = np.linspace(-_HALF_ANGLE, _HALF_ANGLE, _BEAMS)[None, :]
     where = np.stack([APEX_ROW + radius * np.cos(angle), APEX_COLUMN + radius * np.sin(angle)])
-    return np.stack([ndimage.map_coordinates(frame, where, order=order, mode="constant") for frame in frames])
+    polar = np.zeros((len(frames), len(radius), _BEAMS))
+    for index, frame in enumerate(frames):
+        places = np.s_[:] if wanted is None else wanted[index]
+        polar[index][places] = ndimage.map_coordinates(frame, where[:, places], order=order, mode="constant")
+    return polar
 
 
 def _half_width(speckle: Floats, region: Mask, axis: int, step_px: float) -> float:
     """Full width at half maximum in pixels of the autocorrelation along an axis, over pairs of which both lie in the region."""
-    weight = region.astype(np.float64)
-    signal = speckle * weight
+    found = np.argwhere(region.any(axis=0))
+    box = (slice(None), *(slice(low, high + 1) for low, high in zip(found.min(0), found.max(0), strict=True)))
+    weight = region[box].astype(np.float64)
+    signal = speckle[box] * weight
     power = float((signal**2).sum() / max(weight.sum(), 1.0))
     if power <= 0:
         return float("nan")
@@ -86,11 +93,20 @@ def speckle_widths(frames: ArrayLike, mask: ArrayLike) -> tuple[float, float]:
     The local mean (Gaussian of 8 px, within the region) is removed, then beams are resampled around the apex; the lateral
     width is an angle, given in pixels at the region's mean depth. nan where the region is too small to tell.
     """
+    return _widths(*_residual(frames, mask))
+
+
+def _residual(frames: ArrayLike, mask: ArrayLike) -> tuple[Floats, Mask]:
+    """The speckle, which is what is left without the local mean, 0 outside; and the region: (T, H, W) each."""
     values, region = _stack(frames, mask)
-    polar = to_polar(np.where(region, values - local_mean(values, region), 0.0))
+    return np.where(region, values - local_mean(values, region), 0.0), region
+
+
+def _widths(speckle: Floats, region: Mask) -> tuple[float, float]:
     inside = to_polar(region.astype(np.float64), order=0) > 0.5
     if not inside.any():
         return float("nan"), float("nan")
+    polar = to_polar(speckle, wanted=inside)
     depth = np.arange(_FIRST_RADIUS, RADIUS, _RADIAL_STEP)
     mean_depth = float((inside.sum(axis=(0, 2)) * depth).sum() / inside.sum())
     lateral_step = 2 * _HALF_ANGLE / (_BEAMS - 1) * mean_depth
@@ -99,9 +115,12 @@ def speckle_widths(frames: ArrayLike, mask: ArrayLike) -> tuple[float, float]:
 
 def speckle_contrast(frames: ArrayLike, mask: ArrayLike) -> float:
     """Standard deviation of the grey values about their local mean, over their mean, in a region; nan where that is black."""
-    values, region = _stack(frames, mask)
-    mean = float(values[region].mean()) if region.any() else 0.0
-    return float((values - local_mean(values, region))[region].std()) / mean if mean > 0 else float("nan")
+    return _contrast(frames, *_residual(frames, mask))
+
+
+def _contrast(frames: ArrayLike, speckle: Floats, region: Mask) -> float:
+    mean = float(_stack(frames, region)[0][region].mean()) if region.any() else 0.0
+    return float(speckle[region].std()) / mean if mean > 0 else float("nan")
 
 
 def frame_correlation(frames: ArrayLike, mask: ArrayLike, sigma_px: float | None = LOCAL_MEAN_PX) -> float:
@@ -111,8 +130,10 @@ def frame_correlation(frames: ArrayLike, mask: ArrayLike, sigma_px: float | None
     nan for a single frame.
     """
     values, region = _stack(frames, mask)
-    if sigma_px is not None:
-        values = values - local_mean(values, region, sigma_px)
+    return _correlation(values if sigma_px is None else values - local_mean(values, region, sigma_px), region)
+
+
+def _correlation(values: Floats, region: Mask) -> float:
     found: list[float] = []
     for first, second, both in zip(values[:-1], values[1:], region[:-1] & region[1:], strict=True):
         a, b = first[both], second[both]
@@ -132,5 +153,5 @@ def grey_percentiles(frames: ArrayLike, mask: ArrayLike) -> tuple[float, float, 
 
 def speckle_statistics(frames: ArrayLike, mask: ArrayLike) -> SpeckleStatistics:
     """Every speckle figure of a region (frames and mask as in `speckle_widths`)."""
-    axial, lateral = speckle_widths(frames, mask)
-    return SpeckleStatistics(axial, lateral, speckle_contrast(frames, mask), frame_correlation(frames, mask))
+    speckle, region = _residual(frames, mask)
+    return SpeckleStatistics(*_widths(speckle, region), _contrast(frames, speckle, region), _correlation(speckle, region))

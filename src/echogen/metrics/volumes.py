@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from echogen.errors import InputError
 from echogen.measure.beats import find_beats
-from echogen.measure.geometry import _mitral_midpoint, lv_geometry
+from echogen.measure.geometry import _mitral_midpoint, lv_area, lv_geometry
 from echogen.physiology import area_length_volume_ml, ejection_fraction_percent
 from echogen.records import STRUCTURES, ByteArray
 
@@ -76,7 +76,7 @@ def biplane_disc_volume_ml(
 
 
 def _area(masks: ByteArray, mm_per_pixel: float) -> Floats:
-    return lv_geometry(masks, mm_per_pixel)[0]
+    return lv_area(masks, mm_per_pixel)
 
 
 def _area_length(masks: ByteArray, mm_per_pixel: float) -> Floats:
