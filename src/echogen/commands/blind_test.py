@@ -137,19 +137,19 @@ def _print(found: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table(
-        "reader", "clips", "accuracy %", "p", "sensitivity %", "specificity %", "d'", "own kappa", box=None, padding=(0, 2, 0, 0)
-    )
-    for name, reader in found["readers"].items():
-        accuracy = reader["accuracy"]
-        shares = [_figure(reader[key]) for key in ("sensitivity", "specificity")]
-        scores = [_figure(row, percent=False) for row in (reader["d_prime"], reader["with_oneself"]["kappa"])]
-        p = accuracy["p_against_chance"]
-        table.add_row(name, str(accuracy["n"]), _figure(accuracy), "-" if p != p else f"{p:.3f}", *shares, *scores)
-    pooled = found["pooled"]
-    shares = [_figure(pooled[key]) for key in ("sensitivity", "specificity")]
-    table.add_row("all", str(pooled["accuracy"]["n"]), _figure(pooled["accuracy"]), "", *shares, "", "")
+    table = Table("reader", "clips", "accuracy %", "p", "sensitivity %", "specificity %", box=None, padding=(0, 2, 0, 0))
+    for name, figures in [*found["readers"].items(), ("all", found["pooled"])]:
+        p = figures["accuracy"].get("p_against_chance")
+        told = "" if p is None else "-" if p != p else "<0.001" if p < 0.001 else f"{p:.3f}"
+        shares = [_figure(figures[key]) for key in ("accuracy", "sensitivity", "specificity")]
+        table.add_row(name, str(figures["accuracy"]["n"]), shares[0], told, *shares[1:])
     console.print(table)
+    for name, figures in found["readers"].items():
+        own, prime = figures["with_oneself"]["kappa"], _figure(figures["d_prime"], percent=False)
+        console.print(
+            f"{name}: d' {prime}, kappa with oneself {_figure(own, percent=False)} on {own['n']} clips.", soft_wrap=True
+        )
+    pooled = found["pooled"]
     for pair in found["between_readers"]["pairs"]:
         one, other = pair["readers"]
         agreed = f"agree on {_figure(pair['agreement'])} % of {pair['agreement']['n']} clips"
