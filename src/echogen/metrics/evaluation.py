@@ -24,6 +24,7 @@ from echogen.metrics.image import MeanAbsoluteError, MeanSquaredError, PeakSigna
 from echogen.metrics.processes import in_processes
 from echogen.metrics.regressor import RegressedEjection
 from echogen.metrics.set_collectors import SetDiscrepancy, SetDistance
+from echogen.metrics.video_mae import VideoMaeFeatures
 
 #: An evaluation starts another process for each so many clips.
 CLIPS_PER_PROCESS = 16
@@ -53,6 +54,7 @@ METRICS: dict[str, Metric] = {
     "fid": Metric(lambda: SetDistance("fid", InceptionFeatures), False, "Fréchet distance of frames (published weights)"),
     "fvd": Metric(lambda: SetDistance("fvd", I3dFeatures, 0), False, "of 16 frames (published weights)"),
     "fvd64": Metric(lambda: SetDistance("fvd64", partial(I3dFeatures, frames=64), 0), False, "of 64 frames (published weights)"),
+    "fvd_cd": Metric(lambda: SetDistance("fvd_cd", VideoMaeFeatures, 0), False, "content-debiased FVD (published weights)"),
     "echo": Metric(lambda: SetDistance("echo", shipped_echo_features), False, "Fréchet echo distance, on echogen's features"),
     "echo_mmd": Metric(lambda: SetDiscrepancy("echo_mmd", shipped_echo_features), False, "kernel distance of the same features"),
     "speckle": Metric(Speckle, False, "speckle of the myocardium"),

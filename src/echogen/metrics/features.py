@@ -1,8 +1,8 @@
 """Networks whose features sets of videos are compared by: published ones from local files, and the project's own.
 
 A distance is named after the network: "FID" and "FVD" are only what the published networks give under their protocols, and
-what our own gives is a "Fréchet echo distance"; they are never mixed. The published networks never saw ultrasound. Content-
-debiased FVD is the same distance on VideoMAE features: any object with the attributes of `FeatureNetwork` will do.
+what our own gives is a "Fréchet echo distance"; they are never mixed. The published networks never saw ultrasound. Any object
+with the attributes of `FeatureNetwork` will do; that of content-debiased FVD is in `video_mae`.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class I3dFeatures:
     def __call__(self, video: Bytes) -> Features:
         """Clips (n, frames, height, width) uint8 -> (n, 400)."""
         clips = torch.from_numpy(video).to(self.device).float()[:, None].expand(-1, 3, -1, -1, -1)
-        return _plain(self._script(clips.contiguous(), rescale=True, resize=True, return_features=True))
+        return plain(self._script(clips.contiguous(), rescale=True, resize=True, return_features=True))
 
 
 class InceptionFeatures:
@@ -146,7 +146,7 @@ class InceptionFeatures:
         self.device = device
         self._network = InceptionV3()
         try:
-            self._network.load_state_dict(_tensors(content))
+            self._network.load_state_dict(tensors_in(content))
         except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
             raise InputError(f"{INCEPTION.name} does not hold the weights of Inception v3; get it again.") from error
         self._network.to(device).eval().requires_grad_(False)
@@ -154,7 +154,7 @@ class InceptionFeatures:
     @torch.no_grad()
     def __call__(self, video: Bytes) -> Features:
         """Pictures (n, 1, height, width) uint8 -> (n, 2048)."""
-        return _plain(self._network(_unit(video, self.device).expand(-1, 3, -1, -1)))
+        return plain(self._network(unit_grey(video, self.device).expand(-1, 3, -1, -1)))
 
 
 class EchoClipFeatures:
@@ -176,7 +176,7 @@ class EchoClipFeatures:
     @torch.no_grad()
     def __call__(self, video: Bytes) -> Features:
         """Clips (n, frames, height, width) uint8 -> (n, dims)."""
-        return _plain(self._network(frame_pairs(_unit(video, self.device), self._network.config)))
+        return plain(self._network(frame_pairs(unit_grey(video, self.device), self._network.config)))
 
 
 @lru_cache(maxsize=1)
@@ -208,24 +208,26 @@ class LearnedPerceptualDistance(ClipMetric):
         one, other = np.asarray(frames), np.asarray(reference)
         if one.shape != other.shape or one.ndim != 3:
             raise InputError(f"LPIPS compares clips (frames, height, width) of equal shape, not {one.shape} and {other.shape}.")
-        near, far = (_unit(values, self.device)[:, None] for values in (one, other))
+        near, far = (unit_grey(values, self.device)[:, None] for values in (one, other))
         return float(
             np.mean([float(perceptual_distance(self._network, a[None], b[None])) for a, b in zip(near, far, strict=True)])
         )
 
 
-def _unit(values: NDArray[np.generic], device: str) -> Tensor:
+def unit_grey(values: NDArray[np.generic], device: str) -> Tensor:
     """Floats in 0..1 from uint8, or floats as they are."""
     scale = 255.0 if values.dtype == np.uint8 else 1.0
     return torch.from_numpy(np.ascontiguousarray(values)).to(device).float() / scale
 
 
-def _plain(features: Tensor) -> Features:
+def plain(features: Tensor) -> Features:
+    """float32 on the CPU."""
     result: Features = features.float().cpu().numpy()
     return result
 
 
-def _tensors(content: bytes) -> Mapping[str, Tensor]:
+def tensors_in(content: bytes) -> Mapping[str, Tensor]:
+    """What a file of PyTorch holds, by name; code in it is not run."""
     loaded: object = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if not isinstance(loaded, Mapping):
         raise ValueError("no tensors by name")
