@@ -39,7 +39,18 @@ for _left, _part in [
     MAY_IMPORT[_part] = MAY_IMPORT[_left] | {_left}
 
 #: The extras that a part, or one file of it, may import from besides the core packages.
-EXTRAS = {"training": {"train", "adapt"}, "app": {"serve"}, "networks/text.py": {"text"}}
+EXTRAS = {
+    "training": {"train", "adapt"},
+    "app": {"serve"},
+    "networks/text.py": {"text"},
+    "measure/sam2.py": {"text"},
+    "metrics/video_mae.py": {"text"},
+    "ecg/hdf5.py": {"formats"},
+    "ecg/matlab.py": {"formats"},
+    "ecg/code15.py": {"formats"},
+    "ecg/pdf_paths.py": {"formats"},
+    "datasets/camus.py": {"datasets"},
+}
 #: Import name -> distribution name, where they differ.
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "skimage": "scikit-image"}
 
