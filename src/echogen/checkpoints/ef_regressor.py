@@ -82,7 +82,7 @@ def check_regressor(path: Path) -> list[Comparison]:
     for name in record:
         if name.startswith("act."):
             module = network.get_submodule(name.removeprefix("act."))
-            module.register_forward_hook(lambda _, __, output, name=name: seen.update({name: output}))  # type: ignore[misc]
+            module.register_forward_hook(lambda _, __, output, name=name: seen.update({name: output}))
     ef = network(record["in.video"])
     comparisons = [Comparison("out.ef", largest_error(ef.reshape(record["out.ef"].shape), record["out.ef"]))]
     for name, ours in seen.items():

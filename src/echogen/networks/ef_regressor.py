@@ -14,6 +14,8 @@ from torch.nn import functional
 
 #: Mean ejection fraction of EchoNet-Dynamic in %, at which the answer begins.
 MEAN_EF_PERCENT = 55.6
+#: Spread of the last weights at first: means of a map differ by tenths, but answers by tens of points.
+FIRST_STEEPNESS = 2.0
 #: Channel means and standard deviations of EchoNet-Dynamic's videos, on a scale of 0..255, as its regressor was trained with.
 ECHONET_MEAN = (32.660564, 32.79394, 33.07615)
 ECHONET_STD = (49.802944, 49.89014, 50.17571)
@@ -24,17 +26,17 @@ class EfRegressorConfig:
     """Shape of an `EfRegressor`, and what it looks at.
 
     frames at fps: the window of one answer; a shorter video is black after its end. size: side of the frames. channels: 3 for
-    grey three times, or 1. mean, std: taken off and divided by, per channel, on a scale of 0..1. widths, blocks: channels and
-    residual blocks of each level, every level but the first halving time and sides. stem_width: channels between the two
-    convolutions of the stem. stem_stride: of the stem in time and along the sides.
+    grey three times, or 1. mean, std: taken off and divided by, one for all channels or one each, on a scale of 0..1. widths,
+    blocks: channels and residual blocks of each level, every level but the first halving time and sides. stem_width: channels
+    between the two convolutions of the stem. stem_stride: of the stem in time and along the sides.
     """
 
     frames: int = 64
     fps: float = 32.0
     size: int = 112
     channels: int = 3
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
     widths: tuple[int, ...] = (64, 128, 256, 512)
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     stem_width: int = 45
@@ -53,14 +55,14 @@ class EfRegressorConfig:
 
     @classmethod
     def small(cls) -> EfRegressorConfig:
-        """A light one of 1.5 M weights for one CPU core: one channel, one block a level, a stem of longer strides."""
+        """A light one of 1.4 M weights for one CPU core: one channel, one block a level, a stem of longer strides."""
         return cls(
             channels=1,
             mean=(0.2,),
             std=(0.2,),
-            widths=(24, 48, 96, 160),
+            widths=(16, 40, 96, 160),
             blocks=(1, 1, 1, 1),
-            stem_width=16,
+            stem_width=12,
             stem_stride=(2, 4),
         )
 
@@ -70,18 +72,37 @@ def middle_width(inputs: int, outputs: int) -> int:
     return (inputs * outputs * 27) // (inputs * 9 + 3 * outputs)
 
 
-def _space(inputs: int, outputs: int, stride: int = 1) -> nn.Conv3d:
-    return nn.Conv3d(inputs, outputs, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False)
+class SpaceConv(nn.Conv3d):
+    """A convolution over places alone, computed frame by frame: faster, and right in bfloat16 where the one in 3D is not."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int, time_stride: int = 1) -> None:
+        around = size // 2
+        super().__init__(inputs, outputs, (1, size, size), (time_stride, stride, stride), (0, around, around), bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, T, H, W) -> (B, outputs, T / time_stride, H / stride, W / stride)."""
+        x = x[:, :, :: self.stride[0]]
+        frames = x.transpose(1, 2).flatten(0, 1)
+        y = functional.conv2d(frames, self.weight[:, :, 0], None, self.stride[1:], self.padding[1:])
+        return y.unflatten(0, (len(x), -1)).transpose(1, 2)
 
 
-def _time(inputs: int, outputs: int, stride: int = 1) -> nn.Conv3d:
-    return nn.Conv3d(inputs, outputs, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=False)
+class TimeConv(nn.Conv3d):
+    """A convolution over three moments alone, computed on a map of time x places."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, T, H, W) -> (B, outputs, T / stride, H, W)."""
+        y = functional.conv2d(x.flatten(3), self.weight[..., 0], None, (self.stride[0], 1), (1, 0))
+        return y.unflatten(3, x.shape[3:])
 
 
 def _factored(inputs: int, middle: int, outputs: int, stride: int) -> nn.Sequential:
     """A convolution over places, then one over time."""
     return nn.Sequential(
-        _space(inputs, middle, stride), nn.BatchNorm3d(middle), nn.ReLU(inplace=True), _time(middle, outputs, stride)
+        SpaceConv(inputs, middle, 3, stride), nn.BatchNorm3d(middle), nn.ReLU(inplace=True), TimeConv(middle, outputs, stride)
     )
 
 
@@ -95,7 +116,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Sequential(_factored(outputs, middle, outputs, 1), nn.BatchNorm3d(outputs))
         self.downsample: nn.Module | None = None
         if stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(nn.Conv3d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm3d(outputs))
+            self.downsample = nn.Sequential(SpaceConv(inputs, outputs, 1, stride, stride), nn.BatchNorm3d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """The next map."""
@@ -116,10 +137,10 @@ class EfRegressor(nn.Module):
         in_time, along_sides = config.stem_stride
         first = config.widths[0]
         self.stem = nn.Sequential(
-            nn.Conv3d(config.channels, config.stem_width, (1, 7, 7), (1, along_sides, along_sides), (0, 3, 3), bias=False),
+            SpaceConv(config.channels, config.stem_width, 7, along_sides),
             nn.BatchNorm3d(config.stem_width),
             nn.ReLU(inplace=True),
-            _time(config.stem_width, first, in_time),
+            TimeConv(config.stem_width, first, in_time),
             nn.BatchNorm3d(first),
             nn.ReLU(inplace=True),
         )
@@ -132,23 +153,32 @@ class EfRegressor(nn.Module):
             self.add_module(f"layer{level}", nn.Sequential(*blocks))
         self.fc = nn.Linear(inputs, 1)
         nn.init.constant_(self.fc.bias, MEAN_EF_PERCENT)
+        nn.init.normal_(self.fc.weight, std=FIRST_STEEPNESS)
         for name, values in (("mean", config.mean), ("std", config.std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1, 1), persistent=False)
-        self.to(memory_format=torch.channels_last_3d)  # a quarter less time on a CPU
+        for weight in self.parameters():
+            if weight.ndim == 5:  # a quarter less time on a CPU
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
 
     def forward(self, video: Tensor) -> Tensor:
-        """The answer of each video, from the mean of the last map."""
+        """The answer of each video."""
+        return self.answer(self.last_map(video))
+
+    def last_map(self, video: Tensor) -> Tensor:
+        """(B, widths[-1], T', H', W'): what the last level sees."""
         if video.ndim == 4:
             video = video[:, None].expand(-1, self.config.channels, -1, -1, -1)
         x = ((video - self.mean) / self.std).contiguous(memory_format=torch.channels_last_3d)
-        return self.fc(self.features(x)).float()[:, 0]
-
-    def features(self, x: Tensor) -> Tensor:
-        """Normalised videos (B, channels, frames, size, size) -> (B, widths[-1])."""
         x = self.stem(x)
         for level in range(1, len(self.config.widths) + 1):
             x = self.get_submodule(f"layer{level}")(x)
-        return x.mean((2, 3, 4))
+        return x
+
+    def answer(self, last_map: Tensor) -> Tensor:
+        """(B,) in %, from the mean of the last map; in full precision, since in bfloat16 it would come in steps of 0.25."""
+        with torch.autocast(last_map.device.type, enabled=False):
+            ef_percent: Tensor = self.fc(last_map.float().mean((2, 3, 4)))
+        return ef_percent[:, 0]
 
 
 def at_size(video: Tensor, size: int) -> Tensor:

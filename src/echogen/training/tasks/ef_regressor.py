@@ -31,14 +31,23 @@ class RegressorData:
 
 @dataclass(frozen=True)
 class RegressorOptions:
-    """How clips are varied.
+    """How clips are varied, and what else is asked.
 
     pad: pixels of black around the frames, out of which frames of the same size are cut (EchoNet-Dynamic: 12). short_share: of
-    the windows end early, after half their length at least, and are black from there on.
+    the windows end early, after half their length at least, and are black from there on. outline_weight: of the loss of the
+    cavity's length and width, beside that of the ejection fraction. In the first outline_steps that is all there is to learn,
+    from windows of outline_frames, as many more of them as they are shorter.
     """
 
     pad: int = 12
     short_share: float = 0.15
+    outline_weight: float = 100.0
+    outline_steps: int = 600
+    outline_frames: int = 16
+
+
+#: At so many moments for each step of the last map the cavity's length and width are asked.
+MOMENTS = 4
 
 
 def shown_ef_percent(heart: Mapping[str, Any], start_s: float, end_s: float) -> float:
@@ -65,8 +74,19 @@ def varied(speckled: NDArray[np.uint8], plain: NDArray[np.uint8], size: int, pad
     return functional.pad(picture, (pad, pad, pad, pad))[:, top : top + size, left : left + size]
 
 
+def outline_at(heart: Mapping[str, Any], frames: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(n, 2) length and width of the cavity in these frames, scaled to about -1..1."""
+    length, width = (np.array(heart[name], dtype=np.float32)[frames] for name in ("length_px", "width_px"))
+    return np.stack([(length - 50.0) / 8.0, (width - 20.0) / 5.0], 1)
+
+
 class EfRegressorTask(Task):
-    """A window of a clip in, its ejection fraction in % out; the loss is the mean squared error (EchoNet-Dynamic)."""
+    """A window of a clip in, its ejection fraction in % out; the loss is the mean squared error (EchoNet-Dynamic).
+
+    While it learns, a light head must also say how long and wide the cavity is all along the window: dozens of truths a window
+    instead of one. It begins with that alone, on short windows, since many hearts teach more than many frames of one. The head
+    is not kept.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -78,36 +98,56 @@ class EfRegressorTask(Task):
         self.config = self.network.config
         if self.config.fps != FPS:
             raise InputError(f"The clips have {FPS:g} frames per second; set network.fps to that.")
+        self.outline = nn.Linear(self.config.widths[-1], 2 * MOMENTS)
         found = self.store[0].frames.shape[0]
         if found < self.config.frames:
             raise InputError(f"The clips have {found} frames, but the network spans {self.config.frames}; set network.frames.")
 
     def networks(self) -> dict[str, nn.Module]:
-        """The regressor."""
-        return {"ef-regressor": self.network}
+        """The regressor, and the head that only trains."""
+        return {"ef-regressor": self.network, "outline": self.outline}
 
-    def _example(self, rng: np.random.Generator) -> tuple[Tensor, float]:
+    def _example(self, frames: int, rng: np.random.Generator) -> tuple[Tensor, float, Tensor]:
         clip = self.store[int(rng.integers(len(self.store)))]
-        frames = self.config.frames
         start = int(rng.integers(clip.frames.shape[0] - frames + 1))
-        short = rng.random() < self.options.short_share
+        short = frames == self.config.frames and rng.random() < self.options.short_share
         length = int(rng.integers(frames // 2, frames)) if short else frames
         window = slice(start, start + length)
         video = varied(clip.frames[window], clip.structure[window], self.config.size, self.options.pad, rng)
         truth = shown_ef_percent(clip.heart, start / FPS, (start + length) / FPS)
-        return functional.pad(video, (0, 0, 0, 0, 0, frames - length)), truth
+        outline = torch.full((frames, 2), torch.nan)
+        outline[:length] = torch.from_numpy(outline_at(clip.heart, np.arange(start, start + length)))
+        return functional.pad(video, (0, 0, 0, 0, 0, frames - length)), truth, outline
+
+    def _only_outline(self, step: int) -> bool:
+        return step < self.options.outline_steps
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
-        """Random windows of random clips, varied, and their ejection fractions in %."""
+        """Random windows of random clips, varied; their ejection fractions in %, and the cavity's outline in every frame."""
         rng = self.random(step, rank)
-        videos, truths = zip(*(self._example(rng) for _ in range(self.recipe.batch_size)), strict=True)
-        return {"videos": torch.stack(videos), "ef_percent": torch.tensor(truths, dtype=torch.float32)}
+        frames = self.options.outline_frames if self._only_outline(step) else self.config.frames
+        count = self.recipe.batch_size * self.config.frames // frames
+        videos, truths, outlines = zip(*(self._example(frames, rng) for _ in range(count)), strict=True)
+        return {
+            "videos": torch.stack(videos),
+            "ef_percent": torch.tensor(truths, dtype=torch.float32),
+            "outlines": torch.stack(outlines),
+        }
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """Loss in squared points, and the mean absolute error in points."""
-        answers = self.network(batch["videos"])
+        """Loss; its parts, in squared points and squared scaled lengths; the mean absolute error in points."""
+        last_map = self.network.last_map(batch["videos"])
+        answers = self.network.answer(last_map)
+        ef_loss = functional.mse_loss(answers, batch["ef_percent"])
+        said = self.outline(last_map.mean((3, 4)).transpose(1, 2)).float().view(len(answers), -1, 2)
+        moments = ((torch.arange(said.shape[1]) + 0.5) * batch["outlines"].shape[1] / said.shape[1]).long()
+        true = batch["outlines"][:, moments]
+        known = torch.isfinite(true)
+        outline_loss = functional.mse_loss(said[known], true[known])
         return {
-            "loss": functional.mse_loss(answers, batch["ef_percent"]),
+            "loss": self.options.outline_weight * outline_loss + (0.0 if self._only_outline(step) else 1.0) * ef_loss,
+            "ef_loss": ef_loss,
+            "outline_loss": outline_loss,
             "mae": functional.l1_loss(answers, batch["ef_percent"]),
         }
 
