@@ -24,7 +24,7 @@ from common import DOCS
 from echogen.commands.common import progress_bar, write_json
 from echogen.errors import InputError
 from phantom_bench_cases import TIERS, VERSION, Case, cases, export, list_hash, phantom_hash
-from phantom_bench_rows import Added, MeanHeart, Row, Shuffled, Still, Truth, Work, generated_rows
+from phantom_bench_rows import Added, Generated, MeanHeart, Row, Shuffled, Still, Truth, Work, generated_rows
 from phantom_bench_scores import measure, score
 from phantom_bench_table import section
 from report import write_section
@@ -60,7 +60,7 @@ def _make(job: Job) -> float:
     return time.process_time() - began
 
 
-def _score(job: tuple[Work, Row, list[Case]]) -> tuple[dict[str, Any], float]:
+def _score(job: tuple[Work, Row, list[Case], Generated | None]) -> tuple[dict[str, Any], float]:
     began = time.process_time()
     return score(*job), time.process_time() - began
 
@@ -91,6 +91,7 @@ def run(
         [row for row in rows if not isinstance(row, Truth | Shuffled)],
         [row for row in rows if isinstance(row, Shuffled)],
     ]
+    learned = next((row for row in rows if isinstance(row, Generated)), None)
     spent: list[float] = []
     results: list[dict[str, Any]] = []
 
@@ -103,7 +104,7 @@ def run(
         for stage in stages:
             for seconds in each(_make, [(work, row, case) for row in stage for case in listed]):
                 note(seconds)
-        for result, seconds in each(_score, [(work, row, listed) for row in rows]):
+        for result, seconds in each(_score, [(work, row, listed, learned) for row in rows]):
             results.append(result)
             note(seconds)
     return results, sum(spent)

@@ -198,8 +198,7 @@ def export(listed: list[Case], folder: Path) -> None:
             fmt=["16"] * len(ecg.lead_names),
             write_dir=str(folder / "ecg"),
         )
-        still = render(heart, np.zeros(1), case.seed).frames[0]
-        Image.fromarray(still).save(folder / "first_frame" / f"{case.name}.png")
+        Image.fromarray(truth_cine(heart, case.seed).frames[0]).save(folder / "first_frame" / f"{case.name}.png")
     with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["name", "view", "ef_percent", "ecg", "first_frame", "video_starts_in_ecg_at_s", "seconds", "fps"])

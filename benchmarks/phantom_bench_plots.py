@@ -30,7 +30,7 @@ def plot(
 ) -> list[tuple[str, str]]:
     """Write benchmark_*.png; (title, path from the folder above) of each.
 
-    Shown are the truth, the first generator with the most and without an EF, and its videos shuffled.
+    Shown are the truth, the first generator when told the EF and when told all that it takes, and its videos shuffled.
     Raises `InputError` without matplotlib.
     """
     try:
@@ -42,15 +42,14 @@ def plot(
     by_title = {row["title"]: row for row in scored}
     generated = [row for row in rows if isinstance(row, Generated)]
     own = [row for row in generated if row.model == generated[0].model]
-    best = own[-1] if own else None
     with_ef = [row for row in own if "ef_percent" in row.given]
     shuffled = next(row for row in rows if isinstance(row, Shuffled))
-    judged: list[Row] = [Truth(), *with_ef[:1], *([best] if best else []), shuffled]
+    judged: list[Row] = [Truth(), *with_ef[:1], *own[-1:], shuffled]
     shown = [by_title[title] for title in dict.fromkeys(row.title for row in judged)]
     made = [(_ef(shown[:-1], folder / "benchmark_ef.png"), "EF seen against EF true, and their agreement")]
     made.append((_timing(shown, folder / "benchmark_timing.png"), "When end-systole comes, against the truth"))
-    if best:
-        made.append((_film(work, listed, own[0], best, folder / "benchmark_frames.png"), "Frames of three hearts"))
+    films: list[Row] = [Truth(), *with_ef[:1], *own[-1:]]
+    made.append((_film(work, listed, list(dict.fromkeys(films)), folder / "benchmark_frames.png"), "Frames of three hearts"))
     return [(title, f"{folder.name}/{path.name}") for path, title in made]
 
 
@@ -113,10 +112,10 @@ def _timing(shown: Sequence[dict[str, Any]], path: Path) -> Path:
     return _save(figure, path)
 
 
-def _film(work: Work, listed: Sequence[Case], plain: Generated, full: Generated, path: Path) -> Path:
-    """The first heart of each of three rhythms: its ECG, and under it frames of the truth and of two rows at the same times."""
+def _film(work: Work, listed: Sequence[Case], rows: Sequence[Row], path: Path) -> Path:
+    """The first heart of each of three rhythms: its ECG, and under it frames of the rows at the same times."""
     chosen = [next((case for case in listed if case.rhythm == rhythm), None) for rhythm in _FILMED]
-    sheets = [_sheet(work, case, plain, full) for case in chosen if case is not None]
+    sheets = [_sheet(work, case, rows) for case in chosen if case is not None]
     whole = Image.new("RGB", (sheets[0].width, sum(sheet.height + 6 for sheet in sheets) - 6), BACKGROUND)
     top = 0
     for sheet in sheets:
@@ -126,10 +125,9 @@ def _film(work: Work, listed: Sequence[Case], plain: Generated, full: Generated,
     return path
 
 
-def _sheet(work: Work, case: Case, plain: Generated, full: Generated) -> Image.Image:
+def _sheet(work: Work, case: Case, wanted: Sequence[Row]) -> Image.Image:
     _, ecg = recording(case)
     at = np.round((np.arange(_CELLS) + 0.5) * FRAMES / _CELLS).astype(int)
-    wanted: list[Row] = list(dict.fromkeys((Truth(), plain, full)))
     rows = [row for row in wanted if row.video(work, case).is_file()]
     truth = read_cine(Truth().video(work, case))
     sheet = Image.new("RGB", (_CELLS * (_CELL + 2) - 2, _STRIP + len(rows) * (_CELL + 2)), BACKGROUND)

@@ -153,6 +153,7 @@ class Generated:
     model: str
     name: str
     weights_hash: str
+    folder: Path
     given: tuple[str, ...]
     device: str = "cpu"
 
@@ -209,7 +210,8 @@ def generated_rows(model: str, device: str = "cpu") -> list[Generated]:
     for part in GIVEN:
         if part in generator.takes:
             rows += [(*given, part) for given in rows]
-    return [Generated(model, name, generator.weights_hash, given, device) for given in sorted(rows, key=len)]
+    folder = generator.folder or Path(model)
+    return [Generated(model, name, generator.weights_hash, folder, given, device) for given in sorted(rows, key=len)]
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,12 @@ from phantom_bench_cases import FIRST_SEED, FPS, FRAMES, TIERS, VERSION
 
 @dataclass(frozen=True)
 class Column:
-    """head: over the column. figure: its name, or the first that begins so where it ends in *. of_truth: known of the truth."""
+    """head: over the column. figure: its name. form, scale: how it is written."""
 
     head: str
     figure: str
     form: str = ".2f"
     scale: float = 1.0
-    of_truth: bool = True
 
 
 TABLES: dict[str, tuple[Column, ...]] = {
@@ -31,22 +30,24 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("ED error, ms", "ed", ".0f"),
         Column("ES error, ms", "es", ".0f"),
         Column("cycle lengths, r", "cycle_correlation"),
-        Column("area curve, r", "curve", of_truth=False),
+        Column("area curve, r", "curve"),
     ),
     "Ejection": (
         Column("EF, R2", "ef_r2"),
         Column("EF, mean abs. error, points", "ef", ".1f"),
         Column("EF, bias, points", "ef_bias", "+.1f"),
+        Column("EF by a regressor, R2", "ef_regressor_r2"),
         Column("stroke of a premature beat over a normal one", "pvc_stroke"),
         Column("stroke after each RR in AF, r", "af_stroke_rr"),
     ),
     "Picture and cost": (
-        Column("SSIM", "ssim", of_truth=False),
+        Column("SSIM", "ssim"),
         Column("speckle contrast", "speckle"),
         Column("speckle width along the beam, px", "speckle_axial_px", ".1f"),
         Column("speckle, frame to frame, r", "speckle_frame_correlation"),
         Column("Fréchet echo distance", "echo", ".1f"),
-        Column("memorisation", "memorisation*"),
+        Column("kernel distance of the same features", "echo_mmd", ".3f"),
+        Column("copies of training clips, %", "memorisation", ".0f", 100.0),
         Column("CPU s per clip", "cpu_seconds", ".1f"),
     ),
 }
@@ -62,18 +63,13 @@ LEGEND = (
 
 
 def _value(row: dict[str, Any], column: Column) -> dict[str, Any] | None:
-    figures = row["figures"]
-    if column.figure.endswith("*"):
-        name = next((name for name in figures if name.startswith(column.figure[:-1])), "")
-    else:
-        name = column.figure
-    found = figures.get(name)
+    found: dict[str, Any] | None = row["figures"].get(column.figure)
     return found if found and np.isfinite(found["value"]) else None
 
 
-def _cell(row: dict[str, Any], column: Column, truth: bool) -> str:
+def _cell(row: dict[str, Any], column: Column) -> str:
     found = _value(row, column)
-    if found is None or (truth and not column.of_truth):
+    if found is None:
         return ""
     value, low, high = (format(column.scale * found[key], column.form) for key in ("value", "low", "high"))
     return f"{value} ({low}..{high})" if np.isfinite(found["low"]) else value
@@ -84,7 +80,7 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
     parts = []
     for title, columns in TABLES.items():
         known = [column for column in columns if any(_value(row, column) for row in rows)]
-        lines = [[row["title"], str(row["n"]), *(_cell(row, c, row["title"] == "truth") for c in known)] for row in rows]
+        lines = [[row["title"], str(row["n"]), *(_cell(row, c) for c in known)] for row in rows]
         parts.append(f"### {title}\n\n" + table(["video", "n", *(column.head for column in known)], lines))
     return "\n".join(parts)
 
