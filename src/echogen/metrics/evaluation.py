@@ -17,6 +17,7 @@ from echogen.errors import InputError
 from echogen.metrics.area_ejection import AreaEjection, OurMasks, Sam2Masks
 from echogen.metrics.clips import Clip, ClipFile, find_clips
 from echogen.metrics.collectors import Collector, Pair, Picture, Speckle
+from echogen.metrics.copies import Copies
 from echogen.metrics.features import I3dFeatures, InceptionFeatures, LearnedPerceptualDistance, shipped_echo_features
 from echogen.metrics.figures import Figure, Row
 from echogen.metrics.heart_collectors import Curve, Ejection, Phases, Reconstruction, Timing
@@ -57,6 +58,7 @@ METRICS: dict[str, Metric] = {
     "fvd_cd": Metric(lambda: SetDistance("fvd_cd", VideoMaeFeatures, 0), False, "content-debiased FVD (published weights)"),
     "echo": Metric(lambda: SetDistance("echo", shipped_echo_features), False, "Fréchet echo distance, on echogen's features"),
     "echo_mmd": Metric(lambda: SetDiscrepancy("echo_mmd", shipped_echo_features), False, "kernel distance of the same features"),
+    "memorisation": Metric(Copies, False, "share of copies, where the real clips are those that were trained on"),
     "speckle": Metric(Speckle, False, "speckle of the myocardium"),
     "ef": Metric(Ejection, False, "EF seen against EF asked for"),
     "ef_regressor": Metric(RegressedEjection, False, "the same by a regressor that does not segment"),
