@@ -117,7 +117,7 @@ def test_text_tables_come_back(tmp_path, signal, delimiter, comma, header, unit)
 @writes_files
 @given(signals, st.booleans(), st.sampled_from(["f4", "f8", "i2"]))
 def test_npy_comes_back_in_either_order(tmp_path, signal, samples_first, kind):
-    stored = np.rint(signal * 10_000).astype(np.int16) if kind == "i2" else signal.astype(kind)
+    stored = np.rint(signal * 1000).astype(np.int16) if kind == "i2" else signal.astype(kind)
     np.save(tmp_path / "made.npy", stored.T if samples_first else stored)
     ecg = read_ecg(tmp_path / "made.npy", rate_hz=513.6, unit="uV" if kind == "i2" else None)
     expected = stored.astype(np.float64) * (1e-3 if kind == "i2" else 1.0)
@@ -208,7 +208,7 @@ def test_foreign_files_of_the_folder_are_refused(test_data):
         "ecg_other/code_15_meta.csv": "not a table",
         "echo_dicom/examples_ybr_color.dcm": "no waveform",
         "echo_video/echotracker_input.mp4": "a video",
-        "stmem_dummy/000.pkl": "pickle",
+        "stmem_dummy/index.csv": "no ECG channel",
     }.items():
         refused(test_data / name, word)
     assert read_ecg(test_data / "ecg_other" / "biosppy_ecg.txt", unit="uV").rate_hz == 1000.0
@@ -356,7 +356,8 @@ def test_missing_rate_wrong_unit_and_wrong_numbers(tmp_path):
     refused(path, "sampling rate", "rate_hz")
     refused(path, "unit", rate_hz=250.0)
     assert read_ecg(path, rate_hz=250.0, unit="µV").signal_mv.max() == pytest.approx(1.0, abs=0.01)
-    for unit in ("bpm", "", "mm"):
+    assert read_ecg(path, rate_hz=250.0, unit="0.5 µV").signal_mv.max() == pytest.approx(0.5, abs=0.01)
+    for unit in ("bpm", "", "mm", "0 mV", "mV 2", "1e99 V", "-1 uV"):
         refused(path, "mV, uV or V", rate_hz=250.0, unit=unit)
     for rate in (0.0, -250.0, float("nan"), 1.0, 1e9):
         refused(path, "sampling rate", rate_hz=rate, unit="uV")

@@ -100,9 +100,9 @@ def box_pt(lines: list[Line], axis: int) -> float | None:
 
 def page_scale(page: Page) -> Scale | None:
     """The scale of a page, 25 mm/s and 10 mm/mV unless its words say otherwise, or None where nothing tells it."""
-    text = "".join(word.text for word in sorted(page.words, key=lambda word: (-round(word.y), word.x)))
-    speeds = [float(found.replace(",", ".")) for found in re.findall(r"(\d+(?:[.,]\d+)?)\s*mm\s*/\s*s(?:ec)?", text)]
-    gains = [float(found.replace(",", ".")) for found in re.findall(r"(\d+(?:[.,]\d+)?)\s*mm\s*/\s*mV", text)]
+    text = " ".join(word.text for word in sorted(page.words, key=lambda word: (-round(word.y), word.x)))
+    speeds = [float(found.replace(",", ".")) for found in re.findall(r"(\d+(?:[.,]\d+)?)\s*mm\s*/\s*s", text)]
+    gains = [float(found.replace(",", ".")) for found in re.findall(r"(\d+(?:[.,]\d+)?)\s*mm\s*/\s*m\s*V", text)]
     x_pt, y_pt = box_pt(page.lines, 0), box_pt(page.lines, 1)
     if x_pt is None or y_pt is None:
         if not speeds:
@@ -127,14 +127,17 @@ def _without_pulse(points: Points, gain: float) -> Points:
 
 def _drawn_traces(page: Page, scale: Scale) -> list[Points]:
     """The lines of a page that run to the right as a trace does, in mm."""
-    found = []
+    found: list[Points] = []
     for line in page.lines:
         points = line.points / (scale.x_pt, scale.y_pt)
         points = points[::-1] if points[-1, 0] < points[0, 0] else points
         steps = np.diff(points[:, 0])
         if len(points) >= _FEWEST_POINTS and np.ptp(points[:, 0]) >= _SHORTEST_TRACE_MM and (steps >= -0.02).mean() > 0.99:
             points = _without_pulse(points, scale.limb_mm_per_mv)
-            found.append(points[np.argsort(points[:, 0], kind="stable")])
+            points = points[np.argsort(points[:, 0], kind="stable")]
+            # Some programs draw a trace twice, with two pens.
+            if not any(np.abs(points[[0, -1]] - other[[0, -1]]).max() < 0.2 for other in found):
+                found.append(points)
     return found
 
 
@@ -156,8 +159,10 @@ def _named(drawn: list[Points], labels: list[tuple[str, float, float]], page: in
     own: dict[int, list[tuple[float, str]]] = {}
     for lead, x, y in labels:
         beside = [n for n, one in enumerate(traces) if one.begin - 20 <= x <= one.begin + one.length]
-        near = min(beside, key=lambda n: abs(traces[n].height - y), default=None)
-        if near is not None and abs(traces[near].height - y) < 30:
+        distance = {n: y - traces[n].height for n in beside}
+        # A label stands above its own trace rather than below it.
+        near = min(beside, key=lambda n: max(distance[n], -2 * distance[n]), default=None)
+        if near is not None and abs(distance[near]) < 30:
             own.setdefault(near, []).append((x, lead))
     named = []
     for n, trace in enumerate(traces):
