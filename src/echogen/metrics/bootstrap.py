@@ -32,6 +32,7 @@ def bootstrap_interval(
             values[index] = statistic(*(array[chosen] for array in arrays))
         else:
             values[index] = statistic(*(array[random.integers(0, len(array), len(array))] for array in arrays))
-    low, high = np.nanpercentile(values, (50 * (1 - level), 50 * (1 + level)))
+    with np.errstate(invalid="ignore"):  # infinite values, as of equal pictures
+        low, high = np.nanpercentile(values, (50 * (1 - level), 50 * (1 + level)))
     shift = float(np.nanmean(values)) - float(statistic(*arrays)) if recentred else 0.0
     return float(low) - shift, float(high) - shift

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from echogen.measure.reading import SHORTEST_S, Reading, read_masks
 from echogen.measure.segmentation import segment
 from echogen.measure.shipped import load_segmenter
 from echogen.metrics.features import FeatureNetwork, Features, TooShort, features_of
-from echogen.records import Beat, ByteArray, Cine
+from echogen.records import Beat, ByteArray, Cine, Study
 
 Floats = NDArray[np.float64]
 
@@ -89,6 +89,17 @@ class Clip:
     def __init__(self, file: ClipFile) -> None:
         self.file = file
         self._features: dict[tuple[str, int, bool], Features | None] = {}
+
+    @classmethod
+    def of(cls, name: str, study: Study) -> Clip:
+        """A clip that lies in no file: the cine of a simulated study, whose EF, sex and beats are the truth about it.
+
+        A changed copy of a clip is `Clip.of(name, replace(study, cine=...))`: it is judged by what the study says.
+        """
+        clip = cls(ClipFile(name, Path(name), Path(_TRUTH)))
+        clip._facts = {"ef_percent": study.ef_percent, "sex": study.sex, "beats": [asdict(beat) for beat in study.beats]}
+        clip.cine = study.cine
+        return clip
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
