@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,8 +25,7 @@ def evaluate(
         typer.Option(
             "--metrics",
             metavar="NAME,...",
-            help="Any of mse, mae, psnr, ssim, lpips, fid, fvd, fvd64, echo, speckle, ef, rlvef, timing, ed, es, curve; "
-            "all that can be had unless stated.",
+            help="For example ssim,ef,timing; an unknown name is answered with the list. All that can be had unless stated.",
         ),
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to this .json file.")] = None,
@@ -33,7 +33,7 @@ def evaluate(
     """Judge a folder of generated videos against a folder of real ones.
 
     Clips of one name belong together; mse, mae, psnr, ssim, lpips, rlvef, ed, es and curve need such pairs, the others compare
-    sets. What was asked of a clip is read from NAME.json beside it: settings.ef_percent, r_s (R peaks in s) and video_start_s.
+    sets. fid between originals and reconstructions is what is called reconstruction FID. What was asked of a clip is read from NAME.json beside it: settings.ef_percent, r_s (R peaks in s) and video_start_s.
 
     The JSON file has one object per figure with value, low, high (95 %) and n; unit; truth (the real clips judged in the same
     way) and control (another clip, shuffled beats or EFs), each null or with value, low, high and n; measuring_error (what the
@@ -46,7 +46,7 @@ def evaluate(
     if json is not None:
         check_output(json, (".json",))
     with progress_bar("evaluating") as progress:
-        found = judge(real, generated, names, progress)
+        found = judge(real, generated, names, progress, processes=os.cpu_count() or 1)
     if json is not None:
         write_json(json, found.to_json())
     _print(found)
