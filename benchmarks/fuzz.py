@@ -10,11 +10,9 @@ File k of a seed is always the same; `--only k` reads that one here and shows wh
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import re
 import resource
-import runpy
 import signal
 import subprocess
 import sys
@@ -27,30 +25,16 @@ from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from fuzz_seeds import Files, corpus
+
 MEMORY_BYTES = 1_000_000_000
 PROCESSOR_S = 5
 WALL_S = 60
-LARGEST_SEED_BYTES = 600_000
 OUTCOMES = ("read", "refused", "other error", "hang", "killed", "wrote")
 
-#: A file to read first, and what lies beside it: {name: content}.
-Files = dict[str, bytes]
-
-_NUMBERS = (
-    b"0",
-    b"-1",
-    b"1",
-    b"65536",
-    b"2147483648",
-    b"4294967296",
-    b"99999999999999999999",
-    b"1e308",
-    b"nan",
-    b"inf",
-    b"",
-    b"x",
-)
+_NUMBERS = [*b"0 -1 1 65536 2147483648 4294967296 99999999999999999999 1e308 nan inf x".split(), b""]
 _WORDS = tuple(
     int(value).to_bytes(size, order, signed=value < 0)
     for size in (1, 2, 4)
@@ -94,78 +78,6 @@ def mutate(data: bytes, random: np.random.Generator, other: bytes) -> bytes:
                 found = numbers[int(random.integers(len(numbers)))]
                 out[slice(*found.span())] = _NUMBERS[int(random.integers(len(_NUMBERS)))]
     return bytes(out)
-
-
-def _edf(kind: str) -> bytes:
-    import edfio
-
-    signal, whole = (edfio.BdfSignal, edfio.Bdf) if kind == "bdf" else (edfio.EdfSignal, edfio.Edf)
-    trace = np.sin(np.arange(500) / 9.0)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"x.{kind}"
-        whole([signal(trace, 250, label=f"ECG {name}", physical_dimension="mV") for name in ("I", "II")]).write(path)
-        return path.read_bytes()
-
-
-def made() -> dict[str, Files]:
-    """A small file of every format that has a writer here, by name."""
-    w = runpy.run_path(str(HERE.parent / "tests" / "ecg" / "writers.py"))
-    twelve, eight = w["beats"](w["TWELVE"], 400), w["beats"](w["EIGHT"], 400)
-    table = np.stack(list(twelve.values())) / 1000
-    npz, npy = io.BytesIO(), io.BytesIO()
-    np.savez(npz, signal_mv=table, rate_hz=250.0, lead_names=np.array(w["TWELVE"]))
-    np.save(npy, table)
-    rows = "\n".join(",".join(f"{value:.3f}" for value in row) for row in table[:3].T)
-    apple = "Name,\nRecorded Date,2021-12-17 10:00:00 +0100\nSample Rate,512 hertz\nLead,Lead I\nUnit,µV\n\n\n"
-    header = f"x 2 250 400\nx.dat 16 1000/mV 16 0 {twelve['I'][0]} 0 0 I\nx.dat 16 1000/mV 16 0 {twelve['II'][0]} 0 0 II\n"
-    zones = {
-        "protected": [(1, 40), (201, 240)],
-        "beat_ms": 80,
-        "subtracted": [(0, 1, 10, 40), (0, 201, 210, 240)],
-        "fiducial": 10,
-    }
-    stored = {name: np.concatenate([v[:40], v[40:200:4], v[200:240], v[240::4]]) for name, v in twelve.items()}
-    whole = dict.fromkeys(twelve, 400)
-    return {
-        "WFDB": {"x.hea": header.encode(), "x.dat": np.stack([twelve["I"], twelve["II"]], 1).astype("<i2").tobytes()},
-        "WFDB signal": {"x.dat": np.stack([twelve["I"], twelve["II"]], 1).astype("<i2").tobytes(), "x.hea": header.encode()},
-        "EDF": {"x.edf": _edf("edf")},
-        "BDF": {"x.bdf": _edf("bdf")},
-        "NPY": {"x.npy": npy.getvalue()},
-        "NPZ": {"x.npz": npz.getvalue()},
-        "CSV": {"x.csv": f"time,I,II,V1\n{rows}\n".encode()},
-        "Apple Watch": {"x.csv": (apple + "\n".join(str(value) for value in twelve["I"].tolist())).encode()},
-        "SCP-ECG, raw": {"x.scp": w["scp"](twelve, tables=None, order=0, checksums=False)},
-        "SCP-ECG, Huffman": {"x.scp": w["scp"](twelve, checksums=False)},
-        "SCP-ECG, own tables": {"x.scp": w["scp"](twelve, tables=w["TWO_TABLES"], switch_every=7, checksums=False)},
-        "SCP-ECG, bimodal": {"x.scp": w["scp"](stored, interval_us=8000, bimodal=True, lasts=whole, checksums=False, **zones)},
-        "HL7 aECG": {"x.xml": w["aecg"](w["aecg_set"](twelve), derived=w["aecg_set"](eight))},
-        "MUSE": {"x.xml": w["muse"](eight, median=eight, checksums=False)},
-        "Philips 1.03": {"x.xml": w["philips"](twelve, version="1.03", spare_channels=4)},
-        "Philips 1.04": {"x.xml": w["philips"](twelve, charset="utf-16")},
-        "Philips, single leads": {"x.xml": w["philips"](twelve, single=True, compression="", encoding="Plain")},
-    }
-
-
-def real() -> dict[str, Files]:
-    """Real ECG files: pydicom's, and those of $ECHOGEN_TEST_DATA of up to 0.6 MB, with their header where they need one."""
-    from pydicom.data import get_testdata_file
-
-    found: dict[str, Files] = {"DICOM (pydicom)": {"x.dcm": Path(str(get_testdata_file("waveform_ecg.dcm"))).read_bytes()}}
-    folder = os.environ.get("ECHOGEN_TEST_DATA")
-    for path in sorted(Path(folder).glob("ecg_*/*")) if folder else ():
-        if path.stat().st_size > LARGEST_SEED_BYTES or path.suffix in (".atr", ".xyz"):
-            continue
-        beside = (
-            [path.with_suffix(".hea")] if path.suffix == ".dat" else [path.with_suffix(".dat")] if path.suffix == ".hea" else []
-        )
-        files = [path, *(one for one in beside if one.is_file() and one.stat().st_size <= LARGEST_SEED_BYTES)]
-        found[f"{path.parent.name}/{path.name}"] = {one.name: one.read_bytes() for one in files}
-    return found
-
-
-def corpus() -> dict[str, Files]:
-    return made() | real()
 
 
 def case(seeds: dict[str, Files], seed: int, index: int) -> tuple[str, Files, dict[str, float]]:
@@ -322,7 +234,7 @@ def main() -> None:
                 (Path(folder) / one).write_bytes(content)
             print(read_ecg(Path(folder) / next(iter(files)), **arguments))
         return
-    sys.path.insert(0, str(HERE))
+    # Only here: workers have no room for what these load.
     from common import DOCS, table
     from report import write_section
 
