@@ -33,7 +33,8 @@ def evaluate(
     """Judge a folder of generated videos against a folder of real ones.
 
     Clips of one name belong together; mse, mae, psnr, ssim, lpips, rlvef, ed, es and curve need such pairs, the others compare
-    sets. fid between originals and reconstructions is what is called reconstruction FID. What was asked of a clip is read from NAME.json beside it: settings.ef_percent, r_s (R peaks in s) and video_start_s.
+    sets. fid between originals and reconstructions is what is called reconstruction FID. What was asked of a clip is read from
+    NAME.json beside it: settings.ef_percent, r_s (R peaks in s) and video_start_s.
 
     The JSON file has one object per figure with value, low, high (95 %) and n; unit; truth (the real clips judged in the same
     way) and control (another clip, shuffled beats or EFs), each null or with value, low, high and n; measuring_error (what the
