@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 import echogen
 from common import DOCS, LEADS, arguments, table
+from echogen.cine.sector import CANONICAL_APEX_ROW
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore, draw_recording
 from echogen.generators import EchoPulse
 from echogen.generators.base import Generator
@@ -73,6 +75,14 @@ def shifted(cine: Cine) -> Cine:
     return replace(cine, frames=np.roll(cine.frames, (3, 3), (1, 2)))
 
 
+def zoomed(cine: Cine) -> Cine:
+    """Larger by 5 % around the tip of the sector."""
+    size, apex = cine.frames.shape[-1], CANONICAL_APEX_ROW
+    box = (size / 2 * (1 - 1 / 1.05), apex * (1 - 1 / 1.05), size / 2 * (1 + 1 / 1.05), apex + (size - apex) / 1.05)
+    pictures = [Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC, box) for frame in cine.frames]
+    return replace(cine, frames=np.stack([np.asarray(picture) for picture in pictures]))
+
+
 def redrawn(model: EchoPulse, cine: Cine) -> Cine:
     """Through the generator's own tokenizer and speckle: as it would draw a clip that it knows by heart."""
     frames, times = cine.frames[:65], cine.times_s[:65]
@@ -101,6 +111,8 @@ def planted(model: EchoPulse, identity: HeartIdentity, bank: IdentityBank, store
         "re-encoded as MP4": as_mp4,
         "30 % brighter": brighter,
         "shifted by 3 pixels both ways": shifted,
+        "zoomed by 5 %": zoomed,
+        "mirrored": lambda cine: replace(cine, frames=cine.frames[:, :, ::-1].copy()),
         "redrawn by the generator's own tokenizer and speckle": lambda cine: redrawn(model, cine),
     }
     found: dict[str, list[tuple[float, bool]]] = {name: [] for name in kinds}

@@ -1,6 +1,7 @@
 """`echogen generate` and `echogen measure`, end to end with the shipped weights."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,15 @@ Run = Callable[..., Any]
 
 DOCUMENT_KEYS = {"model", "weights_hash", "seed", "settings", "r_s", "beats", "ef_percent", "heart_rate_bpm", "wall_time_s"}
 DOCUMENT_KEYS |= {"video_start_s", "fps", "native_fps", "resampled", "measuring_error"}
-MEASURE_KEYS = {"ef_percent", "heart_rate_bpm", "beats", "matched_fraction", "es_error_ms", "measuring_error"}
+MEASURE_KEYS = {
+    "ef_percent",
+    "heart_rate_bpm",
+    "beats",
+    "matched_fraction",
+    "es_error_ms",
+    "ef_regressor_percent",
+    "measuring_error",
+}
 
 
 def test_a_video_from_the_recording_inside_pydicom(echogen: Run, tmp_path: Path, dicom_ecg_path: Path) -> None:
@@ -93,3 +102,27 @@ def test_what_the_model_does_not_know_is_refused(echogen: Run, tmp_path: Path, s
     assert outcome.err.endswith(".\n")
     assert outcome.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_private_video_says_how_it_passed(echogen: Run, tmp_path: Path) -> None:
+    asked = ("--seconds", 1, "--ef", 60, "--view", "A4C")
+    assert echogen("generate", "-o", tmp_path / "a.npz", "--private", *asked).code == 0
+    document = json.loads((tmp_path / "a.json").read_text())
+    privacy = document["privacy"]
+    assert set(privacy) == {"similarity", "threshold", "tries", "seed"}
+    assert -1 <= privacy["similarity"] <= privacy["threshold"] < 1
+    assert privacy["seed"] == document["seed"] + privacy["tries"] - 1
+    assert echogen("generate", "-o", tmp_path / "b.npz", "--seed", privacy["seed"], *asked).code == 0
+    assert json.loads((tmp_path / "b.json").read_text())["privacy"] is None
+    np.testing.assert_array_equal(read_cine(tmp_path / "a.npz").frames, read_cine(tmp_path / "b.npz").frames)
+
+
+def test_private_without_a_bank_is_one_sentence(echogen: Run, tmp_path: Path) -> None:
+    from echogen.generators.base import SHIPPED
+
+    shutil.copytree(SHIPPED / "phantom-128", tmp_path / "mine", ignore=shutil.ignore_patterns("bank.npz"))
+    outcome = echogen("generate", "-o", tmp_path / "a.npz", "--model", tmp_path / "mine", "--private")
+    assert outcome.code == 2
+    assert "The generator mine has no bank" in outcome.err
+    assert "python -m echogen.metrics.bank" in outcome.err
+    assert not (tmp_path / "a.npz").exists()
