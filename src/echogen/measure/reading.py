@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,13 +92,10 @@ def measure(
     Raises `InputError` for a cine that is too short, shows no sector, or shows no left ventricle.
     """
     _refuse_short(cine)
-    frames, mm_per_pixel = cine.frames, cine.mm_per_pixel
-    if frames.shape[1:] != (CANONICAL_SIZE, CANONICAL_SIZE):
-        frames, growth = to_sector(frames, CANONICAL_SIZE)
-        mm_per_pixel = None if mm_per_pixel is None else mm_per_pixel * growth
+    cine = canonical_cine(cine)
     if landmarks is None and ecg is not None:
         landmarks = find_landmarks(ecg)
-    return read_masks(segment(frames, segmenter), cine.times_s, mm_per_pixel, landmarks, sex=sex)
+    return read_masks(segment(cine.frames, segmenter), cine.times_s, cine.mm_per_pixel, landmarks, sex=sex)
 
 
 def read_masks(
@@ -137,6 +134,17 @@ def read_masks(
         volume_ml=None if mm_per_pixel is None else smooth_volume(times_s, volume),
         timing=timing,
     )
+
+
+def canonical_cine(cine: Cine) -> Cine:
+    """The cine in the canonical geometry, 128 x 128, which frames of that size have already.
+
+    Raises `InputError` for a cine that shows no sector.
+    """
+    if cine.frames.shape[1:] == (CANONICAL_SIZE, CANONICAL_SIZE):
+        return cine
+    frames, growth = to_sector(cine.frames, CANONICAL_SIZE)
+    return replace(cine, frames=frames, mm_per_pixel=None if cine.mm_per_pixel is None else cine.mm_per_pixel * growth)
 
 
 def _refuse_short(cine: Cine) -> None:
