@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,6 +187,7 @@ def read_pages(path: Path, where: str) -> list[Page]:
     if path.stat().st_size > _MAXIMUM_BYTES:
         raise InputError(f"{where} is over {_MAXIMUM_BYTES // 2**20} MiB; save the page with the ECG alone.")
     pages: list[Page] = []
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it cannot mend is raised, and said in our words
     try:
         reader = PdfReader(path)
         if reader.is_encrypted and not reader.decrypt(""):
