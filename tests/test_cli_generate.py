@@ -34,6 +34,7 @@ def test_a_video_from_the_recording_inside_pydicom(echogen: Run, tmp_path: Path,
     document = json.loads((tmp_path / "beat.json").read_text())
     assert set(document) >= DOCUMENT_KEYS
     assert (document["model"], document["seed"], document["settings"]["ef_percent"]) == ("phantom-128", 0, 55)
+    assert document["privacy"] is None
     cine = read_cine(tmp_path / "beat.mp4")
     assert cine.fps == pytest.approx(document["native_fps"])
     assert cine.duration_s == pytest.approx(3, abs=0.05)
@@ -105,16 +106,12 @@ def test_what_the_model_does_not_know_is_refused(echogen: Run, tmp_path: Path, s
 
 
 def test_a_private_video_says_how_it_passed(echogen: Run, tmp_path: Path) -> None:
-    asked = ("--seconds", 1, "--ef", 60, "--view", "A4C")
-    assert echogen("generate", "-o", tmp_path / "a.npz", "--private", *asked).code == 0
+    assert echogen("generate", "-o", tmp_path / "a.npz", "--private", "--seconds", 1, "--ef", 60, "--view", "A4C").code == 0
     document = json.loads((tmp_path / "a.json").read_text())
     privacy = document["privacy"]
     assert set(privacy) == {"similarity", "threshold", "tries", "seed"}
     assert -1 <= privacy["similarity"] <= privacy["threshold"] < 1
     assert privacy["seed"] == document["seed"] + privacy["tries"] - 1
-    assert echogen("generate", "-o", tmp_path / "b.npz", "--seed", privacy["seed"], *asked).code == 0
-    assert json.loads((tmp_path / "b.json").read_text())["privacy"] is None
-    np.testing.assert_array_equal(read_cine(tmp_path / "a.npz").frames, read_cine(tmp_path / "b.npz").frames)
 
 
 def test_private_without_a_bank_is_one_sentence(echogen: Run, tmp_path: Path) -> None:
