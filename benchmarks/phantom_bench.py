@@ -7,17 +7,16 @@ docs/benchmark.md says how videos of other generators get a row.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from common import DOCS
@@ -51,18 +50,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _make(job: Job) -> float:
-    """Make and measure one video; the CPU seconds that it took."""
+def _make(job: Job) -> None:
     work, row, case = job
-    began = time.process_time()
     row.make(work, case)
     measure(work, row, case)
-    return time.process_time() - began
 
 
-def _score(job: tuple[Work, Row, list[Case], Generated | None]) -> tuple[dict[str, Any], float]:
-    began = time.process_time()
-    return score(*job), time.process_time() - began
+def _score(job: tuple[Work, Row, list[Case], Generated | None]) -> dict[str, Any]:
+    return score(*job)
 
 
 @contextmanager
@@ -83,8 +78,8 @@ def run(
     *,
     workers: int = 1,
     progress: Callable[[float, float], None] | None = None,
-) -> tuple[list[dict[str, Any]], float]:
-    """Make, measure and judge all rows; returns what `score` says of each, and the CPU seconds of this run."""
+) -> list[dict[str, Any]]:
+    """Make, measure and judge all rows; what `score` says of each."""
     # What is shuffled needs the videos of its row, and everything needs the truth.
     stages: list[list[Row]] = [
         [row for row in rows if isinstance(row, Truth)],
@@ -92,30 +87,25 @@ def run(
         [row for row in rows if isinstance(row, Shuffled)],
     ]
     learned = next((row for row in rows if isinstance(row, Generated)), None)
-    spent: list[float] = []
     results: list[dict[str, Any]] = []
-
-    def note(seconds: float) -> None:
-        spent.append(seconds)
-        if progress:
-            progress(len(spent), len(rows) * (len(listed) + 1))
-
+    done, total = 0, len(rows) * (len(listed) + 1)
     with _workers(workers) as each:
         for stage in stages:
-            for seconds in each(_make, [(work, row, case) for row in stage for case in listed]):
-                note(seconds)
-        for result, seconds in each(_score, [(work, row, listed, learned) for row in rows]):
+            for _ in each(_make, [(work, row, case) for row in stage for case in listed]):
+                done += 1
+                if progress:
+                    progress(done, total)
+        for result in each(_score, [(work, row, listed, learned) for row in rows]):
             results.append(result)
-            note(seconds)
-    return results, sum(spent)
+            if progress:
+                progress(done + len(results), total)
+    return results
 
 
-def _cpu_so_far(work: Work, count: int, spent: float) -> float:
-    """CPU seconds over all runs of a tier, since a run that goes on does not make anew what is there."""
-    path = work.root / f"cpu-{count}.json"
-    before = json.loads(path.read_text(encoding="utf-8"))["cpu_seconds"] if path.is_file() else 0.0
-    write_json(path, {"cpu_seconds": before + spent})
-    return float(before) + spent
+def cpu_seconds(scored: Sequence[dict[str, Any]]) -> float:
+    """CPU seconds that a heart takes in all rows together: medians of making and measuring its videos."""
+    parts = [row["figures"][name]["value"] for row in scored for name in ("cpu_seconds", "measuring_cpu_seconds")]
+    return float(np.nansum(parts))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -152,14 +142,14 @@ def _bench(options: argparse.Namespace, given: Sequence[str], listed: list[Case]
     work = Work.below(options.work)
     rows = rows_for(listed, models, added, options.device)
     with progress_bar(f"{len(rows)} rows of {len(listed)} hearts") as progress:
-        scored, cpu = run(work, listed, rows, workers=options.workers, progress=progress)
+        scored = run(work, listed, rows, workers=options.workers, progress=progress)
     results = {
         "version": VERSION,
         "hearts": len(listed),
         "cases_hash": list_hash(listed),
         "phantom": phantom_hash(),
         "command": " ".join(["python benchmarks/phantom_bench.py", *given]),
-        "cpu_seconds_per_heart": _cpu_so_far(work, len(listed), cpu) / len(listed),
+        "cpu_seconds_per_heart": cpu_seconds(scored),
         "device": options.device,
         "cores": os.cpu_count(),
         "rows": scored,

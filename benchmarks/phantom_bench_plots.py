@@ -20,9 +20,9 @@ from phantom_bench_rows import Generated, Row, Shuffled, Truth, Work
 
 Floats = NDArray[np.float64]
 
-_CELL, _CELLS, _STRIP = 88, 9, 72
+_CELL, _CELLS, _STRIP, _LABEL = 88, 9, 72, 13
 _COLOURS = ("#4d4d4d", "#0072b2", "#d55e00", "#999999")
-_FILMED = ("sinus", "af", "pvc")
+_FILMED = (("sinus", "A4C"), ("af", "A2C"), ("pvc", "A4C"))
 
 
 def plot(
@@ -54,13 +54,10 @@ def plot(
 
 
 def _save(figure: Any, path: Path) -> Path:
-    """As a picture of few colours, which keeps it small."""
     import matplotlib.pyplot as plt
 
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=100, pil_kwargs={"optimize": True})
     plt.close(figure)
-    with Image.open(path) as picture:
-        picture.convert("RGB").quantize(48, dither=Image.Dither.NONE).save(path, optimize=True)
     return path
 
 
@@ -80,10 +77,10 @@ def _ef(shown: Sequence[dict[str, Any]], path: Path) -> Path:
         seen, true = _pairs(row)
         above, below = axes[:, column]
         above.plot([10, 85], [10, 85], color="0.7", linewidth=0.8)
-        above.scatter(true, seen, s=10, color=colour, linewidths=0)
+        above.scatter(true, seen, s=14, color=colour, linewidths=0)
         above.set(xlim=(5, 90), ylim=(5, 90), xlabel="EF true, %", aspect="equal")
         above.set_title(row["title"].replace(": ", ":\n"), fontsize=9)
-        below.scatter((seen + true) / 2, seen - true, s=10, color=colour, linewidths=0)
+        below.scatter((seen + true) / 2, seen - true, s=14, color=colour, linewidths=0)
         below.set(xlim=(5, 90), ylim=(-40, 40), xlabel="mean of both, %")
         if len(seen):
             low, high = limits_of_agreement(seen, true)
@@ -113,9 +110,12 @@ def _timing(shown: Sequence[dict[str, Any]], path: Path) -> Path:
 
 
 def _film(work: Work, listed: Sequence[Case], rows: Sequence[Row], path: Path) -> Path:
-    """The first heart of each of three rhythms: its ECG, and under it frames of the rows at the same times."""
-    chosen = [next((case for case in listed if case.rhythm == rhythm), None) for rhythm in _FILMED]
-    sheets = [_sheet(work, case, rows) for case in chosen if case is not None]
+    """A heart of each of three rhythms: its ECG, and under it frames of the rows at the same times."""
+    chosen = []
+    for rhythm, view in _FILMED:
+        alike = sorted((case for case in listed if case.rhythm == rhythm), key=lambda case: (case.view != view, case.index))
+        chosen += alike[:1]
+    sheets = [_sheet(work, case, rows) for case in chosen]
     whole = Image.new("RGB", (sheets[0].width, sum(sheet.height + 6 for sheet in sheets) - 6), BACKGROUND)
     top = 0
     for sheet in sheets:
@@ -130,7 +130,7 @@ def _sheet(work: Work, case: Case, wanted: Sequence[Row]) -> Image.Image:
     at = np.round((np.arange(_CELLS) + 0.5) * FRAMES / _CELLS).astype(int)
     rows = [row for row in wanted if row.video(work, case).is_file()]
     truth = read_cine(Truth().video(work, case))
-    sheet = Image.new("RGB", (_CELLS * (_CELL + 2) - 2, _STRIP + len(rows) * (_CELL + 2)), BACKGROUND)
+    sheet = Image.new("RGB", (_CELLS * (_CELL + 2) - 2, _STRIP + len(rows) * (_CELL + _LABEL)), BACKGROUND)
     label = f"{case.rhythm}, {case.heart_rate_bpm:.0f} bpm, EF {case.ef_percent:.0f} %"
     strip = EcgStrip(
         ecg,
@@ -146,9 +146,9 @@ def _sheet(work: Work, case: Case, wanted: Sequence[Row]) -> Image.Image:
     pen = ImageDraw.Draw(sheet)
     for line, row in enumerate(rows):
         cine = read_cine(row.video(work, case))
-        top = _STRIP + line * (_CELL + 2)
+        top = _STRIP + line * (_CELL + _LABEL)
         for place, time_s in enumerate(truth.times_s[at]):
             frame = cine.frames[int(np.abs(cine.times_s - time_s).argmin())]
-            sheet.paste(Image.fromarray(resize_smoothly(frame, _CELL, _CELL)).convert("RGB"), (place * (_CELL + 2), top))
-        pen.text((4, top + 2), row.title, fill=TEXT)
+            sheet.paste(Image.fromarray(resize_smoothly(frame, _CELL, _CELL)).convert("RGB"), (place * (_CELL + 2), top + _LABEL))
+        pen.text((4, top), row.title, fill=TEXT)
     return sheet

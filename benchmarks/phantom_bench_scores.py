@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, lru_cache
@@ -27,6 +28,7 @@ from echogen.metrics.features import FeatureNetwork
 from echogen.metrics.figures import Figure, Row, mean_row, pooled_row
 from echogen.metrics.identity import HeartIdentity
 from echogen.metrics.memorisation import nearest
+from echogen.metrics.set_collectors import SetDistance
 from echogen.metrics.timing import timing_report
 from echogen.records import ByteArray
 from phantom_bench_cases import Case
@@ -37,10 +39,10 @@ Floats = NDArray[np.float64]
 States = dict[str, dict[str, Any]]
 
 _PACKAGE = Path(echogen.__file__).parent
+#: What measuring took, beside the states of metrics.
+_COST = "cost"
 #: Metrics that say something of truth clips against themselves: of their errors against what is known of the heart.
 _OF_TRUTH = ("ed", "es")
-#: Metrics that compare sets of clips: they need the truth beside each clip, as those of pairs do.
-_OF_SETS = ("fid", "fvd", "fvd64", "echo", "echo_mmd")
 
 
 @lru_cache(maxsize=1)
@@ -188,7 +190,7 @@ def _collectors() -> tuple[dict[str, Collector], dict[str, str]]:
         try:
             made[name] = metric.make()
         except InputError as error:
-            missing[name] = str(error)
+            missing[name] = str(error).replace(f"{_PACKAGE.parent}{os.sep}", "")
     return made, missing
 
 
@@ -203,13 +205,15 @@ def measure(work: Work, row: Videos, case: Case) -> States:
         states: States = pickle.loads(path.read_bytes())
         if states.keys() >= collectors.keys():
             return states
+    began = time.process_time()
     truth = clip_of(work, Truth(), case)
     alone, beside = Pair(None, clip), Pair(truth, clip)
     for name, collector in collectors.items():
         paired = name in METRICS and METRICS[name].paired
         if not (paired and isinstance(row, Truth) and name not in _OF_TRUTH):
-            collector.add(beside if paired or name in _OF_SETS else alone)
+            collector.add(beside if paired or isinstance(collector, SetDistance) else alone)
     states = {name: collector.state() for name, collector in collectors.items()}
+    states[_COST] = {"cpu_seconds": time.process_time() - began}
     clip.kept.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_bytes(pickle.dumps(states))
@@ -240,18 +244,20 @@ def score(work: Work, row: Videos, listed: Sequence[Case], learned: Generated | 
     """
     collectors, notes = _collectors()
     n, errors = 0, list[str]()
-    costs: dict[str, list[Floats]] = {"seconds": [], "cpu_seconds": []}
+    costs: dict[str, list[Floats]] = {"seconds": [], "cpu_seconds": [], "measuring_cpu_seconds": []}
     for case in listed:
         states = measure(work, row, case)
-        n += bool(states)
+        if states:
+            n += 1
+            costs["measuring_cpu_seconds"].append(np.array([states[_COST]["cpu_seconds"]]))
         for name, state in states.items():
             if name in collectors:
                 collectors[name].merge_state(state)
         if isinstance(row, Generated):
             facts = row.facts(work, case)
             errors += [facts["error"]] if "error" in facts else []
-            for name, found in costs.items():
-                found += [np.array([facts[name]])] if name in facts else []
+            for name in ("seconds", "cpu_seconds"):
+                costs[name] += [np.array([facts[name]])] if name in facts else []
     figures = {name: pooled_row(_median, found) for name, found in costs.items()}
     for collector in collectors.values():
         for name, figure in collector.figures().items():

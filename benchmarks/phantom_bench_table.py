@@ -86,11 +86,13 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def notes(rows: Sequence[dict[str, Any]]) -> str:
-    """What could not be had, or only in part, one line a figure."""
+    """What could not be had of the figures shown, or only in part, one line a figure."""
+    shown = {column.figure for columns in TABLES.values() for column in columns} | {"refused"}
     found: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         for name, note in row["notes"].items():
-            found.setdefault(name, {}).setdefault(note, []).append(row["title"])
+            if name in shown:
+                found.setdefault(name, {}).setdefault(note, []).append(row["title"])
     lines = []
     for name, by_note in found.items():
         for note, titles in by_note.items():
@@ -106,7 +108,7 @@ def section(results: dict[str, Any], pictures: Sequence[tuple[str, str]]) -> str
     text = (
         f"{tier} of `{VERSION}` (cases {results['cases_hash']}, seeds {FIRST_SEED}..{FIRST_SEED + count - 1}); phantom "
         f"{results['phantom']}; videos of {FRAMES} frames at {FPS:g} frames/s. Command: `{results['command']}`; "
-        f"{results['cpu_seconds_per_heart']:.0f} CPU s per heart for all rows together ({results['device']}, one thread a "
+        f"{results['cpu_seconds_per_heart']:.0f} CPU s per heart to make and measure all rows ({results['device']}, one thread a "
         f"process, {results['cores']} cores).\n\n{LEGEND}\n\n"
     )
     text += tables(results["rows"])
