@@ -1,12 +1,12 @@
 """Fake copies of public data sets in their true layout, of simulated hearts, with the faults that the true ones have.
 
-Other test files load this one with `runpy` or by its path; nothing here is downloaded.
+Other tests load this file by its path; nothing here is downloaded.
 """
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -166,8 +166,3 @@ def write_medical(path: Path, values: NDArray[np.uint8], spacing: tuple[float, f
     image = nibabel.Nifti1Image(np.ascontiguousarray(values.T), np.eye(4))
     image.header.set_zooms((*spacing, 1.0)[: values.ndim])
     nibabel.save(image, path)
-
-
-def two_hearts(split: str) -> list[FakeVideo]:
-    """Two whole videos of a split, under names like those of the data set."""
-    return [replace(FakeVideo("", split), name=f"0X{index}A2B", seed=index) for index in (1, 2)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol as Interface
 
@@ -26,7 +27,7 @@ from echogen.networks.text import ef_sentence
 from echogen.phantom.electrical import make_ecg
 from echogen.phantom.rhythm import CONTEXT_S, rhythm_from_landmarks
 from echogen.physiology import MITRAL_CLOSURE_S, QRS_ONSET_BEFORE_R_S, systolic_intervals
-from echogen.records import Cine, Ecg, Study
+from echogen.records import ByteArray, Cine, Ecg, Study
 
 #: Heart rates in bpm that an interval from end-diastole to end-systole may stand for, and the rate where nothing is known.
 _RATES = np.arange(40.0, 151.0)
@@ -44,8 +45,17 @@ class HeldClip(Clip):
         super().__init__(ClipFile(name, Path(name), None))
         self.cine = cine
         self._facts = {"settings": {"ef_percent": ef_percent}}
-        if as_it_is:
-            self.canonical = cine.frames
+        self._as_it_is = as_it_is
+
+    @cached_property
+    def canonical(self) -> ByteArray:
+        """(T, 128, 128) frames cropped to their sector, or the whole picture where none is found: a bad clip counts as well."""
+        if self._as_it_is:
+            return self.cine.frames
+        try:
+            return in_its_sector(self.cine).frames
+        except InputError:
+            return resize(self.cine.frames, CANONICAL_SIZE)
 
 
 def cut_clip(cine: Cine, cut: Cut) -> Cine:

@@ -7,7 +7,7 @@ figures with truth and control beside them, as `evaluate` does; as_published add
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -44,8 +44,8 @@ _AGAINST_LABELS = {"ef", "ef_regressor"}
 
 @dataclass(frozen=True)
 class Judged:
-    """What a protocol found. figures: by name. n: real clips that have a generated one. left_out: those without one, or of which
-    the sector is not found, by name. as_published, sam2: as they were asked for."""
+    """What a protocol found. figures: by name. n: real clips that have a generated one. left_out: by name, those without one,
+    or whose sector a generator's first frame cannot be taken from. as_published, sam2: as they were asked for."""
 
     protocol: Protocol
     figures: dict[str, Figure]
@@ -147,7 +147,7 @@ def _collectors(names: list[str], sam2: str | Path | None) -> tuple[dict[str, Co
 
 @dataclass(frozen=True)
 class _Case:
-    """A real clip and its samples, as pictures and as hearts; `others` show the real clip to a sample of another number."""
+    """A real clip and its samples, as pictures and as hearts. best: the one sample that counts, None for all of them."""
 
     real_pictures: HeldClip
     real_heart: HeldClip
@@ -155,16 +155,22 @@ class _Case:
     hearts: list[HeldClip]
     best: int | None
 
-    def pairs(self, before: _Case | None, *, of_pictures: bool, every: bool) -> list[Pair]:
-        """One for each sample, or for the best one; each under a name of its own."""
+    def pairs(self, before: _Case | None, *, of_pictures: bool, every: bool) -> Iterator[Pair]:
+        """One for each sample, or for the best one; each under a name of its own.
+
+        One by one: what is found of the real clip with the first sample is known to its copies for the others.
+        """
         real, generated = (self.real_pictures, self.pictures) if of_pictures else (self.real_heart, self.hearts)
         other = None if before is None else before.real_pictures if of_pictures else before.real_heart
         chosen = range(len(generated)) if every or self.best is None else [self.best]
-        return [Pair(_renamed(real, generated[k].file.name), generated[k], other) for k in chosen]
+        for k in chosen:
+            yield Pair(_renamed(real, generated[k].file.name), generated[k], other)
 
 
 def _renamed(clip: HeldClip, name: str) -> HeldClip:
-    """The clip under another name, with all that is known of it."""
+    """The clip under another name, with all that is known of it; itself where that is its name."""
+    if clip.file.name == name:
+        return clip
     renamed = copy.copy(clip)
     renamed.file = replace(clip.file, name=name)
     return renamed
@@ -179,15 +185,15 @@ def _case(
     *,
     only_best: bool,
 ) -> _Case | None:
-    """The clips of one name, or None where there is no generated one or no sector to be found."""
+    """The clips of one name, or None where there is no generated one, or no sector for a generator to start from."""
     cut = protocol.cut
     real = cut_clip(study.cine, cut)
-    try:
-        real = in_its_sector(real) if source.in_sector else real
-        heart = HeldClip(name, real, study.ef_percent)
-        _ = heart.canonical
-    except InputError:
-        return None
+    if source.in_sector:
+        try:
+            real = in_its_sector(real)
+        except InputError:
+            return None
+    heart = HeldClip(name, real, study.ef_percent)
     samples = source.samples(name, study, real, protocol)
     if not samples:
         return None
@@ -217,7 +223,7 @@ def _on_clock(sample: Sample, cut: Cut, real: Cine) -> Cine:
 def _add(metric: str, collector: Collector, case: _Case, before: _Case | None) -> None:
     pairs = case.pairs(before, of_pictures=metric in _OF_PICTURES, every=isinstance(collector, BestPicture))
     if isinstance(collector, BestPicture):
-        collector.add_best(pairs)
+        collector.add_best(list(pairs))
         return
     for index, pair in enumerate(pairs):
         collector.add(Pair(None, pair.generated) if index and metric in _OF_SETS else pair)
