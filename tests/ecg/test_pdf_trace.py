@@ -179,6 +179,28 @@ def test_pdfs_that_are_damaged_or_endless(tmp_path):
     refused(page.write(tmp_path / "endless.pdf"), "too much")
 
 
+@pytest.mark.parametrize("again", [1, 40])
+def test_a_form_that_draws_itself(tmp_path, again):
+    from pypdf import PdfReader, PdfWriter
+    from pypdf.generic import ArrayObject, DictionaryObject, NameObject, NumberObject, StreamObject
+
+    page = w.Canvas()
+    page.grid()
+    writer = PdfWriter(clone_from=PdfReader(page.write(tmp_path / "a.pdf")))
+    form = StreamObject()
+    form.set_data(b"/F Do\n" * again)
+    form[NameObject("/Subtype")] = NameObject("/Form")
+    form[NameObject("/BBox")] = ArrayObject([NumberObject(0)] * 4)
+    forms = DictionaryObject({NameObject("/F"): writer._add_object(form)})
+    form[NameObject("/Resources")] = DictionaryObject({NameObject("/XObject"): forms})
+    body = StreamObject()
+    body.set_data(b"/F Do\n")
+    writer.pages[0][NameObject("/Resources")] = DictionaryObject({NameObject("/XObject"): forms})
+    writer.pages[0][NameObject("/Contents")] = writer._add_object(body)
+    writer.write(tmp_path / "a.pdf")
+    refused(tmp_path / "a.pdf", "too much")
+
+
 def test_the_real_pdfs(test_data):
     ecg = read_ecg(test_data / "ecg_pdf" / "reubn_example_leadI.pdf")
     assert (ecg.lead_names, ecg.rate_hz) == (("I",), 500)

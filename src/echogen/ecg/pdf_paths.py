@@ -88,7 +88,7 @@ class _Painter:
     def run(self, content: Any, resources: Any, depth: int = 0) -> None:
         """Draw a content stream, and the forms that it uses."""
         self.content_bytes += len(content.get_data())
-        if self.content_bytes > _MAXIMUM_CONTENT_BYTES:
+        if self.content_bytes > _MAXIMUM_CONTENT_BYTES or depth > _MAXIMUM_DEPTH:
             raise InputError(f"{self.where} draws too much on a page; save the page with the ECG alone.")
         for operands, operator in content.operations:
             if operator == b"Do":
@@ -103,7 +103,7 @@ class _Painter:
 
         if found["/Subtype"] == "/Image":
             self.pictures += 1
-        elif found["/Subtype"] == "/Form" and depth < _MAXIMUM_DEPTH:
+        elif found["/Subtype"] == "/Form":
             kept = self.matrix, self.style, self.stack
             a, b, c, d, e, f = (float(value) for value in found.get("/Matrix", _IDENTITY))
             self.matrix, self.stack = times((a, b, c, d, e, f), self.matrix), []
