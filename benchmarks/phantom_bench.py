@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -148,7 +149,7 @@ def _bench(options: argparse.Namespace, given: Sequence[str], listed: list[Case]
         "hearts": len(listed),
         "cases_hash": list_hash(listed),
         "phantom": phantom_hash(),
-        "command": " ".join(["python benchmarks/phantom_bench.py", *given]),
+        "command": shlex.join(["python", "benchmarks/phantom_bench.py", *given]),
         "cpu_seconds_per_heart": cpu_seconds(scored),
         "device": options.device,
         "cores": os.cpu_count(),

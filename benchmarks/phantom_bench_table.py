@@ -52,8 +52,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
     ),
 }
 LEGEND = (
-    "Truth: the simulated clips themselves, measured alike, so its row is the error of measuring; its Fréchet echo distance is "
-    "that between every other clip and the rest, which fewer clips make larger. Below: baselines that any generator should beat. "
+    "Truth: the simulated clips themselves, measured alike, so its row is the error of measuring; its distances between sets are "
+    "those between every other clip and the rest, and fewer clips make a Fréchet distance larger. Below: baselines that any "
+    "generator should beat; another heart's truth is the same set of clips, so between sets it is the best that can be. "
     "Shuffled: each video of the row named, judged as that of another heart. Intervals of 95 % by resampling clips.\n\n"
     "Matched, ES error, drift: measured end-systole against the true aortic closure. ED and ES error: mean, against the truth "
     "video measured alike, beat by beat, up to half a cycle away (a video without the ECG's timing gets about a quarter of a "
