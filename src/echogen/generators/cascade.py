@@ -1,0 +1,218 @@
+"""EchoDiffusion's cascades as data (Reynaud et al., MICCAI 2023, Table 3), and the stages sampled one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from echogen.errors import InputError
+from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
+from echogen.samplers.edm import SOLVERS, Denoiser, Edm, Normal, log_snr, noised
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+RESIZES = ("trilinear", "nearest")
+#: How the noise level of the smaller video is told to the network: its log-SNR, as in training, or the level itself.
+TOLD = {"log_snr": log_snr, "level": lambda level: level}
+#: Called after each look of a network: number of the stage from 0, noisy video, sigma, denoised video.
+WatchStage = Callable[[int, Tensor, float, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: frames of size x size pixels in `steps` steps of Heun's solver, with so much churn."""
+
+    size: int
+    frames: int
+    steps: int
+    churn: float
+
+    def __post_init__(self) -> None:
+        if min(self.size, self.frames, self.steps) < 1 or self.churn < 0:
+            raise InputError("A stage needs a positive size, number of frames and of steps, and no negative churn.")
+
+
+@dataclass(frozen=True)
+class CascadeConfig:
+    """The stages of a cascade, and how they are sampled.
+
+    edm: constants that all stages share; each has a churn of its own. resize: how a stage's video is made larger for the next,
+    one of `RESIZES`. lowres_level: 0..1, of the noise that is then put on it, told to the network as `told` says (`TOLD`).
+    guidance: classifier-free, of the EF; 1 is none. solver, steps: of `SOLVERS`, for all stages, where the number of steps is not
+    each stage's own. dtype: what the networks multiply in, "bfloat16" or the slower "float32".
+    """
+
+    stages: tuple[Stage, ...]
+    edm: Edm = field(default_factory=Edm)
+    resize: str = "trilinear"
+    lowres_level: float = 0.2
+    told: str = "log_snr"
+    guidance: float = 1.0
+    solver: str = "multistep"
+    steps: int | None = None
+    dtype: str = "bfloat16"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("resize", self.resize, RESIZES),
+            ("told", self.told, TOLD),
+            ("solver", self.solver, SOLVERS),
+            ("dtype", self.dtype, DTYPES),
+        ):
+            if value not in known:
+                raise InputError(f"The {name} of a cascade must be {' or '.join(known)}, not {value!r}.")
+        if not self.stages:
+            raise InputError("A cascade needs at least one stage.")
+        if self.guidance < 0 or not 0 <= self.lowres_level <= 1:
+            raise InputError("A cascade needs a guidance of at least 0 and a noise level from 0 to 1.")
+        for number, (before, after) in enumerate(pairwise(self.stages), start=1):
+            if after.size < before.size or after.frames < before.frames:
+                raise InputError(
+                    f"The stages are in the wrong order: stage {number} makes {before.frames} frames of {before.size} pixels, "
+                    f"stage {number + 1} only {after.frames} of {after.size}."
+                )
+            if after.frames % before.frames:
+                raise InputError(
+                    f"Stage {number + 1} cannot make {after.frames} frames of the {before.frames} of stage {number}; its number "
+                    "of frames must be a multiple."
+                )
+
+
+#: Table 3 of the paper: size, frames, steps and churn of every stage.
+_TABLE_3: dict[str, tuple[Stage, ...]] = {
+    "1SCM": (Stage(112, 16, 64, 160.0),),
+    "2SCM": (Stage(56, 16, 32, 80.0), Stage(112, 64, 64, 160.0)),
+    "4SCM": (Stage(56, 16, 32, 40.0), Stage(56, 32, 32, 80.0), Stage(56, 64, 32, 160.0), Stage(112, 64, 64, 160.0)),
+}
+_SECONDS = 2.0
+
+
+def paper_cascade(name: str) -> tuple[CascadeConfig, tuple[VideoUnetConfig, ...]]:
+    """1SCM, 2SCM or 4SCM as in the paper: the cascade and the network of each stage. Raises `InputError` for another name.
+
+    Sampled with each stage's own steps of Heun's solver; the paper says nothing of guidance, so there is none.
+    """
+    if name not in _TABLE_3:
+        raise InputError(f"There is no cascade {name!r}; use one of {', '.join(_TABLE_3)}.")
+    base = VideoUnetConfig.paper()
+    saving = replace(base, memory_saving=True, lowres=True)
+    no_bottom = replace(base, middle_attention=False)
+    # That the last stage of 4SCM has no cross-attention outside its middle is in the released configuration, not in the table.
+    spatial = replace(no_bottom, lowres=True, cross_attention=(False,) * len(base.widths))
+    networks = {"1SCM": (no_bottom,), "2SCM": (base, saving), "4SCM": (base, saving, saving, spatial)}
+    return CascadeConfig(_TABLE_3[name]), networks[name]
+
+
+def published_cascade(name: str) -> tuple[CascadeConfig, tuple[VideoUnetConfig, ...]]:
+    """The same as its released weights are sampled.
+
+    Guided, the noise level of the smaller video told as it is instead of as log-SNR, and an EF of 0 taken for none; only 2SCM
+    resizes smoothly.
+    """
+    config, networks = paper_cascade(name)
+    resize = "trilinear" if name == "2SCM" else "nearest"
+    published = replace(config, resize=resize, told="level", guidance=5.0)
+    return published, tuple(replace(network, zero_is_none=True) for network in networks)
+
+
+def frames_per_second(config: CascadeConfig, seconds: float = _SECONDS) -> float:
+    """The rate of the last stage's frames, all stages spanning the same time."""
+    return config.stages[-1].frames / seconds
+
+
+def resized(video: Tensor, frames: int, size: int, how: str) -> Tensor:
+    """(B, C, T, H, W) in 0..1 -> (B, C, frames, size, size), "nearest" or "trilinear"."""
+    if video.shape[2:] == (frames, size, size):
+        return video
+    corners = None if how == "nearest" else False
+    return F.interpolate(video, (frames, size, size), mode=how, align_corners=corners).clamp(0.0, 1.0)
+
+
+class Cascade:
+    """The networks of all stages, sampled one after the other."""
+
+    def __init__(self, config: CascadeConfig, networks: Sequence[VideoUnet]) -> None:
+        """Raises `InputError` when networks and stages do not belong together."""
+        if len(networks) != len(config.stages):
+            raise InputError(f"A cascade of {len(config.stages)} stages needs as many networks, not {len(networks)}.")
+        for number, (stage, network) in enumerate(zip(config.stages, networks, strict=True), start=1):
+            if network.config.lowres != (number > 1):
+                what = "takes no smaller video" if number > 1 else "takes the video of a stage before it"
+                raise InputError(f"The stages are in the wrong order: the network of stage {number} {what}.")
+            if stage.size % network.config.shrinks:
+                raise InputError(
+                    f"Stage {number} makes frames of {stage.size} pixels, but its network needs a multiple of "
+                    f"{network.config.shrinks}."
+                )
+            if network.config.channels != networks[0].config.channels:
+                raise InputError(f"Stage {number} has {network.config.channels} channels, but the first stage has others.")
+        self.config, self.networks = config, list(networks)
+        self.device = next(self.networks[0].parameters()).device
+
+    def lowres(self, index: int, video: Tensor, normal: Normal) -> tuple[Tensor, Tensor]:
+        """The video (B, C, T, H, W) in 0..1 of the stage before as stage `index` takes it, and the noise level told with it."""
+        stage = self.config.stages[index]
+        video = resized(video, stage.frames, stage.size, self.config.resize) * 2.0 - 1.0
+        level = torch.full((len(video),), self.config.lowres_level, device=video.device)
+        return noised(video, level, normal(video.shape)), TOLD[self.config.told](level)
+
+    def predict(
+        self,
+        index: int,
+        frame: Tensor,
+        ef: Tensor | None,
+        guidance: float,
+        lowres: tuple[Tensor, Tensor] | None,
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """What stage `index` predicts of a noisy video and its noise level, guided towards the EF.
+
+        Guidance: none + scale (told - none), of the network's own output (Ho and Salimans, 2022).
+        """
+        network, dtype = self.networks[index], DTYPES[self.config.dtype]
+        smaller = {} if lowres is None else {"lowres": lowres[0], "lowres_level": lowres[1]}
+
+        def look(video: Tensor, level: Tensor) -> Tensor:
+            with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+                told: Tensor = network(video, level, frame, ef, **smaller).float()
+                if ef is None or guidance == 1.0:
+                    return told
+                none: Tensor = network(video, level, frame, None, **smaller).float()
+            return none + guidance * (told - none)
+
+        return look
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        frame: Tensor,
+        ef: Tensor | None,
+        normal: Normal,
+        *,
+        guidance: float | None = None,
+        steps: int | None = None,
+        watch: WatchStage | None = None,
+    ) -> list[Tensor]:
+        """The video of every stage, (B, C, frames, size, size) in 0..1.
+
+        frame: (B, C, H, W) in 0..1. ef: (B,) as a fraction, or None. guidance: None takes the cascade's. steps: so many of the
+        cascade's solver in every stage; None: the cascade's, or else each stage's own of Heun's. Order of draws: for each stage
+        the noise on the smaller video, then those of the solver.
+        """
+        config = self.config
+        guidance = config.guidance if guidance is None else guidance
+        steps = config.steps if steps is None else steps
+        videos: list[Tensor] = []
+        for index, (stage, network) in enumerate(zip(config.stages, self.networks, strict=True)):
+            lowres = self.lowres(index, videos[-1], normal) if videos else None
+            edm = replace(config.edm, churn=stage.churn)
+            told = None if watch is None else (lambda x, sigma, clean, index=index: watch(index, x, sigma, clean))
+            denoiser = Denoiser(self.predict(index, frame, ef, guidance, lowres), edm, told)
+            shape = (len(frame), network.config.channels, stage.frames, stage.size, stage.size)
+            solver = SOLVERS["heun" if steps is None else config.solver]
+            video = solver(denoiser, shape, stage.steps if steps is None else steps, edm, normal)
+            videos.append(video.clamp(-1.0, 1.0) * 0.5 + 0.5)
+        return videos
