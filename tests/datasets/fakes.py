@@ -87,7 +87,7 @@ def make_echonet_dynamic(folder: Path, videos: list[FakeVideo], size: int = 112)
 def write_avi(path: Path, frames: NDArray[np.uint8], rate: int = 50) -> None:
     """Grey frames as Motion JPEG."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mjpeg", rate=rate, options={"q": "2"})
+        stream = container.add_stream("mjpeg", rate=rate, options={"qmin": "1", "qmax": "2"})
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuvj420p"
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.repeat(frame[..., None], 3, 2), format="rgb24")))

@@ -46,7 +46,7 @@ def test_a_study_holds_what_the_tables_say(folder: Path, fakes: ModuleType) -> N
     (beat,) = study.beats
     assert beat.ef_percent == pytest.approx(study.ef_percent)
     assert (beat.ed_s, beat.es_s) == pytest.approx((truth.beats[0].ed_s, truth.beats[0].es_s), abs=0.021)
-    assert np.abs(study.cine.frames.astype(float) - resize(truth.cine.frames, 112)).mean() < 6
+    assert np.abs(study.cine.frames.astype(float) - resize(truth.cine.frames, 112)).mean() < 2
 
 
 def test_tracings_become_the_cavity(folder: Path, fakes: ModuleType) -> None:
