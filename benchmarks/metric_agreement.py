@@ -190,7 +190,7 @@ def number(value: float) -> str:
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", clips=24, only="")
+    options = arguments(__doc__ or "", clips=20, only="")
     torch.set_num_threads(1)
     if options.only != "blindness":
         rows = [*distances(), *pictures(), *recorded(), *perceptual(), *ejection_fractions()]
