@@ -103,6 +103,16 @@ def test_the_interval_holds_the_distance_and_repeats():
     assert frechet_interval(a, near)[1] < low
 
 
+def test_intervals_of_few_samples_in_many_dims_are_the_same():
+    a, b = features(10, n=12, dims=30), features(11, n=15, dims=30)
+    for ddof in (0, 1):
+        found = frechet_interval(a, b, ddof=ddof, resamples=50)
+        plain = bootstrap_interval(
+            lambda x, y, d=ddof: frechet_distance(x, y, ddof=d), a, b, paired=False, recentred=True, resamples=50
+        )
+        assert found == pytest.approx(plain, rel=1e-6)
+
+
 def test_the_bootstrap_interval_of_a_mean_is_as_wide_as_theory_says():
     values = np.random.default_rng(0).normal(5, 2, 400)
     low, high = bootstrap_interval(np.mean, values)

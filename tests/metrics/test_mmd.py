@@ -8,6 +8,7 @@ from echogen.metrics.mmd import (
     FeatureReservoir,
     MaximumMeanDiscrepancy,
     gaussian_mmd,
+    gaussian_mmd_interval,
     median_distance,
     polynomial_mmd,
 )
@@ -53,6 +54,17 @@ def test_chunks_change_nothing():
     within = [((x @ x.T / 3 + 1) ** 3) for x in (a, b)]
     expected = sum((k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in within) - 2 * whole.mean()
     assert polynomial_mmd(a, b) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_interval_is_that_of_samples_drawn_again():
+    a, b = features(12, n=30), features(13, n=40, shift=0.4)
+    low, high = gaussian_mmd_interval(a, b, resamples=300)
+    assert low < gaussian_mmd(a, b) < high
+    width = median_distance(a)
+    random = np.random.default_rng(0)
+    drawn = [gaussian_mmd(a[random.integers(0, 30, 30)], b[random.integers(0, 40, 40)], bandwidth=width) for _ in range(300)]
+    assert high - low == pytest.approx(np.subtract(*np.percentile(drawn, (97.5, 2.5))), rel=0.25)
+    assert gaussian_mmd_interval(a, a + 2.0)[0] > high
 
 
 def test_median_distance():

@@ -114,6 +114,15 @@ def frechet_distance(features_a: ArrayLike, features_b: ArrayLike, *, ddof: int 
     return distance.compute()
 
 
+def _distance_of_few(one: Floats, other: Floats, ddof: int) -> float:
+    """`frechet_distance` where dims are many more than samples: the deviations themselves are the roots R and S."""
+    deviations = one - one.mean(0), other - other.mean(0)
+    a, b = (d / np.sqrt(len(d) - ddof) for d in deviations)
+    overlap = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    shift = ((one.mean(0) - other.mean(0)) ** 2).sum()
+    return max(float(shift + (a * a).sum() + (b * b).sum() - 2.0 * overlap), 0.0)
+
+
 def frechet_interval(
     features_a: ArrayLike, features_b: ArrayLike, *, ddof: int = 1, level: float = 0.95, resamples: int = 200, seed: int = 0
 ) -> tuple[float, float]:
@@ -124,7 +133,8 @@ def frechet_interval(
     """
 
     def distance(one: Floats, other: Floats) -> float:
-        return frechet_distance(one, other, ddof=ddof)
+        few = max(len(one), len(other)) < one.shape[1]
+        return _distance_of_few(one, other, ddof) if few else frechet_distance(one, other, ddof=ddof)
 
     low, high = bootstrap_interval(
         distance, features_a, features_b, paired=False, recentred=True, level=level, resamples=resamples, seed=seed
