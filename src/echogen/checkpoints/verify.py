@@ -19,7 +19,7 @@ from echogen.errors import InputError
 
 MANIFEST = "manifest.json"
 #: Modules beside this one that hold `CHECKS`, one a system.
-SYSTEMS = ("echopulse", "st_mem", "ef_regressor", "full_keys")
+SYSTEMS = ("echopulse", "st_mem", "ef_regressor", "echodiffusion", "full_keys")
 #: What recorded components are called; all other files in the folder are weights or descriptions.
 RECORDED = ("*.npz", "*.io.safetensors", "full_keys_*.json")
 

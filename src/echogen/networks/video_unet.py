@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -115,6 +115,25 @@ class Level(nn.Module):
         self.over_time = over_time
         self.after = after
 
+    def down(self, x: Tensor, vector: Tensor, tokens: Tensor, still: bool, skips: list[Tensor]) -> Tensor:
+        """The map on its way down; what the way up joins is put on `skips`."""
+        x = x if self.before is None else channels_last(self.before(x))
+        x = self.first(x, vector, still, tokens)
+        for block in self.blocks:
+            x = block(x, vector, still)
+            skips.append(x)
+        x = x if still else self.over_time(x)
+        skips.append(x)
+        return x if self.after is None else channels_last(self.after(x))
+
+    def up(self, x: Tensor, vector: Tensor, tokens: Tensor, still: bool, skips: list[Tensor]) -> Tensor:
+        """The map on its way up, joined with what is taken off `skips`."""
+        x = self.first(torch.cat((x, skips.pop() * SKIP_SCALE), dim=1), vector, still, tokens)
+        for block in self.blocks:
+            x = block(torch.cat((x, skips.pop() * SKIP_SCALE), dim=1), vector, still)
+        x = x if still else self.over_time(x)
+        return x if self.after is None else channels_last(self.after(x))
+
 
 class VideoUnet(nn.Module):
     """Noisy video (B, channels, frames, H, W) -> what is predicted of the clean one, in the same shape."""
@@ -158,7 +177,9 @@ class VideoUnet(nn.Module):
         self.out = SpaceConv(config.dim + (config.channels if config.lowres else 0), config.channels, 3)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
-        self.to(memory_format=torch.channels_last)
+        for weight in self.parameters():
+            if weight.ndim == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
     @property
     def _attention(self) -> tuple[int, int, bool]:
@@ -220,24 +241,13 @@ class VideoUnet(nn.Module):
             x = self.first(x, vector, still)
         skips: list[Tensor] = []
         for level in self.downs:
-            x = x if level.before is None else channels_last(level.before(x))
-            x = level.first(x, vector, still, tokens)
-            for block in level.blocks:
-                x = block(x, vector, still)
-                skips.append(x)
-            x = x if still else level.over_time(x)
-            skips.append(x)
-            x = x if level.after is None else channels_last(level.after(x))
+            x = cast(Level, level).down(x, vector, tokens, still, skips)
         x = self.middle1(x, vector, still, tokens)
         x = x if self.middle_over_all is None else channels_last(self.middle_over_all(x))
         x = x if still else self.middle_over_time(x)
         x = self.middle2(x, vector, still, tokens)
         for level in self.ups:
-            x = level.first(torch.cat((x, skips.pop() * SKIP_SCALE), dim=1), vector, still, tokens)
-            for block in level.blocks:
-                x = block(torch.cat((x, skips.pop() * SKIP_SCALE), dim=1), vector, still)
-            x = x if still else level.over_time(x)
-            x = x if level.after is None else level.after(x)
+            x = cast(Level, level).up(x, vector, tokens, still, skips)
         x = self.last(x, vector, still)
         if lowres is not None:
             x = channels_last(torch.cat((x, lowres.to(x.dtype)), dim=1))
