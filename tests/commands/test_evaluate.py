@@ -12,6 +12,7 @@ import pytest
 from echogen.cine import read_cine, write
 from echogen.commands.simulate import simulate
 from echogen.errors import InputError
+from echogen.metrics import evaluation
 from echogen.metrics.clips import Clip, find_clips, same_moments
 from echogen.metrics.evaluation import METRICS, chosen_metrics
 
@@ -90,6 +91,17 @@ def test_what_was_asked_is_read_from_the_json_beside_a_video(echogen: Run, gener
     apart = echogen("evaluate", "--real", real, "--generated", generated, "--metrics", "ssim")
     assert apart.code == 2
     assert "no moment" in apart.err
+
+
+def test_processes_share_the_clips_and_find_the_same(real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "CLIPS_PER_PROCESS", 1)
+    monkeypatch.setattr(evaluation, "_BLOCK", 2)
+    names, seen = ["ssim", "timing", "curve"], []
+    alone = evaluation.evaluate(real, real, names)
+    shared = evaluation.evaluate(real, real, names, lambda done, total: seen.append((done, total)), processes=2)
+    assert shared.to_json() == alone.to_json()
+    assert alone.figures["ssim"].control.n == 2  # the clip before may have been another process's
+    assert seen[-1] == (3, 3)
 
 
 def test_sets_of_other_names_and_what_cannot_be_had(echogen: Run, generated: Path, real: Path, tmp_path: Path) -> None:
