@@ -49,7 +49,7 @@ EXTRAS = {
     "ecg/matlab.py": {"formats"},
     "ecg/code15.py": {"formats"},
     "ecg/pdf_paths.py": {"formats"},
-    "datasets/camus.py": {"datasets"},
+    "cine/nifti.py": {"datasets"},
 }
 #: Import name -> distribution name, where they differ.
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "skimage": "scikit-image"}

@@ -16,6 +16,8 @@ from echogen.records import ByteArray, Cine, SecondsArray
 #: Ultrasound, intravascular ultrasound, and what secondary captures call themselves.
 _MODALITIES = ("US", "IVUS", "OT", "SC", "")
 _MM_PER_CM = 10.0
+#: SNOMED CT codes, and those of SNOMED RT that older machines write (DICOM context group 12226).
+_VIEW_CODES = {"A4C": {"399214001", "G-A19C"}, "A2C": {"399232001", "G-A19B"}}
 _CENTIMETRES, _TWO_DIMENSIONAL = 3, 1
 
 
@@ -52,7 +54,13 @@ def read_dicom(path: Path, fps: float | None = None) -> Cine:
         raise InputError(f"The pictures in {name} cannot be decoded ({_one_line(error)}); export the file again.") from error
     if times is None:
         raise InputError(f"{name} does not say how fast its {count} frames follow each other; give the frame rate (fps).")
-    return Cine(frames, times, mm_per_pixel=scale)
+    return Cine(frames, times, mm_per_pixel=scale, view=_view(dataset))
+
+
+def _view(dataset: Any) -> str | None:
+    """ "A4C" or "A2C" where the object's view code says so."""
+    named = {str(code.get("CodeValue", "")) for code in dataset.get("ViewCodeSequence", None) or ()}
+    return next((view for view, codes in _VIEW_CODES.items() if named & codes), None)
 
 
 def _one_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from PIL import Image, UnidentifiedImageError
 
 from echogen.cine.dicom import read_dicom
 from echogen.cine.limits import MAXIMUM_DECODED_BYTES, check_size
+from echogen.cine.mhd import is_mhd, read_mhd
+from echogen.cine.nifti import is_nifti, read_nifti
+from echogen.cine.stored import as_cine
 from echogen.errors import InputError
 from echogen.records import ByteArray, Cine
 
-READABLE = "DICOM, MP4, AVI, MKV, GIF, PNG, JPEG or NPZ"
+READABLE = "DICOM, MP4, AVI, MKV, GIF, PNG, JPEG, NIfTI, MetaImage or NPZ"
 #: What browsers show for a GIF frame that states no duration, in ms.
 _GIF_DEFAULT_MS = 100.0
 _FULL_RANGE = 2
@@ -27,9 +31,10 @@ _FULL_RANGE_FORMATS = ("yuvj420p", "yuvj422p", "yuvj444p", "yuvj411p", "yuvj440p
 def read_cine(path: str | Path, *, fps: float | None = None) -> Cine:
     """Read an echo video or still, whatever its suffix says, as grey frames on a clock that starts at 0 s.
 
-    DICOM ultrasound, MP4, AVI, MKV, GIF, PNG, JPEG (a still is a cine of one frame), or NPZ as `write` makes it, which keeps
-    its clock. fps: frames per second in Hz instead of the file's own time stamps (echo files often state a wrong rate).
-    Raises `InputError` for a file that is missing, empty, damaged, too large (2 GB decoded) or of another kind.
+    DICOM ultrasound, MP4, AVI, MKV, GIF, PNG, JPEG (a still is a cine of one frame), NIfTI, MetaImage (MHD, MHA), or NPZ as
+    `write` makes it; what `write` made as NPZ or NIfTI keeps its clock. fps: frames per second in Hz instead of the file's own
+    time stamps (echo files often state a wrong rate). Raises `InputError` for a file that is missing, empty, damaged, too
+    large (2 GB decoded) or of another kind.
     """
     path = Path(path)
     if fps is not None and not (math.isfinite(fps) and fps > 0):
@@ -41,6 +46,10 @@ def read_cine(path: str | Path, *, fps: float | None = None) -> Cine:
         return _read_npz(path, fps)
     if kind == "picture":
         return _read_pictures(path, fps)
+    if kind == "nifti":
+        return as_cine(read_nifti(path), path.name, fps)
+    if kind == "mhd":
+        return as_cine(read_mhd(path), path.name, fps)
     return _read_video(path, fps)
 
 
@@ -71,6 +80,10 @@ def _kind(path: Path) -> str:
         return "dicom"
     if head[:2] == b"PK":
         return "npz"
+    if is_nifti(_unzipped(head)):
+        return "nifti"
+    if is_mhd(head):
+        return "mhd"
     if head.startswith((b"GIF8", b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*")) or head[8:12] == b"WEBP":
         return "picture"
     if (
@@ -80,6 +93,16 @@ def _kind(path: Path) -> str:
     ):
         return "video"
     raise InputError(f"{path.name} is neither an echo video nor a picture that can be read; give {READABLE}.")
+
+
+def _unzipped(head: bytes) -> bytes:
+    """What the first bytes of a gzip file unpack to; other bytes as they are."""
+    if head[:2] != b"\x1f\x8b":
+        return head
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, 512)
+    except zlib.error:
+        return b""
 
 
 def _cut_short(path: Path, error: Exception) -> InputError:

@@ -1,9 +1,9 @@
-"""Writing echo video: MP4, GIF, AVI, NPZ and the PNG filmstrip; whole or not at all."""
+"""Writing echo video: MP4, GIF, AVI, DICOM, NIfTI, NPZ and the PNG filmstrip; whole or not at all."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from echogen.cine.dicom_writing import dicom_study
+from echogen.cine.nifti import write_nifti
 from echogen.cine.strip import BACKGROUND, CURSOR, FRAME_MARK, R_MARK, TEXT, TRACE, EcgStrip, filmstrip, resize_smoothly
 from echogen.cine.timing import resample_frames, uniform_rate
 from echogen.errors import InputError
 from echogen.records import ByteArray, Cine, Ecg
 
 #: Suffixes that `write` knows.
-WRITABLE = (".mp4", ".gif", ".avi", ".npz", ".png")
+WRITABLE = (".mp4", ".gif", ".avi", ".dcm", ".nii", ".nii.gz", ".npz", ".png")
 #: Video with an ECG strip is at least this wide, in pixels.
 LEAST_WIDTH_WITH_ECG = 384
 _STRIP_SHARE = 0.25
@@ -71,13 +73,16 @@ def write(
 
     .mp4 (H.264, true frame times), .gif (hundredths of a second that do not drift; at most 50 frames a second are kept),
     .avi (Motion JPEG at a constant rate; other frame times are interpolated to one), .npz (lossless: frames, times_s,
-    mm_per_pixel, view) and .png (filmstrip). MP4, GIF and AVI begin at 0 s and pad odd sizes by one pixel where they must.
-    ecg: draws its strip under the video, on the clock of the cine; lead: which lead; r_s: R peaks in s; label: a word for the
-    strip, such as "synthetic". scale: enlarge by this whole number. Raises `InputError` for another suffix, a folder that
-    does not exist, a scale out of 1..16, an unknown lead, or an ECG at another time.
+    mm_per_pixel, view), .nii and .nii.gz (lossless), .dcm (lossless; with an ECG also NAME_ecg.dcm, a waveform in the same
+    study; always marked as synthetic) and .png (filmstrip). MP4, GIF, AVI and DICOM begin at 0 s; MP4, GIF and AVI pad odd
+    sizes by one pixel where they must.
+    ecg: on the clock of the cine; moving pictures and .png draw its strip under the video; lead: which lead; r_s: R peaks in
+    s; label: a word for the strip, such as "synthetic". scale: enlarge moving pictures by this whole number.
+    Raises `InputError` for another suffix, a folder that does not exist, a scale out of 1..16, an unknown lead, or an ECG at
+    another time.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
+    suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
     if suffix not in WRITABLE:
         named = f"The suffix {path.suffix} of {path.name}" if suffix else f"The name {path.name} has no suffix, so it"
         raise InputError(f"{named} names no video format; use one of {', '.join(WRITABLE)}.")
@@ -85,14 +90,27 @@ def write(
         raise InputError(f"The scale must be a whole number from 1 to {_LARGEST_SCALE}, not {scale}.")
     if suffix == ".png":
         picture = filmstrip(cine, ecg, r_s=r_s, lead=lead, label=label)
-        _whole_or_not_at_all(path, lambda target: Image.fromarray(picture).save(target))
+        _whole_or_not_at_all({path: lambda target: Image.fromarray(picture).save(target)})
     elif suffix == ".npz":
-        _whole_or_not_at_all(path, lambda target: _write_npz(cine, target))
+        _whole_or_not_at_all({path: lambda target: _write_npz(cine, target)})
+    elif suffix in (".nii", ".nii.gz"):
+        _whole_or_not_at_all({path: lambda target: write_nifti(cine, target)})
+    elif suffix == ".dcm":
+        image, waveform = dicom_study(cine, ecg, r_s)
+        files = {path: lambda target: image.save_as(target, enforce_file_format=True)}
+        if waveform is not None:
+            files[ecg_path(path)] = lambda target: waveform.save_as(target, enforce_file_format=True)
+        _whole_or_not_at_all(files)
     else:
         if suffix == ".avi" and uniform_rate(cine.times_s) is None:
             cine = resample_frames(cine, float(Fraction(cine.fps).limit_denominator(1000)))
         job = _job(cine, ecg, r_s, lead, label, scale)
-        _whole_or_not_at_all(path, lambda target: _MOVING[suffix](job, target))
+        _whole_or_not_at_all({path: lambda target: _MOVING[suffix](job, target)})
+
+
+def ecg_path(path: Path) -> Path:
+    """Where `write` puts the ECG beside the DICOM image at a path: NAME_ecg.dcm."""
+    return path.with_name(f"{path.stem}_ecg{path.suffix}")
 
 
 def _job(
@@ -131,20 +149,29 @@ def _job(
     return _Job(cine, strip, width, height)
 
 
-def _whole_or_not_at_all(path: Path, save: Callable[[Path], Any]) -> None:
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give the name of a file to write.")
-    if not path.parent.is_dir():
-        raise InputError(f"The folder {path.parent} does not exist; make it first or write elsewhere.")
+def _whole_or_not_at_all(files: Mapping[Path, Callable[[Path], Any]]) -> None:
+    """Save every file under another name, then all of them under their own, or none."""
+    for path in files:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; give the name of a file to write.")
+        if not path.parent.is_dir():
+            raise InputError(f"The folder {path.parent} does not exist; make it first or write elsewhere.")
     # The encoders choose the container by the suffix, in lower case.
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix.lower()}")
+    unfinished = {path: path.with_name(f".{path.stem}.{os.getpid()}{path.suffix.lower()}") for path in files}
+    placed: list[Path] = []
     try:
-        save(unfinished)
-        os.replace(unfinished, path)
+        for path, save in files.items():
+            save(unfinished[path])
+        for path in files:
+            os.replace(unfinished[path], path)
+            placed.append(path)
     except OSError as error:
+        for other in placed:
+            other.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        for left in unfinished.values():
+            left.unlink(missing_ok=True)
 
 
 def _write_npz(cine: Cine, target: Path) -> None:

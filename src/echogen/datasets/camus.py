@@ -16,12 +16,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
+from echogen.cine.mhd import read_mhd
+from echogen.cine.nifti import read_nifti
+from echogen.cine.stored import grey_levels, with_square_pixels
 from echogen.errors import InputError
 from echogen.records import STRUCTURES, Beat, ByteArray, Cine, Study
 
@@ -34,9 +34,6 @@ WHERE = "the data are at https://www.creatis.insa-lyon.fr/Challenge/camus"
 _SUFFIXES = (".nii.gz", ".nii", ".mhd")
 _SEQUENCES = ("half_sequence", "sequence")
 _PATIENT_FOLDERS = ("database_nifti", "training", "testing", "")
-_MET_TYPES = {"MET_UCHAR": "u1", "MET_CHAR": "i1", "MET_USHORT": "u2", "MET_SHORT": "i2", "MET_FLOAT": "f4"}
-#: Pixels whose sides differ by less than this share count as square.
-_SQUARE = 0.005
 _log = logging.getLogger(__name__)
 
 
@@ -218,49 +215,8 @@ def read_image(path: str | Path, *, labels: bool = False) -> tuple[ByteArray, fl
     path = Path(path)
     if not path.is_file():
         raise InputError(f"There is no {path.name} in {path.parent}; {WHERE}.")
-    values, (width_mm, height_mm) = _read_mhd(path) if path.suffix == ".mhd" else _read_nifti(path)
-    values = values.reshape(-1, *values.shape[-2:])
+    image = read_mhd(path) if path.suffix == ".mhd" else read_nifti(path)
+    values = image.values
     if not values.size or not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
         raise InputError(f"{path} does not hold grey values of 0..255; get the file again ({WHERE}).")
-    frames = np.rint(values).astype(np.uint8)
-    if min(width_mm, height_mm) <= 0:
-        return frames, None
-    side = min(width_mm, height_mm)
-    if abs(width_mm - height_mm) > _SQUARE * side:
-        size = (round(frames.shape[2] * width_mm / side), round(frames.shape[1] * height_mm / side))
-        how = Image.Resampling.NEAREST if labels else Image.Resampling.BILINEAR
-        frames = np.stack([np.asarray(Image.fromarray(frame).resize(size, how)) for frame in frames])
-    return frames, float(side)
-
-
-def _read_nifti(path: Path) -> tuple[NDArray[np.generic], tuple[float, float]]:
-    """Values (..., H, W), and the (width, height) of a pixel in mm; the file's first axis is the columns."""
-    try:
-        import nibabel
-    except ImportError as error:
-        raise InputError("Reading NIfTI files needs the package nibabel; install echogen[datasets].") from error
-    try:
-        image: Any = nibabel.load(path)
-        values = np.squeeze(np.asanyarray(image.dataobj))
-        sides = [float(side) for side in image.header.get_zooms()[:2]]
-    except Exception as error:
-        raise InputError(f"{path} is damaged or no NIfTI image; get the file again ({WHERE}).") from error
-    if values.ndim not in (2, 3):
-        raise InputError(f"{path} holds {values.ndim} axes, not a picture or a sequence; get the file again ({WHERE}).")
-    return values.T, (sides[0], sides[1])
-
-
-def _read_mhd(path: Path) -> tuple[NDArray[np.generic], tuple[float, float]]:
-    """As `_read_nifti`, of a MetaImage header and the raw file that it names."""
-    header = _header(path, "=")
-    try:
-        sizes = [int(size) for size in header["dimsize"].split()]
-        sides = [float(side) for side in header.get("elementspacing", "0 0").split()]
-        order = ">" if header.get("elementbyteordermsb", header.get("binarydatabyteordermsb", "")).lower() == "true" else "<"
-        kind = np.dtype(order + _MET_TYPES[header["elementtype"].upper()])
-        raw = path.parent / header["elementdatafile"]
-        values = np.fromfile(raw, kind).reshape(sizes[::-1])
-        width_mm, height_mm = sides[:2]
-    except (KeyError, ValueError, OSError) as error:
-        raise InputError(f"{path} is damaged, or its raw file is missing or compressed; get both again ({WHERE}).") from error
-    return values, (width_mm, height_mm)
+    return with_square_pixels(grey_levels(values), image.width_mm, image.height_mm, labels=labels)
