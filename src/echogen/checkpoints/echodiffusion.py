@@ -249,7 +249,7 @@ def _resizes(record: Mapping[str, Tensor], described: Mapping[str, Any], cascade
 
 
 def _traces(record: Mapping[str, Tensor], described: Mapping[str, Any], cascade: Cascade) -> Iterator[Comparison]:
-    """Sampling on its own from recorded draws: every look of the networks (inputs as a share of the largest value), and all videos."""
+    """Sampling on its own from recorded draws: every look (inputs as a share of the largest value) and all videos."""
     for trace, how in described["traces"].items():
         stages = tuple(replace(stage, churn=float(how["churn"])) for stage in cascade.config.stages)
         again = Cascade(replace(cascade.config, stages=stages), cascade.networks)

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import yaml
 from torch import Tensor
 
+from echogen.checkpoints.echodiffusion import echodiffusion_from
 from echogen.checkpoints.echopulse_weights import networks_from, split
 from echogen.checkpoints.ef_regressor import ef_regressor_from
 from echogen.checkpoints.reading import read_tensors
@@ -26,7 +28,7 @@ from echogen.networks.st_mem import StMem
 
 Files = list[dict[str, Tensor]]
 #: The config in a manifest.json beside the files: sizes by network (cvivit, stmem), frames (of a window), and what an EF
-#: regressor looks at (ef_regressor); {} without one.
+#: regressor looks at (ef_regressor), or that in a config.yaml (EchoDiffusion's); {} without one.
 Given = Mapping[str, Any]
 
 #: The networks that ECHOPulse is made of: ours -> the prefix of its tensors where a released file holds several.
@@ -91,8 +93,14 @@ def import_ef_regressor(files: Files, output: Path, given: Given) -> None:
     save_network(ef_regressor_from(files[0], given.get("ef_regressor")), output)
 
 
+def import_echodiffusion(files: Files, output: Path, given: Given) -> None:
+    """Write EchoDiffusion's cascade as a generator's folder, from merged.pt and the config.yaml beside it; errors as there."""
+    echodiffusion_from(files, given).save_pretrained(output)
+
+
 IMPORTERS = {
     "echopulse": Importer("a generator", import_echopulse),
+    "echodiffusion": Importer("a generator", import_echodiffusion),
     "st-mem": Importer("an ECG encoder", import_st_mem),
     "ef-regressor": Importer("an EF regressor", import_ef_regressor),
 }
@@ -110,9 +118,9 @@ def import_weights(
 ) -> None:
     """Read released files and write what they make into a new folder, whole or not at all.
 
-    system: one of `IMPORTERS`. A manifest.json beside the first file may give what tensors do not tell. progress(steps done,
-    steps in all) is called after each file. Raises `InputError` for an unknown system, an output that is there already, or files
-    that cannot be used.
+    system: one of `IMPORTERS`. A manifest.json or config.yaml beside the first file may give what tensors do not tell.
+    progress(steps done, steps in all) is called after each file. Raises `InputError` for an unknown system, an output that is
+    there already, or files that cannot be used.
     """
     importer = importer_for(system)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -135,11 +143,18 @@ def import_weights(
 
 
 def _given_beside(file: Path) -> Given:
-    """The config in the manifest.json of a file's folder, {} where there is none."""
+    """The config in the manifest.json of a file's folder, or all of its config.yaml; {} where there is neither."""
     try:
         given = json.loads((file.parent / "manifest.json").read_text(encoding="utf-8"))["config"]
     except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        given = None
+    if not isinstance(given, dict):
+        try:
+            given = yaml.safe_load((file.parent / "config.yaml").read_text(encoding="utf-8"))
+        except OSError:
+            return {}
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"{file.parent / 'config.yaml'} is not valid YAML; get it again, or move it away.") from error
     return given if isinstance(given, dict) else {}
 
 

@@ -11,7 +11,9 @@ from echogen.commands.common import check_folder, check_input, progress_bar
 
 
 def import_weights(
-    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="Whose weights they are: echopulse, st-mem or ef-regressor.")],
+    system: Annotated[
+        str, typer.Argument(metavar="SYSTEM", help="Whose weights: echopulse, echodiffusion, st-mem or ef-regressor.")
+    ],
     files: Annotated[
         list[Path], typer.Argument(metavar="FILES...", help="Weights files: .safetensors, .bin, .pt or .pth; a later one wins.")
     ],
