@@ -23,9 +23,9 @@ from echogen.generators.base import Generator
 from echogen.generators.echopulse import MOTION_SCALE
 from echogen.metrics.bank import FIRST_HELD_OUT_SEED, IdentityBank, copy_filter
 from echogen.metrics.bootstrap import bootstrap_interval
-from echogen.metrics.figures import Row
+from echogen.metrics.figures import Row, share_row
 from echogen.metrics.identity import HeartIdentity
-from echogen.metrics.memorisation import MemorisationReport, distance_ratio, memorisation_report, nearest, share_row
+from echogen.metrics.memorisation import MemorisationReport, distance_ratio, memorisation_report, nearest
 from echogen.phantom.simulate import render
 from echogen.phantom.speckle import SpeckleLayer
 from echogen.records import Cine, Ecg

@@ -77,8 +77,9 @@ class Part:
 class Run:
     """One generator making one video with decoding, batch 1: the fastest of `repeats` runs, after one that warms up.
 
-    weights_hash: None for random weights. parameters: of all networks of the generator. cpu_seconds: of all threads together. seconds_per_beat: by the rate of the ECG.
-    seconds_at_matmul_rate: what gflop would take at the machine's full matmul rate in this type; no run can be faster.
+    weights_hash: None for random weights. parameters: of all networks of the generator. cpu_seconds: of all threads together.
+    seconds_per_beat: by the rate of the ECG. seconds_at_matmul_rate: what gflop would take at the machine's full matmul rate in
+    this type; no run can be faster.
     """
 
     model: str

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echogen.app.blind_report import chance_p, cohen_kappa, d_prime, fleiss_kappa, holm, report, wilson_row
+from echogen.app.blind_report import chance_p, cohen_kappa, d_prime, fleiss_kappa, holm, report
 from echogen.app.blind_test import Answer
+from echogen.metrics.figures import share_row
 
 
 def answers(reader: str, real: str, said: str, *, repeats: str = "", confidence: int = 3) -> list[Answer]:
@@ -28,12 +29,12 @@ def test_wilson_interval() -> None:
     # 7 of 10: (p + z2/2n -+ z sqrt(p(1-p)/n + z2/4n2)) / (1 + z2/n) with z = 1.95996
     z, p, n = 1.959963984540054, 0.7, 10
     middle, half = p + z * z / 2 / n, z * math.sqrt(p * (1 - p) / n + z * z / 4 / n**2)
-    row = wilson_row(7, 10)
+    row = share_row([True] * 7 + [False] * 3)
     assert (row.low, row.value, row.high, row.n) == pytest.approx(
         ((middle - half) / (1 + z * z / n), 0.7, (middle + half) / (1 + z * z / n), 10)
     )
-    assert wilson_row(0, 5).low == pytest.approx(0, abs=1e-12)
-    assert math.isnan(wilson_row(0, 0).value)
+    assert share_row([False] * 5).low == pytest.approx(0, abs=1e-12)
+    assert math.isnan(share_row([]).value)
 
 
 def test_binomial_test_against_chance() -> None:
@@ -92,7 +93,7 @@ def test_a_reader() -> None:
     # z((3 + .5) / 5) - z((1 + .5) / 5) = 2 z(0.7)
     assert ada["d_prime"]["value"] == pytest.approx(2 * 0.5244005, abs=1e-6)
     assert ada["d_prime"]["low"] < ada["d_prime"]["value"] < ada["d_prime"]["high"]
-    assert ada["with_oneself"]["agreement"] == pytest.approx(wilson_row(2, 3).to_json())
+    assert ada["with_oneself"]["agreement"] == pytest.approx(share_row([True, True, False]).to_json())
     assert ada["quality"]["real"]["value"] == 4
     assert ada["seconds"]["value"] == 2
     assert ada["accuracy_by_confidence"]["3"]["n"] == 8

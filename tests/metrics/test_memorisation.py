@@ -28,6 +28,7 @@ from echogen.metrics.bank import (
     in_steps,
     make_bank,
 )
+from echogen.metrics.figures import share_row
 from echogen.metrics.identity import HeartIdentity, clip_parts
 from echogen.metrics.memorisation import (
     Memorisation,
@@ -36,7 +37,6 @@ from echogen.metrics.memorisation import (
     distance_ratio,
     memorisation_report,
     nearest,
-    share_row,
 )
 from echogen.networks.identity import IdentityConfig
 from echogen.phantom.simulate import render

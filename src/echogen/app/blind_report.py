@@ -20,18 +20,10 @@ from scipy.stats import binomtest, norm
 from echogen.app.blind_test import ANSWERS_GLOB, GRADES, WORDS, Answer, read_answers
 from echogen.errors import InputError
 from echogen.metrics.bootstrap import bootstrap_interval
-from echogen.metrics.figures import Row, mean_row, ratio_row
+from echogen.metrics.figures import Row, mean_row, ratio_row, share_row
 
 _NAN = float("nan")
 LEVEL = 0.95
-
-
-def wilson_row(successes: int, n: int) -> Row:
-    """A share with its 95 % score interval (Wilson 1927); nan for n 0."""
-    if n == 0:
-        return Row()
-    interval = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
-    return Row(successes / n, float(interval.low), float(interval.high), n)
 
 
 def chance_p(successes: int, n: int) -> float:
@@ -126,9 +118,9 @@ def _reader(given: Sequence[Answer]) -> dict[str, Any]:
     if len(generated) > 1 and len(real) > 1:
         prime = Row(prime.value, *bootstrap_interval(d_prime, detected, alarms, paired=False), len(first))
     return {
-        "accuracy": wilson_row(right, len(first)).to_json() | {"p_against_chance": chance_p(right, len(first))},
-        "sensitivity": wilson_row(int(sum(detected)), len(generated)).to_json(),
-        "specificity": wilson_row(len(real) - int(sum(alarms)), len(real)).to_json(),
+        "accuracy": share_row([answer.right for answer in first]).to_json() | {"p_against_chance": chance_p(right, len(first))},
+        "sensitivity": share_row(detected).to_json(),
+        "specificity": share_row([not alarm for alarm in alarms]).to_json(),
         "d_prime": prime.to_json(),
         "with_oneself": _within(given),
     } | _grades(first)
@@ -139,7 +131,7 @@ def _within(given: Sequence[Answer]) -> dict[str, Any]:
     said = {answer.clip: answer.said_real for answer in given if not answer.repeat}
     pairs = [(said[a.clip], a.said_real) for a in given if a.repeat and a.clip in said]
     first, second = np.array(pairs, dtype=float).reshape(-1, 2).T
-    agreed = wilson_row(int((first == second).sum()), len(pairs))
+    agreed = share_row(first == second)
     return {"agreement": agreed.to_json(), "kappa": _kappa_row(cohen_kappa, first, second).to_json()}
 
 
@@ -152,10 +144,7 @@ def _grades(first: Sequence[Answer]) -> dict[str, Any]:
     right, wrong = ([a for a in first if a.right is kind] for kind in (True, False))
     real, generated = ([a for a in first if a.real is kind] for kind in (True, False))
     levels = range(GRADES[0], GRADES[1] + 1)
-    accuracy = {
-        str(level): wilson_row(sum(a.right for a in right if a.confidence == level), sum(a.confidence == level for a in first))
-        for level in levels
-    }
+    accuracy = {str(level): share_row([a.right for a in first if a.confidence == level]) for level in levels}
     return {
         "confidence": {"right": of("confidence", right), "wrong": of("confidence", wrong)},
         "accuracy_by_confidence": {level: row.to_json() for level, row in accuracy.items()},
@@ -191,7 +180,7 @@ def _between(first: Sequence[Answer]) -> dict[str, Any]:
     for one, other in combinations(sorted(said), 2):
         both = sorted(said[one].keys() & said[other].keys())
         ratings = [np.array([said[name][clip] for clip in both]) for name in (one, other)]
-        agreed = wilson_row(int((ratings[0] == ratings[1]).sum()), len(both))
+        agreed = share_row(ratings[0] == ratings[1])
         pairs.append(
             {"readers": [one, other], "agreement": agreed.to_json(), "kappa": _kappa_row(cohen_kappa, *ratings).to_json()}
         )

@@ -8,9 +8,9 @@ import numpy as np
 
 from echogen.metrics.bootstrap import bootstrap_interval
 from echogen.metrics.collectors import ByClip, Pair
-from echogen.metrics.figures import RESAMPLES, Figure, Row
+from echogen.metrics.figures import RESAMPLES, Figure, Row, share_row
 from echogen.metrics.identity import HeartIdentity
-from echogen.metrics.memorisation import MemorisationReport, distance_ratio, memorisation_report, share_row
+from echogen.metrics.memorisation import MemorisationReport, distance_ratio, memorisation_report
 
 #: Under so many clips that are no copies the threshold is hardly known.
 ENOUGH_CLIPS = 100

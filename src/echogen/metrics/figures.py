@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
 
 from echogen.metrics.ejection import mean_interval
 
@@ -57,6 +58,15 @@ class Figure:
             | {name: None if row is None else row.to_json() for name, row in rows.items()}
             | {"measuring_error": self.measuring_error, "note": self.note}
         )
+
+
+def share_row(flags: ArrayLike) -> Row:
+    """Share of (n,) flags that are true, 0..1, and its 95 % score interval (Wilson 1927), with a width also for none and all."""
+    values = np.asarray(flags, dtype=bool)
+    if not len(values):
+        return Row()
+    interval = binomtest(int(values.sum()), len(values)).proportion_ci(0.95, method="wilson")
+    return Row(float(values.mean()), float(interval.low), float(interval.high), len(values))
 
 
 def mean_row(values: ArrayLike) -> Row:

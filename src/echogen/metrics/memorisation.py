@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from echogen.errors import InputError
-from echogen.metrics.figures import Row
 
 Floats = NDArray[np.float64]
 Kind = Literal["training", "held_out", "generated"]
@@ -179,15 +178,3 @@ class Memorisation:
         for kind in metric._vectors:
             metric.update(np.asarray(state[kind]), kind)
         return metric
-
-
-def share_row(flags: ArrayLike) -> Row:
-    """Share of (n,) flags that are true, 0..1, with Wilson's 95 % interval (1927), which has a width also for none and all."""
-    values = np.asarray(flags, dtype=bool)
-    n = len(values)
-    if not n:
-        return Row()
-    share, z2 = float(values.mean()), 1.959964**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = float(np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n)))) / (1 + z2 / n)
-    return Row(share, max(middle - half, 0.0), min(middle + half, 1.0), n)
