@@ -70,8 +70,7 @@ def _kind(path: Path) -> str:
     if path.is_dir():
         raise InputError(f"{path} is a folder; give one echo video or picture file.")
     try:
-        with path.open("rb") as file:
-            head = file.read(512)
+        head = first_bytes(path)
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {error.strerror}.") from error
     if not head:
@@ -80,7 +79,7 @@ def _kind(path: Path) -> str:
         return "dicom"
     if head[:2] == b"PK":
         return "npz"
-    if is_nifti(_unzipped(head)):
+    if is_nifti(head):
         return "nifti"
     if is_mhd(head):
         return "mhd"
@@ -95,14 +94,16 @@ def _kind(path: Path) -> str:
     raise InputError(f"{path.name} is neither an echo video nor a picture that can be read; give {READABLE}.")
 
 
-def _unzipped(head: bytes) -> bytes:
-    """What the first bytes of a gzip file unpack to; other bytes as they are."""
+def first_bytes(path: Path) -> bytes:
+    """The first 512 bytes of a file, at least what those of a gzip file unpack to."""
+    with path.open("rb") as file:
+        head = file.read(512)
     if head[:2] != b"\x1f\x8b":
         return head
     try:
-        return zlib.decompressobj(wbits=31).decompress(head, 512)
+        return zlib.decompressobj(wbits=31).decompress(head, 512) or head
     except zlib.error:
-        return b""
+        return head
 
 
 def _cut_short(path: Path, error: Exception) -> InputError:

@@ -23,6 +23,9 @@ EcgRate = Annotated[
     float | None, typer.Option("--ecg-rate", metavar="HZ", help="Samples per second, where the file does not say.")
 ]
 EcgUnit = Annotated[str | None, typer.Option("--ecg-unit", metavar="UNIT", help="mV, uV or V, where the file does not say.")]
+EchoRate = Annotated[
+    float | None, typer.Option("--fps", metavar="HZ", help="Frames per second of the echo, instead of what its file says.")
+]
 
 FASTEST_FPS = 240.0
 
@@ -46,8 +49,13 @@ def check_output(output: Path, suffixes: tuple[str, ...], inputs: tuple[Path | N
     check_folder(output.parent)
     if output.is_dir():
         raise InputError(f"The output {output} is a folder; name a file.")
+    written = {output.resolve(), output.with_suffix(".json").resolve()}
+    if output.suffix.lower() == ".dcm":
+        from echogen.cine.writing import ecg_path
+
+        written.add(ecg_path(output).resolve())
     for given in inputs:
-        if given is not None and {output.resolve(), output.with_suffix(".json").resolve()} & {given.resolve()}:
+        if given is not None and given.resolve() in written:
             raise InputError(f"The output would overwrite the input {given}; name another file.")
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from echogen.generators.base import Generator
     from echogen.records import Cine, Ecg
 
-SUFFIXES = (".mp4", ".gif", ".avi", ".npz", ".png")
+SUFFIXES = (".mp4", ".gif", ".avi", ".dcm", ".nii", ".npz", ".png")
 #: Seconds in which the first R peak is looked for, when the video starts at it.
 FIRST_BEAT_WITHIN_S = 10.0
 
@@ -55,7 +55,9 @@ class _Heartbeat:
 
 
 def generate(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The video; .mp4, .gif, .avi, .npz or .png.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="The video; .mp4, .gif, .avi, .dcm, .nii, .npz or .png.")
+    ],
     ecg: Annotated[Path | None, typer.Argument(metavar="ECG", help="An ECG file; the one inside pydicom unless stated.")] = None,
     image: Annotated[
         Path | None, typer.Option("--image", metavar="FILE", help="An echo still or video whose heart to show.")
@@ -210,13 +212,17 @@ def _read_heartbeat(
 
 
 def _picture(path: Path) -> Cine:
-    """The first frame of an echo still or video, cropped to its sector, as a cine of one frame."""
+    """The first frame of an echo still or video, cropped to its sector, as a cine of one frame; a note if it is no apical view."""
     import numpy as np
 
     from echogen.cine import read_image, to_sector
+    from echogen.measure import load_segmenter
+    from echogen.measure.apical import apical_doubt
     from echogen.records import Cine
 
     frame, _ = to_sector(read_image(path), 128)
+    if doubt := apical_doubt(frame[None], load_segmenter()):
+        typer.echo(f"Note: {path.name}: {doubt}", err=True)
     return Cine(frame[None], np.zeros(1))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from echogen.commands.common import EcgRate, EcgUnit, check_input, json_text
+from echogen.commands.common import EcgRate, EcgUnit, EchoRate, check_fps, check_input, json_text
 from echogen.errors import InputError
 
 #: Seconds of a long ECG that are looked at for its heart rate and quality.
@@ -25,8 +25,10 @@ KEYS: tuple[str, ...] = (
     "quality",
     "quality_reasons",
 )
-KEYS += ("frames", "height", "width", "fps", "view", "mm_per_pixel")
-ECHO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".gif", ".png", ".jpg", ".jpeg", ".webm"}
+KEYS += ("frames", "height", "width", "fps", "view", "mm_per_pixel", "warnings", "identifying")
+#: What `identifying` holds. text_beside_the_sector is a guess; attributes are those of a DICOM file.
+IDENTIFYING = ("attributes", "private_attributes", "burned_in_annotation", "text_beside_the_sector", "note")
+ECHO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".gif", ".png", ".jpg", ".jpeg", ".webm", ".nii", ".mhd", ".mha"}
 
 
 def info(
@@ -34,10 +36,12 @@ def info(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     ecg_rate: EcgRate = None,
     ecg_unit: EcgUnit = None,
+    fps: EchoRate = None,
 ) -> None:
-    """Say what an ECG or echo file holds."""
+    """Say what an ECG or echo file holds, and what in it may tell whose heart it is."""
     check_input(file)
-    facts = describe(file, ecg_rate, ecg_unit)
+    check_fps(fps)
+    facts = describe(file, ecg_rate, ecg_unit, fps)
     if json:
         typer.echo(json_text(facts))
         return
@@ -51,17 +55,26 @@ def info(
     Console().print(table)
 
 
-def describe(file: Path, ecg_rate: float | None = None, ecg_unit: str | None = None) -> dict[str, Any]:
+def describe(file: Path, ecg_rate: float | None = None, ecg_unit: str | None = None, fps: float | None = None) -> dict[str, Any]:
     """Every key of `info --json`; what the file does not say is None. Raises `InputError` if it is neither ECG nor echo."""
+    from echogen.cine.identifying import identifying_attributes
+
     facts: dict[str, Any] = dict.fromkeys(KEYS)
     try:
         facts |= _describe_ecg(file, ecg_rate, ecg_unit)
     except InputError as not_an_ecg:
         try:
-            facts |= _describe_echo(file)
+            facts |= _describe_echo(file, fps)
         except InputError as not_an_echo:
-            raise not_an_echo if file.suffix.lower() in ECHO_SUFFIXES else not_an_ecg from None
+            raise not_an_echo if _called_an_echo(file) else not_an_ecg from None
+    attributes = identifying_attributes(file)
+    if attributes or facts["identifying"]:
+        facts["identifying"] = dict.fromkeys(IDENTIFYING) | (facts["identifying"] or {}) | (attributes or {})
     return facts
+
+
+def _called_an_echo(file: Path) -> bool:
+    return file.suffix.lower() in ECHO_SUFFIXES or file.name.lower().endswith(".nii.gz")
 
 
 def _describe_ecg(file: Path, rate_hz: float | None, unit: str | None) -> dict[str, Any]:
@@ -87,11 +100,17 @@ def _describe_ecg(file: Path, rate_hz: float | None, unit: str | None) -> dict[s
     return facts
 
 
-def _describe_echo(file: Path) -> dict[str, Any]:
-    from echogen.cine import read_cine
+def _describe_echo(file: Path, fps: float | None) -> dict[str, Any]:
+    from echogen.cine import read_cine, to_sector
+    from echogen.cine.identifying import NOTE, text_beside_the_sector
 
-    cine = read_cine(file)
+    cine = read_cine(file, fps=fps)
     still = len(cine.frames) == 1
+    warnings = []
+    try:
+        to_sector(cine.frames)
+    except InputError as no_echo:
+        warnings.append(str(no_echo))
     return {
         "format": _echo_format(file),
         "kind": "echo",
@@ -102,22 +121,36 @@ def _describe_echo(file: Path) -> dict[str, Any]:
         "duration_s": None if still else cine.duration_s,
         "view": cine.view,
         "mm_per_pixel": cine.mm_per_pixel,
+        "warnings": warnings,
+        "identifying": {"text_beside_the_sector": text_beside_the_sector(cine.frames), "note": NOTE},
     }
 
 
 def _echo_format(file: Path) -> str:
     """The name of the container, from its first bytes."""
-    with file.open("rb") as stream:
-        head = stream.read(132)
+    from echogen.cine.mhd import is_mhd
+    from echogen.cine.nifti import is_nifti
+    from echogen.cine.reading import first_bytes
+
+    head = first_bytes(file)
     marks = {b"GIF8": "GIF", b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"RIFF": "AVI", b"PK": "NPZ", b"\x1aE\xdf\xa3": "Matroska"}
-    if head[128:] == b"DICM":
+    if head[128:132] == b"DICM":
         return "DICOM"
+    if is_nifti(head):
+        return "NIfTI"
+    if is_mhd(head):
+        return "MetaImage"
     if head[4:8] == b"ftyp":
         return "MP4"
     return next((name for mark, name in marks.items() if head.startswith(mark)), file.suffix.lstrip(".").upper() or "video")
 
 
 def _readable(value: Any) -> str:
+    if isinstance(value, dict):
+        said = ((key.replace("_", " "), inner) for key, inner in value.items() if inner not in (None, [], 0))
+        return "\n".join(f"{key}: {_readable(inner)}" for key, inner in said)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(map(str, value))
     if isinstance(value, float):
