@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from echogen.commands.common import EcgRate, EcgUnit, check_input, json_text, read_part
+from echogen.commands.common import EcgRate, EcgUnit, EchoRate, check_fps, check_input, json_text, read_part
 
 if TYPE_CHECKING:
     from echogen.measure import Reading
@@ -22,17 +22,28 @@ def measure(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     ecg_rate: EcgRate = None,
     ecg_unit: EcgUnit = None,
+    fps: EchoRate = None,
 ) -> None:
     """Measure ejection fraction, beats and times of an echo video; with an ECG, how well the two agree in time."""
     check_input(video)
     check_input(ecg)
-    from echogen.cine import read_cine
+    check_fps(fps)
+    from echogen.cine import read_cine, to_sector
+    from echogen.cine.sector import CANONICAL_SIZE
     from echogen.measure import load_segmenter, truth_error
     from echogen.measure import measure as read
+    from echogen.measure.apical import apical_doubt
+    from echogen.measure.reading import canonical_cine
 
-    cine = read_cine(video)
+    cine = read_cine(video, fps=fps)
+    if cine.frames.shape[1:] == (CANONICAL_SIZE, CANONICAL_SIZE):
+        to_sector(cine.frames)  # refuses what is no echo; other sizes are cropped anyway
     recorded = None if ecg is None else _on_clock_of(cine, video, ecg, ecg_rate, ecg_unit)
-    reading = read(cine, load_segmenter(), recorded)
+    cine = canonical_cine(cine)
+    segmenter = load_segmenter()
+    reading = read(cine, segmenter, recorded)
+    if doubt := apical_doubt(cine.frames, segmenter):
+        typer.echo(f"Note: {doubt}", err=True)
     error = truth_error()
     if json:
         typer.echo(json_text(reading.to_json() | {"measuring_error": error}))
@@ -43,11 +54,14 @@ def measure(
 def _on_clock_of(cine: Cine, video: Path, path: Path, rate_hz: float | None, unit: str | None) -> Ecg:
     """The ECG on the clock of the video.
 
-    MP4, GIF and AVI begin at 0 s; the JSON that `generate` leaves beside a video tells where in the ECG that was.
+    MP4, GIF and AVI begin at 0 s; the JSON that `generate` leaves beside a video tells where in the ECG that was. The ECG that
+    it writes beside a DICOM image begins with the video.
     """
+    from echogen.cine.writing import ecg_path
+
     shift = 0.0
     beside = video.with_suffix(".json")
-    if cine.times_s[0] == 0 and beside.is_file():
+    if cine.times_s[0] == 0 and beside.is_file() and path.resolve() != ecg_path(video).resolve():
         try:
             shift = float(json_format.loads(beside.read_text(encoding="utf-8"))["video_start_s"])
         except (ValueError, KeyError, TypeError):
