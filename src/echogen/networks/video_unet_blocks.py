@@ -147,7 +147,7 @@ class Attention(nn.Module):
         if bias is not None:
             bias = bias.transpose(0, 1).flatten(0, 1).to(query.dtype)
         scale = None if self.unit is None else UNIT_SCALE
-        mixed = F.scaled_dot_product_attention(*(each[:, None] for each in (query, key, value)), attn_mask=bias, scale=scale)
+        mixed = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], attn_mask=bias, scale=scale)
         out: Tensor = self.out_norm(self.out(mixed[:, 0].unflatten(1, (-1, self.heads)).flatten(2)))
         return out
 

@@ -6,6 +6,7 @@ from echogen.errors import InputError
 from echogen.training.recipe import Recipe
 from echogen.training.task import Task
 from echogen.training.tasks.echo_features import EchoFeaturesTask
+from echogen.training.tasks.echodiffusion import EchoDiffusionTask
 from echogen.training.tasks.echopulse_tokenizer import EchoPulseTokenizerTask
 from echogen.training.tasks.echopulse_transformer import EchoPulseTransformerTask
 from echogen.training.tasks.ef_regressor import EfRegressorTask
@@ -19,6 +20,7 @@ TASKS: dict[str, type[Task]] = {
     "tokenizer": TokenizerTask,
     "echopulse-tokenizer": EchoPulseTokenizerTask,
     "echopulse-transformer": EchoPulseTransformerTask,
+    "echodiffusion": EchoDiffusionTask,
     "segmenter": SegmenterTask,
     "echo-features": EchoFeaturesTask,
     "identity": IdentityTask,

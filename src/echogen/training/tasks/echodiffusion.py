@@ -1,0 +1,181 @@
+"""One stage of EchoDiffusion learns to clean noisy videos, told one frame, an ejection fraction and the stage's smaller video."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from echogen.datasets.clip_store import FPS, ClipStore
+from echogen.errors import InputError
+from echogen.generators.cascade import Stage, resized
+from echogen.networks.config import config_from_dict, load_network, save_network
+from echogen.networks.ef_regressor import at_size
+from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
+from echogen.samplers.edm import Denoiser, Edm, drawn, edm_loss, log_snr, multistep, noised
+from echogen.training.recipe import Recipe, settings
+from echogen.training.task import Task
+from echogen.training.tasks.ef_regressor import shown_ef_percent
+
+NETWORK = "video-unet"
+#: What the stage is, beside its network.
+STAGE_FILE = "stage.json"
+#: Steps of the few-step solver in a filmstrip.
+_SAMPLE_STEPS = 12
+
+
+@dataclass(frozen=True)
+class DiffusionData:
+    """Where the clips lie, and which of their frames count: clips (folder of a clip store), frame_step (1 for all frames)."""
+
+    clips: str
+    frame_step: int = 4
+
+
+@dataclass(frozen=True)
+class Before:
+    """The stage before: its size in pixels and its number of frames."""
+
+    size: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class DiffusionOptions:
+    """The stage, and how it is trained.
+
+    size, frames: of its videos. steps, churn: of its sampling later on. before: the stage before it, for all but the first. crop:
+    side of the part that is learned from, the same in all frames; None: all. ef_dropout: share of the rows that are not told the
+    EF. still_share: share of the steps in which every frame stands alone (the paper's time attention off). edm: of all stages.
+    """
+
+    size: int = 56
+    frames: int = 16
+    steps: int = 32
+    churn: float = 80.0
+    before: Before | None = None
+    crop: int | None = None
+    ef_dropout: float = 0.1
+    still_share: float = 0.25
+    edm: Edm = field(default_factory=Edm)
+
+
+class EchoDiffusionTask(Task):
+    """Windows of clips in; the loss is that of Karras et al., 2022, Eq. 2.
+
+    The frame that is told comes from anywhere in the clip, also outside of the window (paper, Section 3). The noise on the
+    smaller video is told as log-SNR, in training as in sampling.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.data = settings(DiffusionData, recipe.data, "data.")
+        self.options = options = settings(DiffusionOptions, recipe.options, "options.")
+        self.store = ClipStore(self.data.clips)
+        self.stage = Stage(options.size, options.frames, options.steps, options.churn)
+        start = self.starting_weights(NETWORK)
+        asked = {"lowres": options.before is not None, **recipe.network}
+        self.network = load_network(VideoUnet, start) if start else VideoUnet(config_from_dict(VideoUnetConfig, asked))
+        self._check()
+
+    def _check(self) -> None:
+        config, options = self.network.config, self.options
+        found, needed = self.store[0].frames.shape[0], options.frames * self.data.frame_step
+        if found < needed:
+            raise InputError(
+                f"The clips have {found} frames, but the stage spans {needed}; set options.frames or data.frame_step."
+            )
+        if config.lowres != (options.before is not None):
+            raise InputError("A network that takes a smaller video needs options.before, and only such a network.")
+        if options.before and (options.before.size > options.size or options.frames % options.before.frames):
+            raise InputError(
+                f"The stage before makes {options.before.frames} frames of {options.before.size} pixels, which cannot become "
+                f"{options.frames} of {options.size}."
+            )
+        side = options.crop or options.size
+        if side > options.size or side % config.shrinks:
+            raise InputError(f"The network needs frames of a multiple of {config.shrinks} pixels, not {side}; set options.size.")
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The U-Net."""
+        return {NETWORK: self.network}
+
+    def _example(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, float]:
+        """A video (T, size, size) and a frame (size, size) in 0..1, and the EF in % that the video shows."""
+        options, step = self.options, self.data.frame_step
+        clip = self.store[int(rng.integers(len(self.store)))]
+        start = int(rng.integers(clip.frames.shape[0] - options.frames * step + 1))
+        which = [*range(start, start + options.frames * step, step), int(rng.integers(clip.frames.shape[0]))]
+        pictures = at_size(torch.from_numpy(clip.frames[which]).float()[None] / 255.0, options.size)[0]
+        return pictures[:-1], pictures[-1], shown_ef_percent(clip.heart, start / FPS, (start + options.frames * step) / FPS)
+
+    def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        """Videos (B, C, T, H, W), the smaller ones made as large, frames (B, C, H, W), EF (B,) as fractions and whether told."""
+        rng, options = self.random(step, rank), self.options
+        videos, frames, fractions = zip(*(self._example(rng) for _ in range(self.recipe.batch_size)), strict=True)
+        channels = self.network.config.channels
+        video = torch.stack(videos)[:, None].expand(-1, channels, -1, -1, -1)
+        told = {
+            "video": video,
+            "frame": torch.stack(frames)[:, None].expand(-1, channels, -1, -1),
+            "ef": torch.tensor(fractions, dtype=torch.float32) / 100.0,
+            "keep": torch.from_numpy(rng.random(len(videos)) >= options.ef_dropout),
+        }
+        if options.before is not None:
+            small = resized(video, options.before.frames, options.before.size, "trilinear")
+            told["lowres"] = resized(small, options.frames, options.size, "trilinear")
+        if options.crop is not None:
+            top, left = (int(v) for v in rng.integers(0, options.size - options.crop + 1, 2))
+            part = (..., slice(top, top + options.crop), slice(left, left + options.crop))
+            told |= {name: told[name][part] for name in ("video", "frame", "lowres") if name in told}
+        return {name: tensor.contiguous() for name, tensor in told.items()}
+
+    def _still(self, step: int) -> bool:
+        """Whether frames stand alone in a step, alike in all processes."""
+        return bool(np.random.default_rng([self.recipe.seed, step]).random() < self.options.still_share)
+
+    def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
+        """The loss."""
+        edm, clean = self.options.edm, batch["video"] * 2.0 - 1.0
+        rows = len(clean)
+        told: dict[str, Any] = {"keep": batch["keep"], "still": self._still(step)}
+        if "lowres" in batch:
+            level = torch.rand(rows, device=clean.device)
+            smaller = batch["lowres"] * 2.0 - 1.0
+            told |= {"lowres": noised(smaller, level, torch.randn_like(smaller)), "lowres_level": log_snr(level)}
+        ln_sigma = edm.ln_sigma_mean + edm.ln_sigma_std * torch.randn(rows, device=clean.device)
+
+        def predict(video: Tensor, level: Tensor) -> Tensor:
+            predicted: Tensor = self.network(video, level, batch["frame"], batch["ef"], **told)
+            return predicted
+
+        return {"loss": edm_loss(predict, clean, ln_sigma, torch.randn_like(clean), edm.sigma_data).mean()}
+
+    @torch.no_grad()
+    def sample(self, step: int) -> NDArray[np.uint8]:
+        """Two videos of the first batch, each as it is and as it is made from its frame and EF."""
+        batch = {name: tensor[:2].to(self.device) for name, tensor in self.batch(0, 0, 1).items()}
+        normal = drawn(torch.Generator().manual_seed(self.recipe.seed), self.device)
+        told: dict[str, Tensor] = {}
+        if "lowres" in batch:
+            level = torch.full((len(batch["video"]),), 0.2, device=self.device)
+            smaller = batch["lowres"] * 2.0 - 1.0
+            told = {"lowres": noised(smaller, level, normal(smaller.shape)), "lowres_level": log_snr(level)}
+        denoiser = Denoiser(lambda x, level: self.network(x, level, batch["frame"], batch["ef"], **told), self.options.edm)
+        made = multistep(denoiser, batch["video"].shape, _SAMPLE_STEPS, self.options.edm, normal).clamp(-1.0, 1.0) * 0.5 + 0.5
+        rows = [video[index, 0] for index in range(len(made)) for video in (batch["video"], made)]
+        strip = torch.cat([torch.cat(list(row), dim=1) for row in rows]) * 255.0
+        return strip.round().to(torch.uint8).cpu().numpy()
+
+    def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
+        """Write the network in bfloat16, and what its stage is."""
+        save_network(networks[NETWORK], folder / NETWORK, torch.bfloat16)
+        said = {"stage": asdict(self.stage), "fps": FPS / self.data.frame_step, "edm": asdict(self.options.edm)}
+        (folder / NETWORK / STAGE_FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
