@@ -212,7 +212,7 @@ def _read_heartbeat(
 
 
 def _picture(path: Path) -> Cine:
-    """The first frame of an echo still or video, cropped to its sector, as a cine of one frame; a note if it is no apical view."""
+    """The first frame of an echo still or video, cropped to its sector, as a cine of one frame; notes what is no apical view."""
     import numpy as np
 
     from echogen.cine import read_image, to_sector
