@@ -27,6 +27,7 @@ from echogen.networks.video_unet_blocks import (
     Stem,
     Widen,
     channels_last,
+    joined,
 )
 
 #: Skips are made smaller, so that they and what they join weigh the same.
@@ -128,9 +129,9 @@ class Level(nn.Module):
 
     def up(self, x: Tensor, vector: Tensor, tokens: Tensor, still: bool, skips: list[Tensor]) -> Tensor:
         """The map on its way up, joined with what is taken off `skips`."""
-        x = self.first(torch.cat((x, skips.pop() * SKIP_SCALE), dim=1), vector, still, tokens)
+        x = self.first(joined(x, skips.pop() * SKIP_SCALE), vector, still, tokens)
         for block in self.blocks:
-            x = block(torch.cat((x, skips.pop() * SKIP_SCALE), dim=1), vector, still)
+            x = block(joined(x, skips.pop() * SKIP_SCALE), vector, still)
         x = x if still else self.over_time(x)
         return x if self.after is None else channels_last(self.after(x))
 
@@ -233,7 +234,7 @@ class VideoUnet(nn.Module):
             raise InputError("Only a stage after the first takes the video of the stage before, and none does without it.")
         shown = F.interpolate(frame, size, mode="nearest")[:, :, None].expand(-1, -1, video.shape[2], -1, -1)
         inputs = [shown, video] if lowres is None else [shown, video, lowres]
-        x = channels_last(self.stem(channels_last(torch.cat([each.to(video.dtype) for each in inputs], dim=1))))
+        x = self.stem(joined(*(each.to(video.dtype) for each in inputs)))
         if not still:
             x = self.first_over_time(x)
         vector, tokens = self._conditions(noise_level, ef, keep, lowres_level)
@@ -250,7 +251,7 @@ class VideoUnet(nn.Module):
             x = cast(Level, level).up(x, vector, tokens, still, skips)
         x = self.last(x, vector, still)
         if lowres is not None:
-            x = channels_last(torch.cat((x, lowres.to(x.dtype)), dim=1))
+            x = joined(x, lowres.to(x.dtype))
         predicted: Tensor = self.out(x)
         return predicted
 

@@ -23,6 +23,11 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last_3d)
 
 
+def joined(*maps: Tensor) -> Tensor:
+    """Maps side by side in their channels, in channels-last memory whatever theirs is."""
+    return torch.cat([each.movedim(1, -1) for each in maps], dim=-1).movedim(-1, 1)
+
+
 class SpaceConv(nn.Conv2d):
     """A convolution over places, frame by frame: (B, inputs, frames, H, W) -> (B, outputs, frames, H, W)."""
 
@@ -54,7 +59,9 @@ class PointConv(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, frames, H, W) -> (B, outputs, frames, H, W)."""
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        # As one matrix: of more axes that are not contiguous the weights would be copied for each.
+        places = x.movedim(1, -1)
+        return super().forward(places.flatten(0, 3)).unflatten(0, places.shape[:4]).movedim(-1, 1)
 
 
 class FactoredConv(nn.Module):
@@ -312,7 +319,7 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, frames, H, W) -> (B, dim, frames, H, W)."""
-        return torch.cat([conv(x) for conv in self.convs], dim=1)
+        return joined(*(conv(x) for conv in self.convs))
 
 
 class NoiseEmbedding(nn.Module):
