@@ -28,11 +28,12 @@ from echogen.phantom.simulate import simulate
 from echogen.records import Study
 
 NAMES = ("mse", "mae", "psnr", "ssim", "speckle", "ef", "rlvef", "timing", "ed", "es", "curve")
-FPS, FRAMES, BEFORE = 24.0, 48, 3
+#: As many frames as the echo features span.
+FPS, FRAMES, BEFORE = 32.0, 62, 4
 
 
 def draw(seed: int, ef_percent: float) -> Study:
-    """A heart of 2 s, with three frames before the clip."""
+    """A heart of 2 s, with four frames before the clip."""
     seconds = (FRAMES + BEFORE) / FPS
     return simulate(heart_rate_bpm=72.0 + 15 * seed, ef_percent=ef_percent, seconds=seconds, fps=FPS, seed=seed)
 
@@ -54,7 +55,7 @@ def echo_network(folder: Path) -> features.EchoClipFeatures:
 def studies() -> list[Study]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # processes that are forked from this one cannot use threads that it has started
-    yield [draw(seed, 38.0 + 15 * seed) for seed in range(3)]
+    yield [draw(seed, 40.0 + 18 * seed) for seed in range(2)]
     torch.set_num_threads(threads)
 
 
@@ -82,7 +83,7 @@ CHANGES = {
     "blur": frames_changed(lambda f, random: gaussian_filter(f, (0, 1.5, 1.5))),
     "noise": frames_changed(lambda f, random: f + random.normal(0, 15, f.shape)),
     "shuffled": frames_changed(lambda f, random: random.permutation(f)),
-    "late": lambda study, number: part(study, late=3),
+    "late": lambda study, number: part(study, late=4),
     "other EF": lambda study, number: part(draw(number, study.ef_percent - 18)),
 }
 
@@ -116,7 +117,8 @@ def test_pictures_that_differ_are_noticed(values, change):
 def test_a_distance_of_clip_features_notices_spoilt_pictures_and_spoilt_order(values, change):
     if "echo" not in values["none"]:
         pytest.skip("no echo features are shipped")
-    assert values[change]["echo"] > 2 * values["none"]["echo"]
+    assert values["none"]["echo"] == pytest.approx(0, abs=1e-6)
+    assert values[change]["echo"] > 1
 
 
 def test_speckle_notices_blur_and_noise(values):
@@ -128,7 +130,7 @@ def test_speckle_notices_blur_and_noise(values):
 
 def test_a_shift_in_time_is_noticed_by_timing_and_not_by_ef(values):
     before, after = values["none"], values["late"]
-    lag_ms = 3 / FPS * 1000
+    lag_ms = 4 / FPS * 1000
     assert before["timing"] > 0.8
     assert after["timing"] < 0.3
     assert after["es"] == pytest.approx(lag_ms, abs=25)
