@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ _MODALITIES = ("US", "IVUS", "OT", "SC", "")
 _MM_PER_CM = 10.0
 #: SNOMED CT codes, and those of SNOMED RT that older machines write (DICOM context group 12226).
 _VIEW_CODES = {"A4C": {"399214001", "G-A19C"}, "A2C": {"399232001", "G-A19B"}}
+#: Baseline and extended.
+_JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 _CENTIMETRES, _TWO_DIMENSIONAL = 3, 1
 
 
@@ -68,25 +72,83 @@ def _one_line(error: Exception) -> str:
 
 
 def _grey_frames(dataset: Any, count: int, height: int, width: int) -> ByteArray:
-    from pydicom.pixels import apply_color_lut, iter_pixels
+    if _is_plain(dataset):
+        from pydicom.pixels import pixel_array
 
-    photometric = str(dataset.PhotometricInterpretation)
+        return pixel_array(dataset, raw=True).reshape(count, height, width)
     frames = np.empty((count, height, width), dtype=np.uint8)
     number = 0
-    # pydicom decodes YBR to RGB itself; converting once more would turn the picture green.
-    for number, decoded in enumerate(iter_pixels(dataset), start=1):
-        pixels = np.asarray(decoded)
-        if photometric == "PALETTE COLOR":
-            pixels = np.asarray(apply_color_lut(pixels, dataset))
-            pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
-        elif pixels.dtype != np.uint8:
-            pixels = _eight_bit(pixels, int(dataset.BitsStored))
-        if photometric == "MONOCHROME1":
-            pixels = 255 - pixels
-        frames[number - 1] = np.asarray(Image.fromarray(pixels).convert("L")) if pixels.ndim == 3 else pixels
+    for number, grey in enumerate(_decoded(dataset, count), start=1):
+        if grey.shape != (height, width):
+            raise ValueError(f"a frame of {grey.shape[0]} x {grey.shape[1]} pixels where {height} x {width} are announced")
+        frames[number - 1] = grey
     if number != count:
         raise ValueError(f"{number} of {count} frames are there")
     return frames
+
+
+def _is_plain(dataset: Any) -> bool:
+    """Whether the frames are stored as they are wanted: uncompressed, 8 bits, grey."""
+    stored = (int(dataset.BitsAllocated), int(dataset.BitsStored), int(dataset.PixelRepresentation))
+    plain = stored == (8, 8, 0) and str(dataset.PhotometricInterpretation) == "MONOCHROME2"
+    return plain and not dataset.file_meta.TransferSyntaxUID.is_encapsulated
+
+
+def _decoded(dataset: Any, count: int) -> Iterator[ByteArray]:
+    """The frames one by one as grey. Colour is turned into grey at once, from what the decoder hands out."""
+    from pydicom.encaps import generate_frames
+    from pydicom.pixels import get_decoder
+
+    syntax, photometric = dataset.file_meta.TransferSyntaxUID, str(dataset.PhotometricInterpretation)
+    if syntax in _JPEG and int(dataset.SamplesPerPixel) == 3 and int(dataset.BitsStored) == 8:
+        for encoded in generate_frames(dataset.PixelData, number_of_frames=count):
+            yield _grey_jpeg(encoded, photometric)
+        return
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        decoder = None
+    if decoder is None or not decoder.is_available:
+        raise InputError(
+            f"These pictures are compressed as {syntax.name}, which cannot be decoded here; "
+            "have them exported uncompressed or as JPEG 2000."
+        )
+    if not syntax.is_encapsulated:
+        values, found = decoder.as_array(dataset, raw=True)
+        for pixels in values if count > 1 else values[None]:
+            yield _grey(pixels, dataset, str(found["photometric_interpretation"]))
+        return
+    for pixels, found in decoder.iter_array(dataset, raw=True):
+        yield _grey(pixels, dataset, str(found["photometric_interpretation"]))
+
+
+def _grey_jpeg(encoded: bytes, photometric: str) -> ByteArray:
+    """The luminance of a colour JPEG frame, which says in its own markers how its colours are stored; if not, DICOM does."""
+    image = Image.open(BytesIO(encoded), formats=("JPEG",))
+    if photometric == "RGB" and not {"adobe_transform", "jfif"} & image.info.keys():
+        # Asked for YCbCr, the decoder hands out what is stored as it is.
+        image.draft("YCbCr", image.size)
+        return np.asarray(Image.frombytes("RGB", image.size, image.tobytes()).convert("L"))
+    image.draft("L", image.size)
+    return np.asarray(image.convert("L"))
+
+
+def _grey(pixels: np.ndarray, dataset: Any, photometric: str) -> ByteArray:
+    """One decoded frame as grey; photometric: how its colours are stored now."""
+    from pydicom.pixels import apply_color_lut
+
+    if photometric == "PALETTE COLOR":
+        pixels = np.asarray(apply_color_lut(pixels, dataset))
+        pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+    elif pixels.dtype != np.uint8:
+        pixels = _eight_bit(pixels, int(dataset.BitsStored))
+    if photometric == "MONOCHROME1":
+        pixels = 255 - pixels
+    if pixels.ndim == 2:
+        return pixels
+    if photometric.startswith("YBR"):
+        return pixels[..., 0]
+    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))
 
 
 def _eight_bit(pixels: np.ndarray, bits_stored: int) -> ByteArray:
