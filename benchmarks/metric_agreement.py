@@ -18,6 +18,7 @@ from skimage import metrics as skimage_metrics
 from blindness import blindness, cases
 from common import DOCS, arguments, table
 from echogen.metrics import ejection, image
+from echogen.metrics.evaluation import METRICS
 from echogen.metrics.frechet import frechet_distance
 from echogen.metrics.heart import correlation
 from echogen.metrics.mmd import gaussian_mmd, polynomial_mmd
@@ -190,9 +191,16 @@ def number(value: float) -> str:
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", clips=20, only="")
+    options = arguments(__doc__ or "", clips=16, only="")
     torch.set_num_threads(1)
     if options.only != "blindness":
+        known = [[name, metric.says, "clips of one name" if metric.paired else "sets"] for name, metric in METRICS.items()]
+        note = (
+            "What `echogen evaluate --metrics NAME,...` knows. Reconstruction FID is `fid` with the originals as `--real` and "
+            "their reconstructions as `--generated`. Published weights are read from the folder that `ECHOGEN_WEIGHTS` names; "
+            "without them the metric says in one sentence which file it needs.\n\n"
+        )
+        write_section(DOCS / "metrics.md", "The metrics", note + table(["name", "what it is", "compares"], known))
         rows = [*distances(), *pictures(), *recorded(), *perceptual(), *ejection_fractions()]
         listed = [[what, by, number(ours), number(theirs), f"{abs(ours - theirs):.1e}"] for what, by, ours, theirs in rows]
         text = table(["figure", "by", "echogen", "theirs", "difference"], listed)
