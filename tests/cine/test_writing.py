@@ -217,7 +217,7 @@ def test_what_cannot_be_written_is_refused_in_one_sentence(tmp_path):
     cine = moving_cine(TIMES["32"])
     ecg, _ = ticking_ecg()
     (tmp_path / "folder.mp4").mkdir()
-    with pytest.raises(InputError, match=r"\.mp4, \.gif, \.avi, \.npz, \.png"):
+    with pytest.raises(InputError, match=r"\.mp4, \.gif, \.avi, \.dcm, .*\.npz, \.png"):
         write(cine, tmp_path / "a.wmv")
     for arguments in (
         {"path": tmp_path / "nosuffix"},

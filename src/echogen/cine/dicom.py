@@ -73,9 +73,8 @@ def _one_line(error: Exception) -> str:
 
 def _grey_frames(dataset: Any, count: int, height: int, width: int) -> ByteArray:
     if _is_plain(dataset):
-        from pydicom.pixels import pixel_array
-
-        return pixel_array(dataset, raw=True).reshape(count, height, width)
+        plain = np.frombuffer(dataset.PixelData, np.uint8, count * height * width)
+        return plain.reshape(count, height, width).copy()
     frames = np.empty((count, height, width), dtype=np.uint8)
     number = 0
     for number, grey in enumerate(_decoded(dataset, count), start=1):
@@ -91,7 +90,8 @@ def _is_plain(dataset: Any) -> bool:
     """Whether the frames are stored as they are wanted: uncompressed, 8 bits, grey."""
     stored = (int(dataset.BitsAllocated), int(dataset.BitsStored), int(dataset.PixelRepresentation))
     plain = stored == (8, 8, 0) and str(dataset.PhotometricInterpretation) == "MONOCHROME2"
-    return plain and not dataset.file_meta.TransferSyntaxUID.is_encapsulated
+    syntax = dataset.file_meta.TransferSyntaxUID
+    return plain and syntax.is_little_endian and not syntax.is_encapsulated
 
 
 def _decoded(dataset: Any, count: int) -> Iterator[ByteArray]:
