@@ -108,6 +108,15 @@ def test_steps_are_those_of_the_few_step_solver(tiny: EchoDiffusion, image: Cine
         assert all(0 <= float(video.min()) <= float(video.max()) <= 1 for video in videos)
 
 
+def test_progress_comes_to_its_end(tiny: EchoDiffusion, image: Cine) -> None:
+    for steps, looks in ((None, 2 * (2 * 3 - 1)), (4, 2 * 4)):
+        told: list[tuple[float, float]] = []
+        tiny(None, seconds=0.5, frames=image, steps=steps, progress=lambda *done, told=told: told.append(done))
+        assert len(told) == looks
+        assert [done for done, _ in told] == sorted(done for done, _ in told)
+        assert told[-1] == pytest.approx((0.5, 0.5))
+
+
 def test_a_larger_frame_is_made_smaller_and_a_wrong_one_refused(tiny: EchoDiffusion, image: Cine, ecg: Ecg) -> None:
     large = replace(image, frames=np.kron(image.frames, np.ones((1, 2, 2), np.uint8)))
     assert tiny(None, seconds=0.5, frames=large, ef_percent=40, steps=1).frames.shape == (8, 16, 16)

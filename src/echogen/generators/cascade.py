@@ -153,6 +153,13 @@ class Cascade:
         self.config, self.networks = config, list(networks)
         self.device = next(self.networks[0].parameters()).device
 
+    def looks(self, steps: int | None = None) -> list[int]:
+        """How often the network of each stage looks at its video in `sample` with so many steps, guidance aside."""
+        steps = self.config.steps if steps is None else steps
+        if steps is None or self.config.solver == "heun":
+            return [2 * (stage.steps if steps is None else steps) - 1 for stage in self.config.stages]
+        return [steps] * len(self.config.stages)
+
     def lowres(self, index: int, video: Tensor, normal: Normal) -> tuple[Tensor, Tensor]:
         """The video (B, C, T, H, W) in 0..1 of the stage before as stage `index` takes it, and the noise level told with it."""
         stage = self.config.stages[index]

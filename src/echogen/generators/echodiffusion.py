@@ -6,7 +6,7 @@ Source: Reynaud et al., "Feature-conditioned cascaded video diffusion models", M
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from echogen.errors import InputError
 from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling
-from echogen.generators.cascade import Cascade, CascadeConfig
+from echogen.generators.cascade import Cascade, CascadeConfig, WatchStage
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.video_unet import VideoUnet
 from echogen.records import Cine, Conditions, Ecg
@@ -55,6 +55,7 @@ class EchoDiffusion(Generator):
         self.cascade = Cascade(config.cascade, [network.to(device).eval() for network in networks])
         self.native_fps = config.fps
         self.name, self.weights_hash = self.system, ""
+        self._progress: Callable[[float, float], None] | None = None
 
     @classmethod
     def _load(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
@@ -83,6 +84,30 @@ class EchoDiffusion(Generator):
             )
         yield from super().stream(ecg, seconds=seconds, **asked)
 
+    def __call__(self, ecg: Ecg | None, *, progress: Callable[[float, float], None] | None = None, **asked: Any) -> Cine:
+        """The clip; see `Generator.__call__`. progress is called after each look of a network."""
+        self._progress = progress
+        try:
+            return super().__call__(ecg, **asked)
+        finally:
+            self._progress = None
+
+    def _watch(self, steps: int | None) -> WatchStage | None:
+        """Tells `progress` of every look, each weighing as much as its stage has pixels."""
+        progress, seconds = self._progress, self.window_s
+        if progress is None:
+            return None
+        pixels = [stage.frames * stage.size**2 for stage in self.config.cascade.stages]
+        total = float(np.dot(pixels, self.cascade.looks(steps)))
+        done = 0.0
+
+        def watch(index: int, *look: Any) -> None:
+            nonlocal done
+            done += pixels[index]
+            progress(seconds * done / total, seconds)
+
+        return watch
+
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
         """The clip. Raises `InputError` without a frame, or for one that is not square or smaller than the clip's frames."""
         frame = self._frame(conditions.frames)
@@ -90,7 +115,8 @@ class EchoDiffusion(Generator):
         ef = None if told is None else torch.tensor([told / 100.0], dtype=torch.float32, device=self.device)
         seed = np.random.SeedSequence([sampling.seed, context.index]).generate_state(1, np.uint64)[0] >> 1
         normal = drawn(torch.Generator().manual_seed(int(seed)), self.device)
-        video = self.cascade.sample(frame, ef, normal, guidance=sampling.guidance, steps=sampling.steps)[-1][0]
+        watch = self._watch(sampling.steps)
+        video = self.cascade.sample(frame, ef, normal, guidance=sampling.guidance, steps=sampling.steps, watch=watch)[-1][0]
         # Echo is grey; the mean does not depend on the order of the colours.
         frames = (video.mean(0) * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
         times = context.next_s + np.arange(len(frames)) / self.native_fps
