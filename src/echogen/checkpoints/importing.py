@@ -100,9 +100,9 @@ def import_echodiffusion(files: Files, output: Path, given: Given) -> None:
 
 IMPORTERS = {
     "echopulse": Importer("a generator", import_echopulse),
-    "echodiffusion": Importer("a generator", import_echodiffusion),
     "st-mem": Importer("an ECG encoder", import_st_mem),
     "ef-regressor": Importer("an EF regressor", import_ef_regressor),
+    "echodiffusion": Importer("a generator", import_echodiffusion),
 }
 
 
