@@ -161,6 +161,17 @@ def test_what_cannot_be_decoded_is_named(tmp_path, dataset, syntax):
         read_cine(tmp_path / "b.dcm")
 
 
+def test_a_damaged_modality_does_not_spoil_the_sentence(tmp_path, dataset):
+    dataset.Modality = "US"
+    dataset.save_as(tmp_path / "a.dcm")
+    content = (tmp_path / "a.dcm").read_bytes()
+    place = content.index(b"\x08\x00\x60\x00CS\x02\x00US")
+    (tmp_path / "a.dcm").write_bytes(content[: place + 8] + b"\n\x1b" + content[place + 10 :])
+    with pytest.raises(InputError) as caught:
+        read_cine(tmp_path / "a.dcm")
+    assert str(caught.value).isprintable()
+
+
 def test_a_frame_of_another_size_is_refused(tmp_path, dataset):
     frames = [jpeg(frame) for frame in (*COLOUR[:2], COLOUR[2, :40])]
     with_jpegs(dataset, frames, "YBR_FULL_422").save_as(tmp_path / "a.dcm")

@@ -166,6 +166,15 @@ def test_without_nibabel_there_is_one_sentence(tmp_path, monkeypatch):
     assert not (tmp_path / "b.nii").exists()
 
 
+def test_odd_headers_are_repaired_without_remarks(tmp_path, capfd):
+    save_nifti(tmp_path / "a.nii", FRAMES.T, (1, 1, 1), ("mm", "sec"))
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[80:84] = np.array(-1.0, "<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(content)
+    assert read_cine(tmp_path / "a.nii", fps=10).mm_per_pixel == 1.0
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_real_still_shows_its_sector(test_data):
     path = test_data / "echo_camus" / "patient0213_4CH_ED.nii"
     cine = read_cine(path)

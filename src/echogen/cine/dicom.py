@@ -38,7 +38,7 @@ def read_dicom(path: Path, fps: float | None = None) -> Cine:
         dataset = pydicom.dcmread(path)
     except Exception as error:
         raise InputError(f"{name} is a damaged DICOM file ({_one_line(error)}); export it again.") from error
-    modality = str(dataset.get("Modality", "") or "")
+    modality = _legible(dataset.get("Modality", "") or "")
     if "PixelData" not in dataset:
         raise InputError(
             f"{name} is a DICOM file without pictures (modality {modality or 'unknown'}); give an ultrasound cine or still."
@@ -65,6 +65,11 @@ def _view(dataset: Any) -> str | None:
     """ "A4C" or "A2C" where the object's view code says so."""
     named = {str(code.get("CodeValue", "")) for code in dataset.get("ViewCodeSequence", None) or ()}
     return next((view for view, codes in _VIEW_CODES.items() if named & codes), None)
+
+
+def _legible(value: Any, longest: int = 16) -> str:
+    """What a file says of itself, fit for a sentence: a damaged one may say anything."""
+    return "".join(letter for letter in str(value)[:longest] if letter.isprintable())
 
 
 def _one_line(error: Exception) -> str:
@@ -110,7 +115,7 @@ def _decoded(dataset: Any, count: int) -> Iterator[ByteArray]:
         decoder = None
     if decoder is None or not decoder.is_available:
         raise InputError(
-            f"These pictures are compressed as {syntax.name}, which cannot be decoded here; "
+            f"These pictures are compressed as {_legible(syntax.name, 100)}, which cannot be decoded here; "
             "have them exported uncompressed or as JPEG 2000."
         )
     if not syntax.is_encapsulated:

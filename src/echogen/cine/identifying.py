@@ -36,7 +36,7 @@ PERSONAL_ATTRIBUTES = frozenset(_NAMES.split())
 _BRIGHTER = 40
 _LEAST_GLYPHS_IN_A_LINE = 4
 _BESIDE = 0.02
-NOTE = "text_beside_the_sector is guessed from shapes: look at the pictures before you share them"
+NOTE = "text beside the sector is guessed from shapes: look at the pictures before you share them"
 
 
 def identifying_attributes(path: str | Path) -> dict[str, Any] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -39,7 +41,7 @@ def read_nifti(path: str | Path) -> StoredImage:
     except ImportError as error:
         raise InputError("Reading NIfTI files needs the package nibabel; install echogen[datasets].") from error
     try:
-        with _opened(path) as stream:
+        with _quietly(), _opened(path) as stream:
             head = stream.read(540)
             kind: Any = nibabel.Nifti2Image if head[4:8] == b"n+2\0" else nibabel.Nifti1Image
             announced = kind.header_class(head[: 540 if head[4:8] == b"n+2\0" else 348])
@@ -58,6 +60,18 @@ def read_nifti(path: str | Path) -> StoredImage:
         raise
     except Exception as error:
         raise InputError(f"{path.name} is damaged or no NIfTI image; export it again.") from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without nibabel's remarks on odd headers, which it repairs."""
+    from nibabel.imageglobals import logger
+
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _opened(path: Path) -> BinaryIO:
