@@ -20,11 +20,19 @@ def measure(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="An apical four- or two-chamber echo video.")],
     ecg: Annotated[Path | None, typer.Option("--ecg", metavar="ECG", help="The ECG that the video should follow.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    regressor: Annotated[
+        Path | None,
+        typer.Option("--regressor", metavar="DIR", help="Another EF regressor, as `import-weights ef-regressor` makes it."),
+    ] = None,
     ecg_rate: EcgRate = None,
     ecg_unit: EcgUnit = None,
     fps: EchoRate = None,
 ) -> None:
-    """Measure ejection fraction, beats and times of an echo video; with an ECG, how well the two agree in time."""
+    """Measure ejection fraction, beats and times of an echo video; with an ECG, how well the two agree in time.
+
+    The ejection fraction is measured twice: from the outlined ventricle, and by a network that looks at the whole video of 1 s
+    or more and outlines nothing. Where the two differ by much more than their errors, trust neither.
+    """
     check_input(video)
     check_input(ecg)
     check_fps(fps)
@@ -34,7 +42,11 @@ def measure(
     from echogen.measure import measure as read
     from echogen.measure.apical import apical_doubt
     from echogen.measure.reading import canonical_cine
+    from echogen.measure.regression import load_regressor, regressed_ef_percent, regressor_error
+    from echogen.networks.config import load_network
+    from echogen.networks.ef_regressor import EfRegressor
 
+    second_opinion = load_network(EfRegressor, regressor) if regressor else load_regressor()
     cine = read_cine(video, fps=fps)
     if cine.frames.shape[1:] == (CANONICAL_SIZE, CANONICAL_SIZE):
         to_sector(cine.frames)  # refuses what is no echo; other sizes are cropped anyway
@@ -44,11 +56,12 @@ def measure(
     reading = read(cine, segmenter, recorded)
     if doubt := apical_doubt(cine.frames, segmenter):
         typer.echo(f"Note: {doubt}", err=True)
-    error = truth_error()
+    second = regressed_ef_percent(cine, second_opinion)
+    error = truth_error() | {"ef_regressor_mae_percent": None if regressor else regressor_error()["ef_mae_percent"]}
     if json:
-        typer.echo(json_text(reading.to_json() | {"measuring_error": error}))
+        typer.echo(json_text(reading.to_json() | {"ef_regressor_percent": second, "measuring_error": error}))
     else:
-        _print(reading, error)
+        _print(reading, second, error)
 
 
 def _on_clock_of(cine: Cine, video: Path, path: Path, rate_hz: float | None, unit: str | None) -> Ecg:
@@ -75,7 +88,7 @@ def _on_clock_of(cine: Cine, video: Path, path: Path, rate_hz: float | None, uni
     return replace(ecg, start_s=ecg.start_s - shift)
 
 
-def _print(reading: Reading, error: dict[str, Any]) -> None:
+def _print(reading: Reading, second_ef_percent: float | None, error: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -83,10 +96,12 @@ def _print(reading: Reading, error: dict[str, Any]) -> None:
         return "-" if value is None else f"{value:.{digits}f}"
 
     def measured(value: float | None, unit: str, key: str, digits: int = 0) -> str:
-        return f"{number(value, digits)} {unit} (error on truth clips: {error[key]:.3g} {'points' if unit == '%' else unit})"
+        known = "unknown" if error[key] is None else f"{error[key]:.3g} {'points' if unit == '%' else unit}"
+        return f"{number(value, digits)} {unit} (error on truth clips: {known})"
 
     facts = Table(show_header=False, box=None)
     facts.add_row("Ejection fraction", measured(reading.ef_percent, "%", "ef_mae_percent", 1))
+    facts.add_row("Ejection fraction, by regression", measured(second_ef_percent, "%", "ef_regressor_mae_percent", 1))
     facts.add_row("Heart rate", number(reading.heart_rate_bpm, 1) + " bpm")
     facts.add_row("Beats", str(len(reading.beats)))
     if reading.es_error_ms is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class RegressorOptions:
     pad: pixels of black around the frames, out of which frames of the same size are cut (EchoNet-Dynamic: 12). short_share: of
     the windows end early, after half their length at least, and are black from there on. outline_weight: of the loss of the
     cavity's length and width, beside that of the ejection fraction. In the first outline_steps that is all there is to learn,
-    from windows of outline_frames, as many more of them as they are shorter.
+    from windows of outline_frames, as many more of them as they are shorter. settling_batches: see `settle`.
     """
 
     pad: int = 12
@@ -44,6 +44,7 @@ class RegressorOptions:
     outline_weight: float = 100.0
     outline_steps: int = 600
     outline_frames: int = 16
+    settling_batches: int = 50
 
 
 #: At so many moments for each step of the last map the cavity's length and width are asked.
@@ -78,6 +79,25 @@ def outline_at(heart: Mapping[str, Any], frames: NDArray[np.int64]) -> NDArray[n
     """(n, 2) length and width of the cavity in these frames, scaled to about -1..1."""
     length, width = (np.array(heart[name], dtype=np.float32)[frames] for name in ("length_px", "width_px"))
     return np.stack([(length - 50.0) / 8.0, (width - 20.0) / 5.0], 1)
+
+
+@torch.no_grad()
+def settle(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Give the batch normalisations the means and variances that averaged weights have over many batches, in full precision.
+
+    Those kept while training are of the weights themselves, over the last few small batches, and shift the answers.
+    """
+    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
+    usual = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the mean of all batches
+    network.train()
+    for videos in batches:
+        network(videos.to(next(network.parameters()).device))
+    network.eval()
+    for layer, momentum in zip(layers, usual, strict=True):
+        layer.momentum = momentum
 
 
 class EfRegressorTask(Task):
@@ -152,5 +172,7 @@ class EfRegressorTask(Task):
         }
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
-        """Write the network in steps of 8 bits."""
+        """Write the network in steps of 8 bits, its normalisations settled on whole windows."""
+        first = max(self.recipe.steps, self.options.outline_steps)
+        settle(networks["ef-regressor"], (self.batch(first + i, 0, 1)["videos"] for i in range(self.options.settling_batches)))
         save_network(networks["ef-regressor"], folder / "ef-regressor", torch.int8)
