@@ -166,7 +166,7 @@ def test_a_damaged_modality_does_not_spoil_the_sentence(tmp_path, dataset):
     dataset.save_as(tmp_path / "a.dcm")
     content = (tmp_path / "a.dcm").read_bytes()
     place = content.index(b"\x08\x00\x60\x00CS\x02\x00US")
-    (tmp_path / "a.dcm").write_bytes(content[: place + 8] + b"\n\x1b" + content[place + 10 :])
+    (tmp_path / "a.dcm").write_bytes(content[: place + 8] + b"\nX" + content[place + 10 :])
     with pytest.raises(InputError) as caught:
         read_cine(tmp_path / "a.dcm")
     assert str(caught.value).isprintable()
