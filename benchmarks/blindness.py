@@ -233,7 +233,7 @@ def blindness(all_cases: Sequence[Case]) -> str:
         print(parts[-1], flush=True)
         summary.append([harm.name, *(mark(verdicts[name], levels) for name in base)])
     legend = (
-        "+++ the least harm is noticed, ++ the middle, + the most only; blank: blind; ! deceived, the figure gets better (first); "
+        "+++ the least harm is noticed, ++ the middle, + the most only; blank: blind; ! the figure gets better (first); "
         "~ moves beyond the interval, but not steadily.\n\n"
     )
     note = (
