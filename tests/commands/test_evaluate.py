@@ -11,6 +11,7 @@ import pytest
 
 from echogen.cine import read_cine, write
 from echogen.commands.simulate import simulate
+from echogen.ecg import read_ecg
 from echogen.errors import InputError
 from echogen.metrics import evaluation
 from echogen.metrics.clips import Clip, find_clips, same_moments
@@ -166,6 +167,9 @@ def test_clips_of_a_folder(real: Path, tmp_path: Path) -> None:
     assert (a.known_ef_percent, a.has_truth, a.true_beats, a.ef_percent) == (None, False, (), None)
     with pytest.raises(InputError, match=r"b\.json is damaged"):
         _ = b.r_s
+    write(cine, tmp_path / "c.dcm", ecg=read_ecg(real / "clip-00001" / "ecg.npz"))
+    assert (tmp_path / "c_ecg.dcm").is_file()
+    assert list(find_clips(tmp_path)) == ["a", "b", "c"]
     later = replace(cine, frames=cine.frames[3::2], times_s=cine.times_s[3::2])
     own, theirs = same_moments(cine, later)
     assert np.abs(cine.times_s[own] - later.times_s[theirs]).max() <= 0.5 / later.fps + 1e-9

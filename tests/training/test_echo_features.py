@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import pytest
 import torch
 
 from echogen import InputError
-from echogen.datasets import clip_store
 from echogen.metrics.features import EchoClipFeatures, features_of
 from echogen.networks.echo_features import ANSWERS, EchoFeatures, EchoFeaturesConfig, frame_pairs
 from echogen.records import Cine
@@ -22,19 +22,9 @@ NETWORK = {"steps": 6, "stride": 4, "image_size": 48, "widths": [8, 16, 16], "di
 PLAIN = Harm(speckle=1.0, blur=0.0, noise=0.0, gamma=1.0, gain=1.0, order=0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_shards() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip_store, "SHARD_CLIPS", 1)
-        yield
-
-
 @pytest.fixture(scope="module")
-def clips(small_shards: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of one shard with one clip of 30 frames."""
-    folder = tmp_path_factory.mktemp("clips")
-    clip_store._write_shard((str(folder), 0, clip_store.FIRST_TRAINING_SEED, 30))
-    return folder
+def clips(small_store: Callable[[int, int], Path]) -> Path:
+    return small_store(1, 30)
 
 
 def plan(clips: Path, **changes: Any) -> Recipe:

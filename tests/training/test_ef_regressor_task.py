@@ -1,5 +1,6 @@
 """The EF regressor learns, and what it is asked is true of what it sees."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ import pytest
 import torch
 
 from echogen import InputError
-from echogen.datasets import clip_store
 from echogen.networks.config import load_network
 from echogen.networks.ef_regressor import EfRegressor, EfRegressorConfig
 from echogen.training import Recipe, load_recipe, train
@@ -18,19 +18,9 @@ from echogen.training.tasks.ef_regressor import settle, shown_ef_percent, varied
 NETWORK = {"frames": 24, "size": 32, "widths": [8, 12], "blocks": [1, 1], "stem_width": 6, "stem_stride": [2, 4]}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_shards() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip_store, "SHARD_CLIPS", 3)
-        yield
-
-
 @pytest.fixture(scope="module")
-def clips(small_shards: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of three clips of 30 frames."""
-    folder = tmp_path_factory.mktemp("clips")
-    clip_store._write_shard((str(folder), 0, clip_store.FIRST_TRAINING_SEED, 30))
-    return folder
+def clips(small_store: Callable[[int, int], Path]) -> Path:
+    return small_store(3, 30)
 
 
 def plan(clips: Path, **changes: Any) -> Recipe:

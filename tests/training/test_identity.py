@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import pytest
 import torch
 
 from echogen import InputError
-from echogen.datasets import clip_store
 from echogen.metrics.identity import HeartIdentity
 from echogen.networks.identity import Identity
 from echogen.records import Cine
@@ -22,19 +22,9 @@ from echogen.training.tasks.identity import pair_loss
 NETWORK = {"fps": 8.0, "steps": 3, "shrink": 4, "widths": [8, 16], "place_channels": 4, "dims": 16}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_shards() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip_store, "SHARD_CLIPS", 3)
-        yield
-
-
 @pytest.fixture(scope="module")
-def clips(small_shards: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of one shard with three clips of 16 frames."""
-    folder = tmp_path_factory.mktemp("clips")
-    clip_store._write_shard((str(folder), 0, clip_store.FIRST_TRAINING_SEED, 16))
-    return folder
+def clips(small_store: Callable[[int, int], Path]) -> Path:
+    return small_store(3, 16)
 
 
 def plan(clips: Path, **changes: Any) -> Recipe:

@@ -57,6 +57,8 @@ def find_clips(folder: str | Path) -> dict[str, ClipFile]:
     for rank, _, path in ranked:
         if path.is_dir() and _is_simulated(path):
             found.setdefault(path.name, ClipFile(path.name, path / _TRUE_VIDEO, path / _TRUTH))
+        elif _is_waveform(path):
+            continue
         elif path.is_file() and (rank < len(VIDEO_SUFFIXES) or _is_dicom(path)):
             name = path.stem if rank < len(VIDEO_SUFFIXES) else path.name
             beside = path.with_name(f"{name}.json")
@@ -73,6 +75,11 @@ def _is_simulated(folder: Path) -> bool:
 def _rank(path: Path) -> int:
     suffix = path.suffix.lower()
     return VIDEO_SUFFIXES.index(suffix) if suffix in VIDEO_SUFFIXES else len(VIDEO_SUFFIXES)
+
+
+def _is_waveform(path: Path) -> bool:
+    """Whether this is the ECG that `write` puts beside a DICOM video."""
+    return path.name.endswith("_ecg.dcm") and path.with_name(path.name.removesuffix("_ecg.dcm") + ".dcm").is_file()
 
 
 def _is_dicom(path: Path) -> bool:
