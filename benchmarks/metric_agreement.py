@@ -191,7 +191,7 @@ def number(value: float) -> str:
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", clips=16, only="")
+    options = arguments(__doc__ or "", clips=12, only="")
     torch.set_num_threads(1)
     if options.only != "blindness":
         known = [[name, metric.says, "clips of one name" if metric.paired else "sets"] for name, metric in METRICS.items()]
