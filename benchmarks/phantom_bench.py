@@ -109,6 +109,12 @@ def cpu_seconds(scored: Sequence[dict[str, Any]]) -> float:
     return float(np.nansum(parts))
 
 
+def _without_work(given: Sequence[str]) -> list[str]:
+    """The arguments but for --work: where things were kept changes no figure."""
+    places = [place for place, argument in enumerate(given) if argument == "--work"]
+    return [argument for place, argument in enumerate(given) if place not in places and place - 1 not in places]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tier", type=int, default=TIERS[0], help=f"hearts: {', '.join(map(str, TIERS))}; fewer are a trial")
@@ -149,7 +155,7 @@ def _bench(options: argparse.Namespace, given: Sequence[str], listed: list[Case]
         "hearts": len(listed),
         "cases_hash": list_hash(listed),
         "phantom": phantom_hash(),
-        "command": shlex.join(["python", "benchmarks/phantom_bench.py", *given]),
+        "command": shlex.join(["python", "benchmarks/phantom_bench.py", *_without_work(given)]),
         "cpu_seconds_per_heart": cpu_seconds(scored),
         "device": options.device,
         "cores": os.cpu_count(),
