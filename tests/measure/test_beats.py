@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from echogen.measure import beats as rule
@@ -47,6 +47,9 @@ def test_volumes_of_a_clean_curve_are_exact(heart):
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(45, 140), st.floats(25, 75), st.floats(24, 60), st.integers(0, 1000))
+@example(45.0, 25.0, 50.0, 0)
+@example(45.0, 25.0, 50.0, 16)
+@example(45.0, 25.0, 50.0, 224)
 def test_beats_alternate_lie_inside_and_scale(heart, rate, ef, fps, seed):
     truth = heart(rate, ef, fps=fps, seconds=5, noise=0.005, seed=seed)
     found = find_beats(truth.times_s, truth.volume_ml)

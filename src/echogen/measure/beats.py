@@ -154,10 +154,12 @@ def find_beats(
     times, volume = np.asarray(times_s, dtype=np.float64), np.asarray(volume_ml, dtype=np.float64)
     if len(times) < 5:
         return ()
-    ejections = _ejections(times, volume)
+    # From the first frame on and to the ns, so that the origin of the clock cannot turn a tie between two frames.
+    clock = np.round(times - times[0], 9)
+    ejections = _ejections(clock, volume)
     if not ejections:
         return ()
-    curve = smooth_volume(times, volume)
+    curve = smooth_volume(clock, volume)
     # The turning points on the lightly smoothed curve: the maximum before each fall's end, the minimum up to the next maximum.
     ends = [low for _, low in ejections]
     highs = [begin + int(np.argmax(curve[begin : end + 1])) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
@@ -168,12 +170,12 @@ def find_beats(
     spans = list(zip(highs, lows, strict=True))
     near_maximum, near_minimum = edv - NEAR_MAXIMUM * stroke, esv + NEAR_MINIMUM * stroke
     leaves = np.array(
-        [_falls_through(times, curve, *s, level, latest=True) for s, level in zip(spans, near_maximum, strict=True)]
+        [_falls_through(clock, curve, *s, level, latest=True) for s, level in zip(spans, near_maximum, strict=True)]
     )
-    arrives = np.array([_falls_through(times, curve, *s, level) for s, level in zip(spans, near_minimum, strict=True)])
+    arrives = np.array([_falls_through(clock, curve, *s, level) for s, level in zip(spans, near_minimum, strict=True)])
     rate = np.clip(60.0 / np.maximum(preceding_rr(arrives), 0.1), SLOWEST_BPM, FASTEST_BPM) - REFERENCE_RATE_BPM
-    ed = leaves - ED_OFFSET_S - ED_OFFSET_SLOPE_S * rate
-    es = arrives + es_offset_s + ES_OFFSET_SLOPE_S * rate
+    ed = times[0] + leaves - ED_OFFSET_S - ED_OFFSET_SLOPE_S * rate
+    es = times[0] + arrives + es_offset_s + ES_OFFSET_SLOPE_S * rate
 
     peaks = np.asarray([] if r_s is None else r_s, dtype=np.float64)
     beats: list[Beat] = []
