@@ -220,6 +220,7 @@ def test_a_test_is_taken_by_keyboard(
     page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.goto(address)
+    wait_until(page, "document.activeElement.id === 'reader'")  # keys before that go nowhere
     page.keyboard.type("Ada L.")
     page.keyboard.press("Enter")
     given = [("r", 5, 1), ("g", 4, 2), ("r", 3, 3), ("g", 1, 5)]
@@ -246,6 +247,7 @@ def test_a_test_is_taken_by_keyboard(
     page.get_by_text("Thank you").wait_for()
     page.screenshot(path=tmp_path / "thanks.png")
     stored = read_answers(answers_path(tmp_path, "ada-l"))
+    assert len(stored) == 4
     right = sum(answer.right for answer in stored)
     assert f"You were right about {right} of 4 clips." in page.locator("#thanks-text").inner_text()
     assert [("r" if a.said_real else "g", a.confidence, a.quality) for a in stored] == given
