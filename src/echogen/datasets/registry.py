@@ -1,0 +1,125 @@
+"""The data sets that can be opened by name: what each one is, where to ask for it, and how a folder of it looks."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from echogen.errors import InputError
+
+
+class Records(Protocol):
+    """What a loader makes of a folder: records by index, read when they are asked for, and their names in the same order."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any:
+        """The record of an index; raises `InputError` where its files are damaged."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    @property
+    def names(self) -> list[str]:
+        """One name for each record."""
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A path (a pattern, below the folder) that only this data set has; a table that it names must have these columns, too."""
+
+    pattern: str
+    columns: tuple[str, ...] = ()
+
+    def in_folder(self, folder: Path) -> bool:
+        """Whether the folder has it."""
+        path = next(folder.glob(self.pattern), None)
+        return path is not None and set(self.columns) <= set(_header(path) if self.columns else ())
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A data set. what: one line. where: an address to ask at or get it from, or how it is made.
+
+    loader: "module:class"; called with the folder and options. signs: any of them tells that a folder holds the data set.
+    yields: what its records are: "Study", "Ecg" or "PatientPair".
+    """
+
+    what: str
+    where: str
+    loader: str
+    signs: tuple[Sign, ...]
+    yields: str = "Study"
+
+
+#: By name. A folder is recognised as the first whose sign it shows.
+DATASETS: dict[str, DatasetEntry] = {
+    "echonet-dynamic": DatasetEntry(
+        what="10,030 four-chamber videos of 112 x 112 pixels with EF, volumes and two traced frames each",
+        where="https://echonet.github.io/dynamic",
+        loader="echogen.datasets.echonet_dynamic:EchoNetDynamic",
+        signs=(Sign("FileList.csv", ("FileName", "EF", "ESV", "EDV", "FPS", "NumberOfFrames", "Split")),),
+    ),
+    "camus": DatasetEntry(
+        what="500 patients, a two- and a four-chamber half cycle each, every frame segmented",
+        where="https://www.creatis.insa-lyon.fr/Challenge/camus",
+        loader="echogen.datasets.camus:Camus",
+        signs=tuple(Sign(f"{place}patient*/Info_4CH.cfg") for place in ("database_nifti/", "training/", "")),
+    ),
+    "phantom": DatasetEntry(
+        what="simulated clips with their ECG and every beat's volumes, as rendered for training",
+        where="python -m echogen.datasets.clip_store FOLDER",
+        loader="echogen.datasets.local_studies:PhantomStudies",
+        signs=(Sign("shard_*/hearts.json"),),
+    ),
+    "paired-folder": DatasetEntry(
+        what="a folder of your own: videos in folders `video`, pickled ECGs of the same name in folders `ekg`",
+        where="your own recordings",
+        loader="echogen.datasets.local_studies:PairedStudies",
+        signs=(Sign("ekg/*.pkl"), Sign("*/ekg/*.pkl"), Sign("ekg/*/*.pkl")),
+    ),
+}
+
+
+def open_dataset(name: str, folder: str | Path, **options: Any) -> Records:
+    """The records of a data set in a folder. name: of `DATASETS`. options: what its loader takes.
+
+    Raises `InputError` for an unknown name, an option that the loader does not take, and as the loader does.
+    """
+    if name not in DATASETS:
+        raise InputError(f"There is no data set {name!r}; it must be one of {', '.join(DATASETS)}.")
+    if not Path(folder).is_dir():
+        raise InputError(f"There is no folder {folder}; name the folder that holds the data set {name}.")
+    module, kind = DATASETS[name].loader.split(":")
+    loader = getattr(import_module(module), kind)
+    taken = set(_options(loader))
+    if unknown := sorted(set(options) - taken):
+        raise InputError(f"The data set {name} takes no option {unknown[0]!r}; it takes {', '.join(sorted(taken)) or 'none'}.")
+    records: Records = loader(folder, **options)
+    return records
+
+
+def recognise(folder: str | Path) -> str | None:
+    """The name of the data set that lies in a folder, by its files' names and its tables' columns; None if it is none known."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        return None
+    return next((name for name, entry in DATASETS.items() if any(sign.in_folder(folder) for sign in entry.signs)), None)
+
+
+def _options(loader: Any) -> list[str]:
+    """The parameters of a loader after its folder."""
+    return list(inspect.signature(loader).parameters)[1:]
+
+
+def _header(path: Path) -> list[str]:
+    """The column names of a table; none where it is no table."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
