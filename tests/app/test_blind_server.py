@@ -17,7 +17,8 @@ from echogen.errors import InputError
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 testclient = pytest.importorskip("fastapi.testclient", reason="httpx2 is not installed")
 
-from echogen.app.blind_server import MOST_BODY_BYTES, Desk, create_app, listen  # noqa: E402
+from echogen.app.blind_server import MOST_BODY_BYTES, Desk, create_app  # noqa: E402
+from echogen.app.page import listen  # noqa: E402
 
 Prepared = tuple[BlindTest, tuple[bytes, ...]]
 GOOD = {"answer": "real", "confidence": 4, "quality": 2, "seconds": 1.5}

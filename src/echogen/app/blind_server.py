@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
-import socket
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import uvicorn
-from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.middleware.trustedhost import TrustedHostMiddleware
+from fastapi import Body, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 
@@ -30,22 +24,11 @@ from echogen.app.blind_test import (
     showing_id,
     showings,
 )
+from echogen.app.page import explain_mistakes, protect, token_check
 from echogen.errors import InputError
 
 STATIC = Path(__file__).parent / "static" / "blind_test"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MOST_BODY_BYTES = 4096
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-_SENTENCES = {
-    401: "The address of this page is not complete; open it with the word that you were given.",
-    404: "There is nothing at this address; open the page anew.",
-    405: "This address takes no such request; open the page anew.",
-}
 
 
 class Desk:
@@ -127,31 +110,9 @@ def create_app(desk: Desk, *, token: str | None = None, allowed_hosts: tuple[str
     token: what the header X-Token must say, if anything. allowed_hosts: names that the page may be reached by.
     """
     app = FastAPI(title="Blind test", docs_url=None, redoc_url=None, openapi_url=None, max_body_size=MOST_BODY_BYTES)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts), www_redirect=False)
-
-    def check_token(request: Request) -> None:
-        if token is not None and not hmac.compare_digest(request.headers.get("X-Token", "").encode(), token.encode()):
-            raise HTTPException(401)
-
-    @app.middleware("http")
-    async def _add_headers(request: Request, call_next: Any) -> Response:
-        response: Response = await call_next(request)
-        response.headers.update(_HEADERS)
-        return response
-
-    async def _one_sentence(_: Request, error: Any) -> JSONResponse:
-        return JSONResponse({"error": _SENTENCES[error.status_code]}, error.status_code)
-
-    for status in _SENTENCES:
-        app.add_exception_handler(status, _one_sentence)
-
-    @app.exception_handler(RequestValidationError)
-    async def _not_understood(_: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse({"error": "The answer is not complete; choose one of each and send it again."}, 422)
-
-    @app.exception_handler(InputError)
-    async def _mistake(_: Request, error: InputError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, 400)
+    protect(app, allowed_hosts)
+    explain_mistakes(app, "The answer is not complete; choose one of each and send it again.")
+    check_token = token_check(token)
 
     @app.exception_handler(OSError)
     async def _not_stored(_: Request, error: OSError) -> JSONResponse:
@@ -177,29 +138,3 @@ def create_app(desk: Desk, *, token: str | None = None, allowed_hosts: tuple[str
 
     app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that waits for readers. Raises `InputError` where the port is taken or the host is not of this machine."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        waiting = socket.socket(family, kind, protocol)
-        try:
-            waiting.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            waiting.bind(address)
-            waiting.listen(128)
-        except OSError:
-            waiting.close()
-            raise
-    except OSError as error:
-        raise InputError(
-            f"The page cannot be put at {host}, port {port} ({error.strerror or error}); choose another --port or --host."
-        ) from error
-    return waiting
-
-
-def serve(app: FastAPI, waiting: socket.socket, started: Callable[[], None] = lambda: None) -> None:
-    """Serve the page until Ctrl-C or a signal to end; `started` is called just before."""
-    started()
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
-    server.run(sockets=[waiting])

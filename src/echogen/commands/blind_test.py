@@ -15,9 +15,6 @@ from echogen.errors import InputError
 if TYPE_CHECKING:
     from echogen.app.blind_test import BlindTest, Plan
 
-#: Shorter tokens can be guessed.
-LEAST_TOKEN = 8
-
 
 def blind_test(
     real: Annotated[Path | None, typer.Option("--real", metavar="DIR", help="Real clips.")] = None,
@@ -71,18 +68,14 @@ def blind_test(
 
 def _serve(plan: Plan, output: Path, host: str, port: int, token: str | None, show_result: bool) -> None:
     check_folder(output if output.is_dir() else output.parent)
-    from echogen.app.blind_server import LOOPBACK, Desk, create_app, listen, serve
+    from echogen.app.blind_server import Desk, create_app
+    from echogen.app.page import address_of, allowed_hosts, listen, serve
 
-    if host not in LOOPBACK and token is None:
-        raise InputError(f"Others could open the page at {host}; give them a word with --token, or leave out --host.")
-    if token is not None and not (len(token) >= LEAST_TOKEN and token.isascii() and token.isalnum()):
-        raise InputError(f"The token must be {LEAST_TOKEN} or more letters a..z and digits.")
+    hosts = allowed_hosts(host, token)
     waiting = listen(host, port)
     with waiting:
         test, videos = _prepared(plan, output)
-        shown_host = f"[{host}]" if ":" in host else host
-        address = f"http://{shown_host}:{waiting.getsockname()[1]}/" + (f"#{token}" if token else "")
-        hosts = (*LOOPBACK[:1], "[::1]", "localhost") if host in LOOPBACK else ("*",)
+        address = address_of(waiting, host, token)
         app = create_app(Desk(test, videos, output, show_result=show_result), token=token, allowed_hosts=hosts)
         with contextlib.suppress(KeyboardInterrupt):
             serve(app, waiting, lambda: typer.echo(f"The blind test is at {address} until Ctrl-C; answers go to {output}."))
