@@ -31,6 +31,62 @@ def read_dicom(path: Path, fps: float | None = None) -> Cine:
     Times come from FrameTimeVector, FrameTime, CineRate or the other rate fields, in that order, unless fps (Hz) is given.
     mm_per_pixel comes from the ultrasound region calibration. Raises `InputError` for anything that is no readable ultrasound.
     """
+    name = path.name
+    dataset = open_ultrasound(path)
+    try:
+        count, height, width = _shape(dataset, name)
+        frames = _grey_frames(dataset, count, height, width)
+        times = _frame_times(dataset, count, fps)
+        scale = _mm_per_pixel(dataset, height, width)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"The pictures in {name} cannot be decoded ({_one_line(error)}); export the file again.") from error
+    return Cine(frames, _known(times, name, count), mm_per_pixel=scale, view=_view(dataset))
+
+
+def read_dicom_colour(path: Path, fps: float | None = None) -> tuple[ByteArray, SecondsArray, Any]:
+    """RGB frames (T, height, width, 3) of a DICOM ultrasound still or cine, their times, and the dataset; as `read_dicom`."""
+    from pydicom.pixels import apply_color_lut, iter_pixels
+
+    name = path.name
+    dataset = open_ultrasound(path)
+    try:
+        count, height, width = _shape(dataset, name, 3)
+        frames = np.empty((count, height, width, 3), dtype=np.uint8)
+        number = 0
+        for number, pixels in enumerate(iter_pixels(dataset), start=1):
+            if str(dataset.PhotometricInterpretation) == "PALETTE COLOR":
+                colours = np.asarray(apply_color_lut(pixels, dataset))
+                pixels = (colours >> 8).astype(np.uint8) if colours.dtype == np.uint16 else colours
+            elif pixels.ndim == 2:
+                pixels = _grey(pixels, dataset, str(dataset.PhotometricInterpretation))[..., None]
+            frames[number - 1] = pixels[..., :3]
+        if number != count:
+            raise ValueError(f"{number} of {count} frames are there")
+        times = _frame_times(dataset, count, fps)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"The pictures in {name} cannot be decoded ({_one_line(error)}); export the file again.") from error
+    return frames, _known(times, name, count), dataset
+
+
+def _known(times: SecondsArray | None, name: str, count: int) -> SecondsArray:
+    if times is None:
+        raise InputError(f"{name} does not say how fast its {count} frames follow each other; give the frame rate (fps).")
+    return times
+
+
+def _shape(dataset: Any, name: str, samples: int = 1) -> tuple[int, int, int]:
+    """Frames, height and width, where that many samples a pixel are not too large."""
+    count, height, width = int(dataset.get("NumberOfFrames", 1) or 1), int(dataset.Rows), int(dataset.Columns)
+    check_size(name, count, height, width * samples)
+    return count, height, width
+
+
+def open_ultrasound(path: Path) -> Any:
+    """The dataset of a DICOM ultrasound file. Raises `InputError` for one that is damaged, without pictures or of other kind."""
     import pydicom
 
     name = path.name
@@ -45,20 +101,7 @@ def read_dicom(path: Path, fps: float | None = None) -> Cine:
         )
     if modality not in _MODALITIES:
         raise InputError(f"{name} is a DICOM file of modality {modality}, not an ultrasound; give an ultrasound cine or still.")
-    try:
-        count = int(dataset.get("NumberOfFrames", 1) or 1)
-        height, width = int(dataset.Rows), int(dataset.Columns)
-        check_size(name, count, height, width)
-        frames = _grey_frames(dataset, count, height, width)
-        times = _frame_times(dataset, count, fps)
-        scale = _mm_per_pixel(dataset, height, width)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"The pictures in {name} cannot be decoded ({_one_line(error)}); export the file again.") from error
-    if times is None:
-        raise InputError(f"{name} does not say how fast its {count} frames follow each other; give the frame rate (fps).")
-    return Cine(frames, times, mm_per_pixel=scale, view=_view(dataset))
+    return dataset
 
 
 def _view(dataset: Any) -> str | None:

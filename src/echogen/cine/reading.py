@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from echogen.cine.mhd import is_mhd, read_mhd
 from echogen.cine.nifti import is_nifti, read_nifti
 from echogen.cine.stored import as_cine
 from echogen.errors import InputError
-from echogen.records import ByteArray, Cine
+from echogen.records import ByteArray, Cine, SecondsArray
 
 READABLE = "DICOM, MP4, AVI, MKV, GIF, PNG, JPEG, NIfTI, MetaImage or NPZ"
 #: What browsers show for a GIF frame that states no duration, in ms.
@@ -39,7 +40,7 @@ def read_cine(path: str | Path, *, fps: float | None = None) -> Cine:
     path = Path(path)
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise InputError(f"The frame rate must be a positive number of frames per second, not {fps}.")
-    kind = _kind(path)
+    kind = file_kind(path)
     if kind == "dicom":
         return read_dicom(path, fps)
     if kind == "npz":
@@ -56,7 +57,7 @@ def read_cine(path: str | Path, *, fps: float | None = None) -> Cine:
 def read_image(path: str | Path) -> ByteArray:
     """The first frame of anything `read_cine` reads: (height, width) uint8. Raises `InputError` as it does."""
     path = Path(path)
-    kind = _kind(path)
+    kind = file_kind(path)
     if kind == "video":
         return _read_video(path, fps=1.0, first_only=True).frames[0]
     if kind == "picture":
@@ -64,7 +65,8 @@ def read_image(path: str | Path) -> ByteArray:
     return read_cine(path, fps=1.0).frames[0]
 
 
-def _kind(path: Path) -> str:
+def file_kind(path: Path) -> str:
+    """dicom, npz, nifti, mhd, picture or video, from the first bytes of a file. Raises `InputError` for any other."""
     if not path.exists():
         raise InputError(f"There is no file {path}.")
     if path.is_dir():
@@ -140,7 +142,13 @@ def _read_npz(path: Path, fps: float | None) -> Cine:
 
 
 def _read_pictures(path: Path, fps: float | None, first_only: bool = False) -> Cine:
-    """A still, or an animated GIF, PNG or WebP with the duration of each frame."""
+    return Cine(*decode_pictures(path, fps, _grey_picture, first_only))
+
+
+def decode_pictures(
+    path: Path, fps: float | None, convert: Callable[[Image.Image], ByteArray], first_only: bool = False
+) -> tuple[ByteArray, SecondsArray]:
+    """Frames and times of a still, or an animated GIF, PNG or WebP with the duration of each frame, each frame converted."""
     frames, durations_ms = [], []
     try:
         with Image.open(path) as image:
@@ -150,7 +158,7 @@ def _read_pictures(path: Path, fps: float | None, first_only: bool = False) -> C
             check_size(path.name, count, image.height, image.width)
             for index in range(count):
                 image.seek(index)
-                frames.append(_grey_picture(image))
+                frames.append(convert(image))
                 durations_ms.append(float(image.info.get("duration", 0) or _GIF_DEFAULT_MS))
     except InputError:
         raise
@@ -159,7 +167,7 @@ def _read_pictures(path: Path, fps: float | None, first_only: bool = False) -> C
     except Exception as error:
         raise _cut_short(path, error) from error
     times = np.concatenate([[0.0], np.cumsum(durations_ms[:-1])]) / 1000.0
-    return Cine(np.stack(frames), times if fps is None else np.arange(count) / fps)
+    return np.stack(frames), times if fps is None else np.arange(count) / fps
 
 
 def _ends_like_a_gif(path: Path) -> bool:
@@ -181,6 +189,13 @@ def _grey_picture(image: Image.Image) -> ByteArray:
 
 
 def _read_video(path: Path, fps: float | None, first_only: bool = False) -> Cine:
+    return Cine(*decode_video(path, fps, _grey_plane, first_only))
+
+
+def decode_video(
+    path: Path, fps: float | None, convert: Callable[[Any, Any], ByteArray], first_only: bool = False
+) -> tuple[ByteArray, SecondsArray]:
+    """Frames and times of a video file; convert: what becomes of a decoded frame, given also a reformatter of PyAV."""
     import av
     from av.video.reformatter import VideoReformatter
 
@@ -197,7 +212,7 @@ def _read_video(path: Path, fps: float | None, first_only: bool = False) -> Cine
             reformatter = VideoReformatter()
             for frame in container.decode(stream):
                 check_size(path.name, len(frames) + 1, frame.height, frame.width)
-                frames.append(_grey_plane(frame, reformatter))
+                frames.append(convert(frame, reformatter))
                 stamps.append(None if frame.pts is None else float(frame.pts * Fraction(frame.time_base or 1)))
                 if first_only:
                     break
@@ -217,7 +232,7 @@ def _read_video(path: Path, fps: float | None, first_only: bool = False) -> Cine
         )
     if len({frame.shape for frame in frames}) > 1:
         raise InputError(f"The frames of {path.name} change their size; give a video of one size.")
-    return Cine(np.stack(frames), _stamped_times(path, stamps, rate, fps))
+    return np.stack(frames), _stamped_times(path, stamps, rate, fps)
 
 
 def _grey_plane(frame: Any, reformatter: Any) -> ByteArray:
