@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from echogen.records import Cine, Ecg
 
 SUFFIXES = (".mp4", ".gif", ".avi", ".dcm", ".nii", ".npz", ".png")
+DEFAULT_SECONDS = 4.0
 #: Seconds in which the first R peak is looked for, when the video starts at it.
 FIRST_BEAT_WITHIN_S = 10.0
 
@@ -71,7 +72,9 @@ def generate(
     ecg_start: Annotated[
         float | None, typer.Option("--ecg-start", metavar="S", help="Where in the ECG the video starts.")
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="Length of the video.")] = 4.0,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", help="Length of the video; 4, or all that a model makes, unless stated.")
+    ] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="Frames per second; the model's own unless stated.")] = None,
     ecg_rate: EcgRate = None,
     ecg_unit: EcgUnit = None,
@@ -91,7 +94,8 @@ def generate(
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Make an echo video that beats with an ECG. The video is synthetic and not for diagnosis."""
-    check_seconds(seconds)
+    if seconds is not None:
+        check_seconds(seconds)
     check_fps(fps)
     if ef is not None and not 0 < ef < 100:
         raise InputError(f"--ef must lie between 0 and 100 %, not {ef:g}.")
@@ -109,6 +113,7 @@ def generate(
     from echogen.metrics.bank import copy_filter
 
     heart = Generator.from_pretrained(model, device, adapter)
+    seconds = min(DEFAULT_SECONDS, heart.longest_s) if seconds is None else seconds
     guarded = Private(heart, copy_filter(heart)) if private else None
     path = ecg or (_recording_in_pydicom() if "ecg" in heart.takes else None)
     if path is None:

@@ -75,6 +75,8 @@ class Generator(ABC):
     #: A window sees the ECG from this long before it to this long after it.
     ecg_past_s: float = ECG_PAST_S
     ecg_future_s: float = ECG_FUTURE_S
+    #: The longest video it makes.
+    longest_s: float = np.inf
     #: Where it was loaded from, and the adapter in use.
     folder: Path | None = None
     adapter: Adapter | None = None

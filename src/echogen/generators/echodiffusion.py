@@ -54,6 +54,7 @@ class EchoDiffusion(Generator):
         self.device = device
         self.cascade = Cascade(config.cascade, [network.to(device).eval() for network in networks])
         self.native_fps = config.fps
+        self.longest_s = self.window_s
         self.name, self.weights_hash = self.system, ""
         self._progress: Callable[[float, float], None] | None = None
 
@@ -78,9 +79,9 @@ class EchoDiffusion(Generator):
 
     def stream(self, ecg: Ecg | Iterable[Ecg] | None, *, seconds: float | None = None, **asked: Any) -> Iterator[Cine]:
         """The clip as one part; see `Generator.stream`. Raises `InputError` for one that is longer than the cascade makes it."""
-        if seconds is not None and seconds > self.window_s + 0.5 / self.native_fps:
+        if seconds is not None and seconds > self.longest_s + 0.5 / self.native_fps:
             raise InputError(
-                f"The generator {self.name} makes clips of {self.window_s:g} s, not of {seconds:g}; ask for at most that."
+                f"The generator {self.name} makes clips of {self.longest_s:g} s, not of {seconds:g}; ask for at most that."
             )
         yield from super().stream(ecg, seconds=seconds, **asked)
 
