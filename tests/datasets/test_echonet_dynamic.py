@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echogen import InputError
-from echogen.datasets.echonet_dynamic import EchoNetDynamic, polygon_area, tracing_mask, tracing_outline
+from echogen.datasets.echonet_dynamic import EchoNetDynamic, tracing_mask, tracing_outline
 from echogen.datasets.paired_folder import resize
+from echogen.datasets.tracings import polygon_area
 from echogen.records import STRUCTURES
 
 

@@ -1,0 +1,70 @@
+"""Traced left ventricles of EchoNet's data sets: outlines in pixels, their area and masks, and which of them is end-diastole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echogen.errors import InputError
+from echogen.records import Beat, Cine
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """The two traced frames of a video, by area: the larger is end-diastole. Outlines: (n, 2) x, y in pixels."""
+
+    ed_frame: int
+    es_frame: int
+    ed_outline: Floats
+    es_outline: Floats
+
+    def masks(self, height: int, width: int) -> tuple[Mask, Mask]:
+        """The cavity at (ED, ES), (height, width) each."""
+        return outline_mask(self.ed_outline, height, width), outline_mask(self.es_outline, height, width)
+
+
+def tracing_of(outlines: Mapping[int, Floats]) -> Tracing | None:
+    """The largest and the smallest of a video's outlines by frame; None where there are not two."""
+    if len(outlines) < 2:
+        return None
+    by_area = sorted(outlines, key=lambda frame: polygon_area(outlines[frame]))
+    ed, es = by_area[-1], by_area[0]
+    return Tracing(ed, es, outlines[ed], outlines[es])
+
+
+def polygon_area(outline: Floats) -> float:
+    """Area of a polygon (n, 2) (shoelace formula), in squared units."""
+    x, y = outline.T
+    return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
+
+
+def outline_mask(outline: Floats, height: int, width: int) -> Mask:
+    """(height, width) the pixels whose centres lie inside an outline (n, 2) (even-odd rule)."""
+    rows, columns = np.mgrid[:height, :width]
+    inside = np.zeros((height, width), dtype=bool)
+    for (x1, y1), (x2, y2) in zip(outline, np.roll(outline, -1, axis=0), strict=True):
+        if y1 != y2:
+            inside ^= ((y1 > rows) != (y2 > rows)) & (columns < x1 + (rows - y1) * (x2 - x1) / (y2 - y1))
+    return inside
+
+
+def beat_between(
+    cine: Cine, ed_frame: int, es_frame: int, name: str, edv_ml: float | None = None, esv_ml: float | None = None
+) -> tuple[Beat, ...]:
+    """The beat from one frame (from 0) to a later one; none where they lie the other way round.
+
+    name: how the message calls the video. Raises `InputError` where the video has fewer frames.
+    """
+    if ed_frame >= es_frame:
+        return ()
+    if ed_frame < 0 or es_frame >= len(cine.frames):
+        raise InputError(
+            f"The data set names frame {es_frame} of {name}, which has {len(cine.frames)} frames; get the video again."
+        )
+    return (Beat(float(cine.times_s[ed_frame]), float(cine.times_s[es_frame]), edv_ml, esv_ml),)
