@@ -18,6 +18,8 @@ from echogen.commands.generate import generate
 from echogen.commands.import_weights import import_weights
 from echogen.commands.info import info
 from echogen.commands.measure import measure
+from echogen.commands.prepare import prepare
+from echogen.commands.serve import serve
 from echogen.commands.simulate import simulate
 from echogen.commands.train import train
 from echogen.errors import InputError
@@ -30,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _verb in (generate, simulate, measure, evaluate, blind_test, info, train, adapt, import_weights, bench):
+for _verb in (generate, simulate, measure, evaluate, blind_test, serve, info, prepare, train, adapt, import_weights, bench):
     app.command()(_verb)
 
 

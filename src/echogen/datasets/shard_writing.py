@@ -1,0 +1,247 @@
+"""Writing shards so that a killed run continues where it was, and what it leaves is what an uninterrupted run leaves.
+
+Which sample lies in which shard follows from its index alone, and nothing written depends on the time or on who wrote it. A
+shard grows in FOLDER/unfinished beside a journal that gets one line after each finished sample; a run that continues cuts both
+back to the last whole line. A finished shard is moved into FOLDER; shards.json comes last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echogen.datasets.shards import FORMAT, MANIFEST, SUMMARY, Sample, encode, read_summary
+from echogen.errors import InputError
+
+UNFINISHED = "unfinished"
+_PLAN = "plan.json"
+_BLOCK = tarfile.BLOCKSIZE
+_LONGEST_KEY = 80
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a sample comes from: a file (its path below the data set's folder) or what else to call it; sha256: of that file."""
+
+    source: str
+    sha256: str | None = None
+
+
+class Samples(Protocol):
+    """What is to be written: samples by index, made when they are asked for."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """One for each sample."""
+
+    def origin(self, index: int) -> Origin:
+        """Where the sample of an index comes from."""
+
+    def sample(self, index: int, key: str) -> Sample:
+        """The sample of an index; raises `InputError` where it cannot be used."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a folder of shards is made of: the same plan makes the same shards.
+
+    of: what was read and how, as plain values. names_sha256: of all names in order. samples: how many sources; per_shard: of
+    them, in each shard. compress: see `shards.encode`.
+    """
+
+    of: dict[str, Any]
+    names_sha256: str
+    samples: int
+    per_shard: int
+    compress: bool = True
+
+    @property
+    def shards(self) -> int:
+        """How many shards there will be."""
+        return -(-self.samples // self.per_shard)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came of a plan; first_reason: why the first source was rejected."""
+
+    samples: int
+    rejected: int
+    first_reason: str | None = None
+
+
+def plan_for(of: dict[str, Any], names: Sequence[str], per_shard: int, compress: bool = True) -> Plan:
+    """The plan for sources of these names. Raises `InputError` for an impossible number of samples per shard."""
+    if per_shard < 1:
+        raise InputError(f"A shard must hold at least one sample, not {per_shard}.")
+    return Plan(of, hashlib.sha256("\n".join(names).encode()).hexdigest(), len(names), per_shard, compress)
+
+
+def begin(folder: Path, plan: Plan) -> list[int]:
+    """Make the folder ready, and say which shards are still to be written: none where it is finished.
+
+    Raises `InputError` where the folder holds shards of another plan, or files that are no shards.
+    """
+    summary = read_summary(folder)
+    earlier = folder / UNFINISHED / _PLAN
+    begun = None if not earlier.is_file() else json.loads(earlier.read_text(encoding="utf-8"))
+    for there in (begun if summary is None else summary.get("plan"),):
+        if there is not None and there != asdict(plan):
+            raise InputError(f"{folder} holds shards of something else or made in another way; choose another folder.")
+    if summary is not None:
+        shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+        return []
+    if begun is None:
+        if folder.is_dir() and {path.name for path in folder.iterdir()} - {UNFINISHED, MANIFEST}:
+            raise InputError(f"{folder} is not empty; choose a new folder for the shards.")
+        earlier.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(earlier, json.dumps(asdict(plan)))
+    return [shard for shard in range(plan.shards) if not (folder / shard_name(shard)).is_file()]
+
+
+def shard_name(shard: int) -> str:
+    """The name of a shard's file."""
+    return f"shard-{shard:06d}.tar"
+
+
+def key_of(index: int, name: str) -> str:
+    """The key of a sample: unique, without what a tar, a file system or webdataset would stumble over."""
+    return f"{index:07d}_{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}"[:_LONGEST_KEY]
+
+
+def write_shard(folder: Path, plan: Plan, samples: Samples, shard: int) -> None:
+    """Write one shard, or the rest of it where an earlier run was stopped. What cannot be used is noted as rejected."""
+    final, partial, journal = folder / shard_name(shard), _work(folder, shard, ".tar"), _work(folder, shard, ".jsonl")
+    first = shard * plan.per_shard
+    names = samples.names
+    done, size = _continued(partial, journal)
+    with partial.open("ab") as tar, journal.open("ab") as lines:
+        for index in range(first + done, min(first + plan.per_shard, plan.samples)):
+            entry, files = _made(samples, index, key_of(index, names[index]), plan.compress)
+            for suffix, content in files.items():
+                size += _append(tar, f"{entry['key']}.{suffix}", content)
+            _flush(tar)
+            entry = {"index": index, "name": names[index], **entry, "shard": final.name if files else None, "end": size}
+            lines.write((json.dumps(entry, ensure_ascii=False) + "\n").encode())
+            _flush(lines)
+        tar.write(bytes(2 * _BLOCK))
+        _flush(tar)
+    os.replace(partial, final)
+
+
+def finish(folder: Path, plan: Plan) -> Written:
+    """Write the manifest and, where there is any sample, the summary that makes the folder a finished one."""
+    summary = read_summary(folder) or _summary(folder, plan)
+    if summary["samples"]:
+        _write_whole(folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    else:
+        for shard in summary["shards"]:
+            (folder / shard["file"]).unlink()
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    reason = None
+    if summary["rejected"]:
+        with (folder / MANIFEST).open("rb") as manifest:
+            refused = next(entry for entry in map(json.loads, manifest) if entry["rejected"] is not None)
+        reason = f"{refused['source']}: {refused['rejected']}"
+    return Written(summary["samples"], summary["rejected"], reason)
+
+
+def _summary(folder: Path, plan: Plan) -> dict[str, Any]:
+    """What shards.json will say, after the journals of all shards have become the manifest."""
+    partial, rejected = folder / UNFINISHED / MANIFEST, 0
+    shards: list[dict[str, Any]] = []
+    with partial.open("wb") as manifest:
+        for shard in range(plan.shards):
+            lines = _work(folder, shard, ".jsonl").read_bytes()
+            manifest.write(lines)
+            refused = [json.loads(line)["rejected"] is not None for line in lines.splitlines()]
+            rejected += sum(refused)
+            size = (folder / shard_name(shard)).stat().st_size
+            shards.append({"file": shard_name(shard), "samples": len(refused) - sum(refused), "bytes": size})
+        _flush(manifest)
+    os.replace(partial, folder / MANIFEST)
+    samples = sum(int(shard["samples"]) for shard in shards)
+    return {"format": FORMAT, "samples": samples, "rejected": rejected, "shards": shards, "plan": asdict(plan)}
+
+
+def _made(samples: Samples, index: int, key: str, compress: bool) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The manifest's line about a sample, and its files: none where it is rejected."""
+    origin = Origin(samples.names[index])
+    try:
+        origin = samples.origin(index)
+        sample = samples.sample(index, key)
+        labels = {"name": samples.names[index], **asdict(origin), **sample.labels}
+        files = encode(Sample(key, sample.cine, sample.ecg, sample.masks, labels), compress=compress)
+    except InputError as error:
+        return {"key": key, **asdict(origin), "content_sha256": None, "rejected": str(error)}, {}
+    except Exception as error:
+        # One strange file of a hundred thousand must not end the run; the manifest says what happened.
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return {"key": key, **asdict(origin), "content_sha256": None, "rejected": f"It cannot be read ({what})."}, {}
+    return {"key": key, **asdict(origin), "content_sha256": _content_sha256(sample), "rejected": None}, files
+
+
+def _content_sha256(sample: Sample) -> str:
+    """Of the frames and of the ECG as they were read."""
+    digest = hashlib.sha256()
+    arrays: list[NDArray[Any]] = []
+    if sample.cine is not None:
+        arrays.append(sample.cine.frames)
+    if sample.ecg is not None:
+        arrays.append(sample.ecg.signal_mv)
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _continued(partial: Path, journal: Path) -> tuple[int, int]:
+    """How many sources an earlier run had finished, and the length of their tar; what it left half done is cut off."""
+    content = journal.read_bytes() if journal.is_file() else b""
+    there = partial.stat().st_size if partial.is_file() else 0
+    done, kept, size = 0, 0, 0
+    for line in content.splitlines(keepends=True):
+        if not line.endswith(b"\n") or (end := json.loads(line)["end"]) > there:
+            break
+        done, kept, size = done + 1, kept + len(line), end
+    for path, length in ((partial, size), (journal, kept)):
+        path.touch()
+        os.truncate(path, length)
+    return done, size
+
+
+def _append(tar: BinaryIO, name: str, content: bytes) -> int:
+    """Add a file to a tar; gives the bytes written."""
+    header = tarfile.TarInfo(name)
+    header.size = len(content)
+    data = header.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % _BLOCK)
+    tar.write(data)
+    return len(data)
+
+
+def _work(folder: Path, shard: int, suffix: str) -> Path:
+    return (folder / UNFINISHED / shard_name(shard)).with_suffix(suffix)
+
+
+def _flush(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _write_whole(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,206 @@
+"""Shards: a data set of any size as a few large files, every sample with all that is known about it.
+
+FOLDER/shard-000000.tar   plain tars, as the package webdataset reads them; the files of one sample lie together:
+           KEY.cine.npz   frames (T, H, W) uint8, times_s (T,), mm_per_pixel, view: lossless, and what `read_cine` reads
+           KEY.ecg.npz    signal_mv (leads, samples) float32, rate_hz, lead_names, start_s: what `read_ecg` reads
+           KEY.masks.npz  masks (T, H, W) uint8, ids of `STRUCTURES`
+           KEY.json       the labels: ef_percent, view, sex, beats (times in s, volumes in ml), source, sha256 ...
+       shards.json        how many samples and which shards; written last, so without it a folder is not finished
+       manifest.jsonl     one line a source, in order: where it came from, where it went, or why it was rejected
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from echogen.errors import InputError
+from echogen.records import Beat, ByteArray, Cine, Ecg, Study
+
+SUMMARY, MANIFEST = "shards.json", "manifest.jsonl"
+FORMAT = 1
+CINE, ECG, MASKS, LABELS = "cine.npz", "ecg.npz", "masks.npz", "json"
+#: How many shards a reader keeps open.
+OPEN_SHARDS = 32
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a shard holds under one key; what is unknown is None, and masks are those of the cine's frames.
+
+    labels: plain values for JSON. synchronous false among them says that ECG and cine do not share a clock.
+    """
+
+    key: str
+    cine: Cine | None = None
+    ecg: Ecg | None = None
+    masks: ByteArray | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def study(self) -> Study:
+        """The sample as a study, without an ECG that is on another clock. Raises `InputError` where there is no cine."""
+        if self.cine is None:
+            raise InputError(f"The sample {self.key} holds no cine; take its ECG.")
+        beats = tuple(
+            Beat(*(entry.get(name) for name in ("ed_s", "es_s", "edv_ml", "esv_ml", "r_s")))
+            for entry in self.labels.get("beats", ())
+        )
+        ecg = self.ecg if self.labels.get("synchronous", True) else None
+        return Study(ecg, self.cine, self.labels.get("ef_percent"), self.labels.get("sex"), beats, self.masks)
+
+
+def sample_of(key: str, study: Study, **labels: Any) -> Sample:
+    """The sample of a study; labels: more that is known, as plain values."""
+    beats = [{**asdict(beat), "ef_percent": beat.ef_percent} for beat in study.beats]
+    known = {"ef_percent": study.ef_percent, "view": study.cine.view, "sex": study.sex, "beats": beats}
+    return Sample(key, study.cine, study.ecg, study.masks, known | labels)
+
+
+def encode(sample: Sample, *, compress: bool = True) -> dict[str, bytes]:
+    """The files of a sample by suffix. compress: deflate the frames and the ECG (masks always are).
+
+    Raises `ValueError` for labels that JSON does not know.
+    """
+    files: dict[str, bytes] = {}
+    if (cine := sample.cine) is not None:
+        pixel = np.nan if cine.mm_per_pixel is None else cine.mm_per_pixel
+        files[CINE] = _npz(
+            compress, frames=cine.frames, times_s=cine.times_s, mm_per_pixel=np.float64(pixel), view=np.str_(cine.view or "")
+        )
+    if (ecg := sample.ecg) is not None:
+        files[ECG] = _npz(
+            compress,
+            signal_mv=ecg.signal_mv,
+            rate_hz=np.float64(ecg.rate_hz),
+            lead_names=np.array(ecg.lead_names),
+            start_s=np.float64(ecg.start_s),
+        )
+    if sample.masks is not None:
+        files[MASKS] = _npz(True, masks=sample.masks)
+    files[LABELS] = (json.dumps(dict(sample.labels), ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return files
+
+
+def decode(key: str, files: Mapping[str, bytes]) -> Sample:
+    """The sample of the files that `encode` made."""
+    cine = ecg = masks = None
+    if CINE in files:
+        arrays = _arrays(files[CINE])
+        pixel, view = float(arrays["mm_per_pixel"]), str(arrays["view"])
+        cine = Cine(arrays["frames"], arrays["times_s"], pixel if np.isfinite(pixel) else None, view or None)
+    if ECG in files:
+        arrays = _arrays(files[ECG])
+        names = tuple(str(name) for name in arrays["lead_names"])
+        ecg = Ecg(arrays["signal_mv"], float(arrays["rate_hz"]), names, float(arrays["start_s"]))
+    if MASKS in files:
+        masks = _arrays(files[MASKS])["masks"]
+    return Sample(key, cine, ecg, masks, json.loads(files[LABELS]))
+
+
+class ShardFolder:
+    """The samples of a finished folder by index, each read alone when it is asked for.
+
+    What is kept in memory is where the samples of the last `OPEN_SHARDS` shards lie, so it does not grow with the data set.
+    Raises `InputError` for a folder that is not finished or lacks a shard, and on reading for a damaged shard.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        summary = read_summary(self.folder)
+        if summary is None:
+            raise InputError(f"There are no finished shards in {folder}; make them with `echogen prepare`.")
+        self.files = [self.folder / shard["file"] for shard in summary["shards"]]
+        self.lengths = [int(shard["samples"]) for shard in summary["shards"]]
+        if lacking := [path.name for path in self.files if not path.is_file()]:
+            raise InputError(f"{folder} lacks {len(lacking)} of its shards ({lacking[0]} is the first); copy them again.")
+        self._ends = list(accumulate(self.lengths))
+        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
+        self._opened_by = os.getpid()
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample of an index."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        shard = bisect_right(self._ends, index)
+        place = index - self._ends[shard] + self.lengths[shard]
+        try:
+            return self._shard(shard).read(place)
+        except (OSError, ValueError, KeyError, EOFError, IndexError, tarfile.TarError) as error:
+            raise InputError(f"{self.files[shard]} is damaged or was changed; copy it again or prepare it anew.") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": OrderedDict()}
+
+    def _shard(self, shard: int) -> _OpenShard:
+        if self._opened_by != os.getpid():
+            # A forked worker would share the place in the file with its parent.
+            self._open, self._opened_by = OrderedDict(), os.getpid()
+        if shard not in self._open:
+            if len(self._open) >= OPEN_SHARDS:
+                self._open.popitem(last=False)
+            self._open[shard] = _OpenShard(self.files[shard])
+        self._open.move_to_end(shard)
+        return self._open[shard]
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """What shards.json of a folder says; None where there is none. Raises `InputError` for one of another format."""
+    path = folder / SUMMARY
+    if not path.is_file():
+        return None
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known = summary["format"] == FORMAT
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged; copy it again or prepare the data set anew.") from error
+    if not known:
+        raise InputError(f"{path} is of format {summary['format']}, which this version of echogen does not read.")
+    return summary
+
+
+class _OpenShard:
+    """A tar, and where the files of each of its samples lie."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("rb")
+        self.places: list[tuple[str, dict[str, tuple[int, int]]]] = []
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                key, _, suffix = member.name.partition(".")
+                if not self.places or self.places[-1][0] != key:
+                    self.places.append((key, {}))
+                self.places[-1][1][suffix] = (member.offset_data, member.size)
+
+    def read(self, place: int) -> Sample:
+        key, files = self.places[place]
+        contents = {}
+        for suffix, (start, size) in files.items():
+            self.file.seek(start)
+            contents[suffix] = self.file.read(size)
+        return decode(key, contents)
+
+
+def _npz(compress: bool, **arrays: Any) -> bytes:
+    stream = io.BytesIO()
+    (np.savez_compressed if compress else np.savez)(stream, **arrays)
+    return stream.getvalue()
+
+
+def _arrays(data: bytes) -> dict[str, Any]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return dict(arrays)

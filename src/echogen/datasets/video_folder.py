@@ -1,0 +1,95 @@
+"""A folder of echo videos and nothing else that is known, or of clips that `echogen simulate` wrote, as studies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from echogen.cine.reading import read_cine
+from echogen.ecg.formats import read_ecg
+from echogen.errors import InputError
+from echogen.records import Beat, Cine, Study
+
+#: Files with these suffixes are videos; so is every DICOM file, whatever its name.
+SUFFIXES = (".npz", ".dcm", ".avi", ".mkv", ".mp4", ".mov", ".gif", ".nii", ".gz", ".mhd")
+_TRUTH, _CINE, _ECG, _MASKS = "truth.json", "cine.npz", "ecg.npz", "masks.npz"
+
+
+class VideoFolder:
+    """The videos in a folder and all folders below it, in the order of their names; hidden ones are passed over.
+
+    A folder that `echogen simulate` wrote is one study, with its ECG, masks and truth. fps: of the videos, instead of what they
+    state. Raises `InputError` for a folder that is missing or holds no video.
+    """
+
+    def __init__(self, folder: str | Path, *, fps: float | None = None) -> None:
+        self.folder, self.fps = Path(folder), fps
+        if not self.folder.is_dir():
+            raise InputError(f"There is no folder {folder}; name the folder that holds the videos.")
+        self.missing: list[str] = []
+        self.videos = list(_videos(self.folder))
+        if not self.videos:
+            raise InputError(f"There is no echo video in {folder}; name the folder that holds them.")
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __iter__(self) -> Iterator[Study]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def names(self) -> list[str]:
+        """The path of each video below the folder, in order."""
+        return [video.relative_to(self.folder).as_posix() for video in self.videos]
+
+    def source(self, index: int) -> Path:
+        """The file of an index."""
+        return self.videos[index]
+
+    def __getitem__(self, index: int) -> Study:
+        """The study of an index. Raises `InputError` where a file is damaged."""
+        video = self.videos[index]
+        if _is_simulated(video.parent):
+            return read_simulated(video.parent)
+        return Study(None, read_cine(video, fps=self.fps))
+
+
+def read_simulated(folder: Path) -> Study:
+    """The study that `echogen simulate` wrote into a folder. Raises `InputError` where a file is missing or damaged."""
+    try:
+        truth = json.loads((folder / _TRUTH).read_text(encoding="utf-8"))
+        beats = tuple(Beat(*(beat[name] for name in ("ed_s", "es_s", "edv_ml", "esv_ml", "r_s"))) for beat in truth["beats"])
+        with np.load(folder / _MASKS, allow_pickle=False) as arrays:
+            masks = arrays["masks"]
+        cine = read_cine(folder / _CINE)
+        cine = Cine(cine.frames, cine.times_s, cine.mm_per_pixel, truth["view"])
+        return Study(read_ecg(folder / _ECG), cine, truth["ef_percent"], truth["sex"], beats, masks)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{folder} is no whole clip of `echogen simulate`; make it again.") from error
+
+
+def _videos(folder: Path) -> Iterator[Path]:
+    if _is_simulated(folder):
+        yield folder / _CINE
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _videos(path)
+        elif path.suffix.lower() in SUFFIXES or (path.suffix.lower() not in (".json", ".csv", ".txt") and _is_dicom(path)):
+            yield path
+
+
+def _is_simulated(folder: Path) -> bool:
+    return (folder / _TRUTH).is_file() and (folder / _CINE).is_file()
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
