@@ -115,18 +115,9 @@ class Camus:
         fps = info.fps or self.fps
         if fps is None:
             raise InputError(f"Info_{CHAMBERS[view]}.cfg beside {path} states no FrameRate; give the frames per second (fps).")
-        frames, mm_per_pixel = read_image(path)
-        suffix = _suffix(path)
-        truth = path.with_name(path.name.removesuffix(suffix) + f"_gt{suffix}")
-        masks = read_image(truth, labels=True)[0] if truth.is_file() else None
-        if masks is not None and (masks.shape != frames.shape or masks.max() > STRUCTURES["la"]):
-            raise InputError(f"{truth} does not hold the masks (labels 0..3) of {path.name}; get both again ({WHERE}).")
+        frames, masks, mm_per_pixel = read_sequence(path, info)
         ed, es = info.ed_frame, info.es_frame
-        if max(ed, es) >= len(frames):
-            raise InputError(
-                f"The cfg of {path} names frame {max(ed, es) + 1}, but there are {len(frames)}; get both again ({WHERE})."
-            )
-        if ed > es and path.name.removesuffix(suffix).endswith("half_sequence"):
+        if ed > es and path.name.removesuffix(_suffix(path)).endswith("half_sequence"):
             frames, ed, es = frames[::-1], len(frames) - 1 - ed, len(frames) - 1 - es
             masks = None if masks is None else masks[::-1]
         times = np.arange(len(frames)) / fps
@@ -166,19 +157,22 @@ def _suffix(path: Path) -> str:
     return next((suffix for suffix in _SUFFIXES if path.name.endswith(suffix)), path.suffix)
 
 
-def _header(path: Path, separator: str) -> dict[str, str]:
-    """The lines "key SEPARATOR value" of a text file, keys in lower case."""
+def _header(path: Path, where: str) -> dict[str, str]:
+    """The lines "key: value" of a text file, keys in lower case."""
     if not path.is_file():
-        raise InputError(f"There is no {path.name} in {path.parent}; {WHERE}.")
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    pairs = (line.split(separator, 1) for line in lines if separator in line)
+        raise InputError(f"There is no {path.name} in {path.parent}; {where}.")
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
     return {key.strip().lower(): value.strip() for key, value in pairs}
 
 
-def read_info(path: str | Path) -> CamusInfo:
-    """Read an Info_2CH.cfg or Info_4CH.cfg. Raises `InputError` where it is missing, or names no frames ED and ES."""
+def read_info(path: str | Path, where: str = WHERE) -> CamusInfo:
+    """Read an Info_2CH.cfg or Info_4CH.cfg, or one of TED. where: to ask for the data, in messages.
+
+    Raises `InputError` where it is missing, or names no frames ED and ES.
+    """
     path = Path(path)
-    said = _header(path, ":")
+    said = _header(path, where)
 
     def number(*keys: str) -> float | None:
         for key in keys:
@@ -192,7 +186,7 @@ def read_info(path: str | Path) -> CamusInfo:
 
     ed, es, fps = number("ed"), number("es"), number("framerate")
     if ed is None or es is None or min(ed, es) < 1:
-        raise InputError(f"{path} does not name the frames ED and ES, counted from 1; get the file again ({WHERE}).")
+        raise InputError(f"{path} does not name the frames ED and ES, counted from 1; get the file again ({where}).")
     sex = said.get("sex", "").lower()[:1]
     return CamusInfo(
         ed_frame=int(ed) - 1,
@@ -206,17 +200,36 @@ def read_info(path: str | Path) -> CamusInfo:
     )
 
 
-def read_image(path: str | Path, *, labels: bool = False) -> tuple[ByteArray, float | None]:
+def read_sequence(path: Path, info: CamusInfo, where: str = WHERE) -> tuple[ByteArray, ByteArray | None, float | None]:
+    """Frames (T, H, W) uint8 of a sequence, the masks in the file beside it (NAME_gt; None where there is none), mm per pixel.
+
+    where: to ask for the data, in messages. Raises `InputError` as `read_image`, for masks that do not fit, and where the cfg
+    names frames that are not there.
+    """
+    frames, mm_per_pixel = read_image(path, where=where)
+    suffix = _suffix(path)
+    truth = path.with_name(path.name.removesuffix(suffix) + f"_gt{suffix}")
+    masks = read_image(truth, labels=True, where=where)[0] if truth.is_file() else None
+    if masks is not None and (masks.shape != frames.shape or masks.max() > STRUCTURES["la"]):
+        raise InputError(f"{truth} does not hold the masks (labels 0..3) of {path.name}; get both again ({where}).")
+    last = max(info.ed_frame, info.es_frame)
+    if last >= len(frames):
+        raise InputError(f"The cfg of {path} names frame {last + 1}, but there are {len(frames)}; get both again ({where}).")
+    return frames, masks, mm_per_pixel
+
+
+def read_image(path: str | Path, *, labels: bool = False, where: str = WHERE) -> tuple[ByteArray, float | None]:
     """Frames (T, H, W) uint8, apex up as on the screen, and mm per pixel (None if not stated), of a NIfTI or MHD file.
 
-    labels: the file holds ids, which are never mixed. Pixels that are not square become so, of the smaller side. Raises
-    `InputError` for a file that is missing, damaged or no grey image of 0..255, or where nibabel is not installed.
+    labels: the file holds ids, which are never mixed. where: to ask for the data, in messages. Pixels that are not square become
+    so, of the smaller side. Raises `InputError` for a file that is missing, damaged or no grey image of 0..255, or where nibabel
+    is not installed.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"There is no {path.name} in {path.parent}; {WHERE}.")
+        raise InputError(f"There is no {path.name} in {path.parent}; {where}.")
     image = read_mhd(path) if path.suffix == ".mhd" else read_nifti(path)
     values = image.values
     if not values.size or not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
-        raise InputError(f"{path} does not hold grey values of 0..255; get the file again ({WHERE}).")
+        raise InputError(f"{path} does not hold grey values of 0..255; get the file again ({where}).")
     return with_square_pixels(grey_levels(values), image.width_mm, image.height_mm, labels=labels)

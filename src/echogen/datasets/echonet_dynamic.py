@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from echogen.cine.reading import read_cine
-from echogen.datasets.listed import ListedVideos
+from echogen.datasets.listed import Listed, ListedVideos
 from echogen.datasets.tables import Source, read_rows
 from echogen.datasets.tracings import Floats, Mask, Tracing, beat_between, outline_mask, tracing_of
 from echogen.errors import InputError
@@ -35,10 +35,9 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Listed):
     """A row of FileList.csv: name without suffix; EF in %, volumes in ml; frames per second; frames promised; split."""
 
-    name: str
     ef_percent: float
     edv_ml: float
     esv_ml: float

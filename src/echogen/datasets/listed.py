@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from echogen.datasets.tables import Source
 from echogen.errors import InputError
 from echogen.records import Study
 
 
-class Named(Protocol):
+@dataclass(frozen=True)
+class Listed:
     """An entry of a table; its name is its own."""
 
-    @property
-    def name(self) -> str:
-        """What the video is called."""
+    name: str
 
 
-E = TypeVar("E", bound=Named)
+E = TypeVar("E", bound=Listed)
 
 
 class ListedVideos(ABC, Generic[E]):
@@ -59,6 +59,14 @@ class ListedVideos(ABC, Generic[E]):
     def names(self) -> list[str]:
         """The names of the videos, in order."""
         return [entry.name for entry in self.entries]
+
+    def source(self, index: int) -> Path:
+        """The video file of an index."""
+        return self.paths[index]
+
+    def labels(self, index: int) -> dict[str, Any]:
+        """What the table says of an index, as plain values; of the view, what the data set calls it."""
+        return {key: value for key, value in asdict(self.entries[index]).items() if key != "name"}
 
     @abstractmethod
     def __getitem__(self, index: int) -> Study:

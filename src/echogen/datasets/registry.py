@@ -64,11 +64,52 @@ DATASETS: dict[str, DatasetEntry] = {
         loader="echogen.datasets.echonet_dynamic:EchoNetDynamic",
         signs=(Sign("FileList.csv", ("FileName", "EF", "ESV", "EDV", "FPS", "NumberOfFrames", "Split")),),
     ),
+    "echonet-pediatric": DatasetEntry(
+        what="7,810 four-chamber and short-axis videos of children with EF and two traced frames each",
+        where="https://echonet.github.io/pediatric",
+        loader="echogen.datasets.echonet_pediatric:EchoNetPediatric",
+        signs=tuple(
+            Sign(f"{place}FileList.csv", ("FileName", "EF", "Age", "Weight", "Split"))
+            for place in (
+                "",
+                "A4C/",
+                "PSAX/",
+                *(f"{'pediatric_echo_avi/' * deep}{view}/" for deep in (1, 2) for view in ("A4C", "PSAX")),
+            )
+        ),
+    ),
+    "echonet-lvh": DatasetEntry(
+        what="12,000 parasternal long-axis videos with measured walls and diameters of the left ventricle",
+        where="https://echonet.github.io/lvh",
+        loader="echogen.datasets.echonet_lvh:EchoNetLvh",
+        signs=(Sign("MeasurementsList.csv", ("HashedFileName", "Calc", "CalcValue")),),
+    ),
     "camus": DatasetEntry(
         what="500 patients, a two- and a four-chamber half cycle each, every frame segmented",
         where="https://www.creatis.insa-lyon.fr/Challenge/camus",
         loader="echogen.datasets.camus:Camus",
         signs=tuple(Sign(f"{place}patient*/Info_4CH.cfg") for place in ("database_nifti/", "training/", "")),
+    ),
+    "ted": DatasetEntry(
+        what="98 patients, a whole heart beat each in the four-chamber view, every frame segmented; needs the frame rate",
+        where="https://www.creatis.insa-lyon.fr/Challenge/ted",
+        loader="echogen.datasets.ted:Ted",
+        signs=(Sign("database/patient*/patient*_4CH_info.cfg"), Sign("patient*/patient*_4CH_info.cfg")),
+    ),
+    "mimic-lvvol": DatasetEntry(
+        what="MIMIC-IV-Echo-Ext-LVVol-A4C: four-chamber DICOM clips with measured volumes and a burned-in ECG",
+        where="https://physionet.org/content/mimic-iv-echo-ext-lvvol-a4c",
+        loader="echogen.datasets.mimic_lvvol:MimicLvVolumes",
+        signs=tuple(
+            Sign(f"{place}FileList.csv", ("study_id", "LVEDV_A4C", "LVEF_A4C"))
+            for place in ("", "physionet.org/files/mimic-iv-echo-ext-lvvol-a4c/*/")
+        ),
+    ),
+    "ev9v": DatasetEntry(
+        what="5,138 cines of nine standard views, free to use (CC BY 4.0)",
+        where="https://huggingface.co/datasets/bgx666/EV9V",
+        loader="echogen.datasets.ev9v:Ev9v",
+        signs=(Sign("train_labeled.txt"), Sign("validation_labeled.txt"), Sign("test_labeled.txt")),
     ),
     "phantom": DatasetEntry(
         what="simulated clips with their ECG and every beat's volumes, as rendered for training",

@@ -1,0 +1,122 @@
+"""EchoNet-LVH: 12,000 parasternal long-axis videos with measured walls and diameters of the left ventricle.
+
+FOLDER/MeasurementsList.csv   HashedFileName, Calc, CalcValue, Frame, X1, X2, Y1, Y2, Frames, FPS, Width, Height, split:
+                              a row for each measurement; note the order of X and Y
+       Batch1..4/NAME.avi     of many sizes
+
+Calc is IVSd, LVIDd, LVPWd (end-diastole) or IVSs, LVIDs, LVPWs (end-systole); CalcValue in cm.
+
+Source: Duffy et al., JAMA Cardiology 7, 2022. The data are given out by Stanford under a research use agreement.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from echogen.cine.reading import read_cine
+from echogen.datasets.listed import Listed, ListedVideos
+from echogen.datasets.tables import Row, Source, read_rows
+from echogen.datasets.tracings import beat_between
+from echogen.errors import InputError
+from echogen.records import Cine, Study
+
+SPLITS = ("train", "val", "test")
+SOURCE = Source("EchoNet-LVH", "the data can be asked for at https://echonet.github.io/lvh")
+_TABLE = "MeasurementsList.csv"
+_COLUMNS = ("HashedFileName", "Calc", "CalcValue", "Frame", "X1", "X2", "Y1", "Y2", "FPS", "split")
+_ED, _ES = "LVIDd", "LVIDs"
+#: Measurements of one video that give pixel sizes further apart than this share give none.
+_MOST_SPREAD = 0.1
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measured line: what (IVSd, LVIDd ...), its length in cm, its frame from 0, and its length in pixels."""
+
+    what: str
+    value_cm: float
+    frame: int
+    length_px: float
+
+
+@dataclass(frozen=True)
+class Entry(Listed):
+    """The rows of one video: name without suffix, frames per second (None if not stated), split, measurements."""
+
+    fps: float | None
+    split: str
+    measurements: tuple[Measurement, ...]
+
+    @property
+    def mm_per_pixel(self) -> float | None:
+        """What the measured lines say of the pixels: the median of mm over pixels, None where they disagree or there is none."""
+        sides = [10.0 * one.value_cm / one.length_px for one in self.measurements if one.length_px >= 1 and one.value_cm > 0]
+        middle = float(np.median(sides)) if sides else 0.0
+        return middle if sides and np.ptp(sides) <= _MOST_SPREAD * middle else None
+
+    def frame(self, what: str) -> int | None:
+        """The first frame in which `what` was measured, None if it was not."""
+        return min((one.frame for one in self.measurements if one.what.lower() == what.lower()), default=None)
+
+
+class EchoNetLvh(ListedVideos[Entry]):
+    """The videos of the data set as studies, in the order of MeasurementsList.csv; a video is read when it is asked for.
+
+    folder: holds MeasurementsList.csv and Batch1 to Batch4. split: "train", "val", "test" or None for all. fps: used where the
+    table states no rate; without it the video's own. skip_missing: leave out listed videos that are not there (their names are
+    in `missing`) instead of refusing. A study has no ECG and no EF, its cine no view (it is parasternal); mm per pixel follows
+    from the measured lines; the beat runs from the frame of LVIDd to that of LVIDs where this follows it.
+    Raises `InputError` for a folder, a table or a video that is missing or malformed.
+    """
+
+    def __init__(
+        self, folder: str | Path, split: str | None = None, *, fps: float | None = None, skip_missing: bool = False
+    ) -> None:
+        folder = Path(folder)
+        if split is not None and split.lower() not in SPLITS:
+            raise InputError(f"EchoNet-LVH has the splits {', '.join(SPLITS)}, not {split!r}; name one of these.")
+        self.fps = fps
+        entries = [entry for entry in _read_entries(folder) if split is None or entry.split == split.lower()]
+        there = {path.stem.upper(): path for path in sorted(folder.glob("Batch*/*.avi"))}
+        listed = [(entry, there.get(entry.name.upper(), folder / "Batch1" / f"{entry.name}.avi")) for entry in entries]
+        part = f"the split {split or 'asked for'}"
+        super().__init__(folder, listed, table=_TABLE, part=part, source=SOURCE, skip_missing=skip_missing)
+
+    def __getitem__(self, index: int) -> Study:
+        """The study of an index. Raises `InputError` where its video is damaged."""
+        entry, path = self.entries[index], self.paths[index]
+        cine = read_cine(path, fps=entry.fps or self.fps)
+        cine = Cine(cine.frames, cine.times_s, entry.mm_per_pixel)
+        ed, es = entry.frame(_ED), entry.frame(_ES)
+        return Study(None, cine, beats=() if ed is None or es is None else beat_between(cine, ed, es, path.name))
+
+
+def _read_entries(folder: Path) -> list[Entry]:
+    rows: dict[str, list[Row]] = {}
+    for row in read_rows(folder / _TABLE, _COLUMNS, SOURCE):
+        name = row.text("HashedFileName").removesuffix(".avi")
+        if not name or row.text("split").lower() not in SPLITS:
+            raise row.error("has no usable HashedFileName or split")
+        rows.setdefault(name, []).append(row)
+    entries = []
+    for name, own in rows.items():
+        rate = own[0].number_if_any("FPS")
+        found = tuple(one for one in map(_measurement, own) if one is not None)
+        entries.append(Entry(name, rate if rate and rate > 0 else None, own[0].text("split").lower(), found))
+    return entries
+
+
+def _measurement(row: Row) -> Measurement | None:
+    """The measurement of a row; None where a cell of it is empty."""
+    value, frame, *ends = (row.number_if_any(column) for column in ("CalcValue", "Frame", "X1", "X2", "Y1", "Y2"))
+    x1, x2, y1, y2 = ends
+    if value is None or frame is None or x1 is None or x2 is None or y1 is None or y2 is None:
+        _log.info("line %d of %s leaves a cell empty; the measurement is passed over", row.line, row.path)
+        return None
+    return Measurement(row.text("Calc"), value, int(frame), math.hypot(x2 - x1, y2 - y1))
