@@ -1,0 +1,117 @@
+"""What an ECG or echo file holds, as `echogen info` and the service tell it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from echogen.errors import InputError
+
+#: Seconds of a long ECG that are looked at for its heart rate and quality.
+LOOKED_AT_S = 60.0
+KEYS: tuple[str, ...] = (
+    "format",
+    "record",
+    "kind",
+    "leads",
+    "lead_names",
+    "rate_hz",
+    "duration_s",
+    "heart_rate_bpm",
+    "quality",
+    "quality_reasons",
+)
+KEYS += ("frames", "height", "width", "fps", "view", "mm_per_pixel", "warnings", "identifying")
+#: What `identifying` holds. text_beside_the_sector is a guess; attributes are those of a DICOM file.
+IDENTIFYING = ("attributes", "private_attributes", "burned_in_annotation", "text_beside_the_sector", "note")
+ECHO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".gif", ".png", ".jpg", ".jpeg", ".webm", ".nii", ".mhd", ".mha"}
+
+
+def describe(file: Path, ecg_rate: float | None = None, ecg_unit: str | None = None, fps: float | None = None) -> dict[str, Any]:
+    """Every key of `info --json`; what the file does not say is None. Raises `InputError` if it is neither ECG nor echo."""
+    from echogen.cine.identifying import identifying_attributes
+
+    facts: dict[str, Any] = dict.fromkeys(KEYS)
+    try:
+        facts |= _describe_ecg(file, ecg_rate, ecg_unit)
+    except InputError as not_an_ecg:
+        try:
+            facts |= _describe_echo(file, fps)
+        except InputError as not_an_echo:
+            raise not_an_echo if _called_an_echo(file) else not_an_ecg from None
+    attributes = identifying_attributes(file)
+    if attributes or facts["identifying"]:
+        facts["identifying"] = dict.fromkeys(IDENTIFYING) | (facts["identifying"] or {}) | (attributes or {})
+    return facts
+
+
+def _called_an_echo(file: Path) -> bool:
+    return file.suffix.lower() in ECHO_SUFFIXES or file.name.lower().endswith(".nii.gz")
+
+
+def _describe_ecg(file: Path, rate_hz: float | None, unit: str | None) -> dict[str, Any]:
+    from echogen.ecg import ecg_info, find_landmarks, read_ecg, signal_quality
+
+    found = ecg_info(file, rate_hz=rate_hz, unit=unit)
+    facts: dict[str, Any] = {
+        "format": found.format,
+        "record": found.record,
+        "kind": "ecg",
+        "leads": len(found.lead_names),
+        "lead_names": list(found.lead_names),
+        "rate_hz": found.rate_hz,
+        "duration_s": found.duration_s,
+    }
+    ecg = read_ecg(file, rate_hz=rate_hz, unit=unit, start_s=0.0, seconds=min(found.duration_s, LOOKED_AT_S))
+    quality = signal_quality(ecg)
+    facts |= {"quality": quality.verdict, "quality_reasons": list(quality.reasons)}
+    try:
+        facts["heart_rate_bpm"] = find_landmarks(ecg).heart_rate_bpm
+    except InputError:
+        facts["heart_rate_bpm"] = None
+    return facts
+
+
+def _describe_echo(file: Path, fps: float | None) -> dict[str, Any]:
+    from echogen.cine import read_cine, to_sector
+    from echogen.cine.identifying import NOTE, text_beside_the_sector
+
+    cine = read_cine(file, fps=fps)
+    still = len(cine.frames) == 1
+    warnings = []
+    try:
+        to_sector(cine.frames)
+    except InputError as no_echo:
+        warnings.append(str(no_echo))
+    return {
+        "format": _echo_format(file),
+        "kind": "echo",
+        "frames": cine.frames.shape[0],
+        "height": cine.frames.shape[1],
+        "width": cine.frames.shape[2],
+        "fps": None if still else cine.fps,
+        "duration_s": None if still else cine.duration_s,
+        "view": cine.view,
+        "mm_per_pixel": cine.mm_per_pixel,
+        "warnings": warnings,
+        "identifying": {"text_beside_the_sector": text_beside_the_sector(cine.frames), "note": NOTE},
+    }
+
+
+def _echo_format(file: Path) -> str:
+    """The name of the container, from its first bytes."""
+    from echogen.cine.mhd import is_mhd
+    from echogen.cine.nifti import is_nifti
+    from echogen.cine.reading import first_bytes
+
+    head = first_bytes(file)
+    marks = {b"GIF8": "GIF", b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"RIFF": "AVI", b"PK": "NPZ", b"\x1aE\xdf\xa3": "Matroska"}
+    if head[128:132] == b"DICM":
+        return "DICOM"
+    if is_nifti(head):
+        return "NIfTI"
+    if is_mhd(head):
+        return "MetaImage"
+    if head[4:8] == b"ftyp":
+        return "MP4"
+    return next((name for mark, name in marks.items() if head.startswith(mark)), file.suffix.lstrip(".").upper() or "video")

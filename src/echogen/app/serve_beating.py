@@ -1,0 +1,226 @@
+"""A heart that beats along its ECG, part after part, with what is measured in it; and how a part travels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from echogen.app.serve_asked import HeartAsked, LiveEcg, RecordedEcg, conditions_of, recorded_ecg
+from echogen.app.serve_ecg import EndlessEcg, Feed
+from echogen.ecg import choose_lead, find_landmarks
+from echogen.errors import InputError
+from echogen.generators.base import Generator
+from echogen.measure import find_beats, lv_geometry, segment
+from echogen.networks.segmenter import Segmenter
+from echogen.physiology import area_length_volume_ml
+from echogen.records import STRUCTURES, ByteArray, Cine, Ecg
+
+Floats = NDArray[np.float64]
+
+#: Points of an outline.
+OUTLINE_POINTS = 48
+#: ECG that is shown beyond the last frame, video that EF and rate are measured over, and ECG that is kept, in s.
+AHEAD_S, MEASURED_S, _KEPT_S = 1.0, 8.0, 14.0
+SHOWN_HZ = 250.0
+_OUTLINE_SMOOTHING = 1.2
+_LEAST_AREA = 60
+_SEGMENTED = 128
+
+
+def outlines(masks: ByteArray) -> NDArray[np.float32]:
+    """The edge of the left ventricle in each frame, (frames, 48, 2) as column and row in pixels; nan where there is none.
+
+    masks: (frames, height, width) with the ids of `STRUCTURES`. Seen from its middle the cavity has one edge in each direction.
+    """
+    angles = np.linspace(0, 2 * np.pi, OUTLINE_POINTS, endpoint=False)
+    reach = np.arange(0, 64, 0.5)
+    found = np.full((len(masks), OUTLINE_POINTS, 2), np.nan, np.float32)
+    for edge, mask in zip(found, masks, strict=True):
+        cavity = mask == STRUCTURES["lv"]
+        if cavity.sum() < _LEAST_AREA:
+            continue
+        rows, columns = np.nonzero(cavity)
+        row, column = rows.mean(), columns.mean()
+        smooth = ndimage.gaussian_filter(cavity.astype(np.float32), _OUTLINE_SMOOTHING)
+        along = row + np.sin(angles)[:, None] * reach, column + np.cos(angles)[:, None] * reach
+        inside = ndimage.map_coordinates(smooth, along, order=1, mode="constant") > 0.5
+        radius = reach[np.where(inside.any(1), inside.shape[1] - 1 - inside[:, ::-1].argmax(1), 0)]
+        radius = ndimage.gaussian_filter1d(radius, 0.8, mode="wrap")
+        edge[:] = np.stack([column + np.cos(angles) * radius, row + np.sin(angles) * radius], axis=1)
+    return found
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive frames of a heart and what belongs to their time.
+
+    volume: (frames,) in arbitrary units, or None with `outline` where it is not measured. ecg: of one lead, from where the part
+    before ended. r_s: R peaks in its time. ef_percent, heart_rate_bpm: of the last seconds up to here, None where unknown.
+    """
+
+    index: int
+    seed: int
+    cine: Cine
+    outline: NDArray[np.float32] | None
+    volume: Floats | None
+    ecg: Ecg | None
+    r_s: Floats
+    ef_percent: float | None
+    heart_rate_bpm: float | None
+    ecg_rate_bpm: float | None
+
+    def to_bytes(self, question: int) -> bytes:
+        """One message: the length of its JSON header (4 bytes, little endian), the header, frames, outline and ECG.
+
+        Frames are grey bytes; outline (frames, points, 2) and ECG float32, little endian. The header tells all sizes.
+        question: the client's number of what was asked.
+        """
+        frames = np.ascontiguousarray(self.cine.frames)
+        header: dict[str, Any] = {
+            "type": "part",
+            "question": question,
+            "index": self.index,
+            "seed": self.seed,
+            "frames": len(frames),
+            "height": frames.shape[1],
+            "width": frames.shape[2],
+            "times_s": self.cine.times_s.tolist(),
+            "sha256": hashlib.sha256(frames.tobytes()).hexdigest(),
+            "outline_points": 0 if self.outline is None else self.outline.shape[1],
+            "volume": None if self.volume is None else [round(float(v), 3) for v in self.volume],
+            "r_s": self.r_s.tolist(),
+            "ef_percent": self.ef_percent,
+            "heart_rate_bpm": self.heart_rate_bpm,
+            "ecg_rate_bpm": self.ecg_rate_bpm,
+            "ecg": None,
+        }
+        payload = [frames.tobytes()]
+        if self.outline is not None:
+            payload.append(self.outline.astype("<f4").tobytes())
+        if self.ecg is not None:
+            lead = self.ecg.signal_mv[0]
+            header["ecg"] = {
+                "lead": self.ecg.lead_names[0],
+                "rate_hz": self.ecg.rate_hz,
+                "start_s": self.ecg.start_s,
+                "samples": len(lead),
+            }
+            payload.append(lead.astype("<f4").tobytes())
+        text = json.dumps(header).encode()
+        return len(text).to_bytes(4, "little") + text + b"".join(payload)
+
+
+class Beating:
+    """One heart as it was asked for; `next_part` makes what comes next, called from one thread at a time."""
+
+    def __init__(self, asked: HeartAsked, heart: Generator, segmenter: Segmenter | None, feed: Feed | None = None) -> None:
+        self.asked, self._heart, self._segmenter, self._feed = asked, heart, segmenter, feed
+        start = asked.start_s
+        self._heard: deque[Ecg] = deque()
+        source: Ecg | Iterator[Ecg]
+        if isinstance(asked.ecg, LiveEcg):
+            assert feed is not None
+            source = self._overheard(feed.listen())
+            begin = feed.pieces[0].start_s if feed.pieces else 0.0
+            start = max(begin, feed.end_s - heart.window_s - heart.ecg_future_s)
+        elif isinstance(asked.ecg, RecordedEcg):
+            source = recorded_ecg(asked.ecg)
+            self._heard.append(_one_lead(source, choose_lead(source)))
+            start = source.start_s if start is None else start
+        else:
+            start = start or 0.0
+            endless = EndlessEcg(asked.ecg.rhythm, asked.ecg.heart_rate_bpm, asked.seed, start - heart.ecg_past_s)
+            source = self._overheard(endless)
+        self.made_until_s = self.start_s = start
+        self._shown_until_s = start
+        self._lead: str | None = None
+        self._index = 0
+        self._measured: deque[tuple[Floats, Floats]] = deque()
+        self._stream = heart.stream(source, start_s=start, **conditions_of(asked))
+
+    @property
+    def needs_s(self) -> float:
+        """A live ECG must reach to this time before the next part can be made."""
+        return self.made_until_s + self._heart.window_s + self._heart.ecg_future_s + 0.05
+
+    def next_part(self) -> Part | None:
+        """The next frames, or None after the last. Raises `InputError` where the ECG or what is asked cannot be followed."""
+        cine = next(self._stream, None)
+        if cine is None:
+            return None
+        self.made_until_s = float(cine.times_s[-1]) + 1.0 / self._heart.native_fps
+        outline, volume, ef, rate = self._measure(cine)
+        shown = self._ecg_shown()
+        r_s, ecg_rate = self._beats(float(cine.times_s[0]))
+        self._index += 1
+        return Part(self._index - 1, self.asked.seed, cine, outline, volume, shown, r_s, ef, rate, ecg_rate)
+
+    def _overheard(self, source: Iterator[Ecg]) -> Iterator[Ecg]:
+        """The pieces, of which one lead of the last seconds is kept to be shown."""
+        for piece in source:
+            if self._lead is None:
+                self._lead = choose_lead(piece)
+            self._heard.append(_one_lead(piece, self._lead))
+            while len(self._heard) > 1 and self._heard[1].start_s < self.made_until_s - _KEPT_S:
+                self._heard.popleft()
+            yield piece
+
+    def _heard_between(self, start_s: float, end_s: float) -> Ecg | None:
+        pieces = [piece for piece in self._heard if piece.end_s > start_s and piece.start_s < end_s]
+        if not pieces:
+            return None
+        signal = np.concatenate([piece.signal_mv for piece in pieces], axis=1)
+        joined = Ecg(signal, pieces[0].rate_hz, pieces[0].lead_names, pieces[0].start_s)
+        try:
+            return joined.between(start_s, end_s)
+        except InputError:
+            return None
+
+    def _ecg_shown(self) -> Ecg | None:
+        part = self._heard_between(self._shown_until_s, self.made_until_s + AHEAD_S)
+        if part is None:
+            return None
+        self._shown_until_s = part.end_s
+        every = max(1, round(part.rate_hz / SHOWN_HZ))
+        return Ecg(part.signal_mv[:, ::every], part.rate_hz / every, part.lead_names, part.start_s)
+
+    def _beats(self, start_s: float) -> tuple[Floats, float | None]:
+        """R peaks from start_s to the end of what is made, and the rate of the last seconds."""
+        around = self._heard_between(start_s - 5.0, self.made_until_s + AHEAD_S)
+        if around is None:
+            return np.zeros(0), None
+        try:
+            r_s = find_landmarks(around).r_s
+        except InputError:
+            return np.zeros(0), None
+        rate = 60.0 / float(np.median(np.diff(r_s))) if len(r_s) > 1 else None
+        return r_s[(r_s >= start_s) & (r_s < self.made_until_s)], rate
+
+    def _measure(self, cine: Cine) -> tuple[NDArray[np.float32] | None, Floats | None, float | None, float | None]:
+        """Outlines and volumes of these frames, and EF in % and heart rate in bpm of the last seconds."""
+        if self._segmenter is None or cine.frames.shape[1:] != (_SEGMENTED, _SEGMENTED):
+            return None, None, None, None
+        masks = segment(cine.frames, self._segmenter)
+        area, length = lv_geometry(masks, 1.0)
+        volume = area_length_volume_ml(area, length)
+        self._measured.append((cine.times_s, volume))
+        while len(self._measured) > 1 and self._measured[1][0][0] < self.made_until_s - MEASURED_S:
+            self._measured.popleft()
+        times, volumes = (np.concatenate(values) for values in zip(*self._measured, strict=True))
+        beats = find_beats(times, volumes) if len(times) > 16 and volumes.min() > 0 else ()
+        fractions = [beat.ef_percent for beat in beats if beat.ef_percent is not None]
+        es_s = np.array([beat.es_s for beat in beats])
+        ef = float(np.median(fractions)) if fractions else None
+        return outlines(masks), volume, ef, 60.0 / float(np.median(np.diff(es_s))) if len(es_s) > 1 else None
+
+
+def _one_lead(ecg: Ecg, name: str) -> Ecg:
+    return Ecg(ecg.lead(name)[None], ecg.rate_hz, (name,), ecg.start_s)

@@ -1,0 +1,309 @@
+// The page: what is asked, one or two hearts on one clock, and what leaves it.
+
+import { Pane } from "./pane.js";
+import { base64, floats, generate, status, upload } from "./service.js";
+import { drawPreview } from "./drawing.js";
+
+const element = (id) => document.getElementById(id);
+const RHYTHMS = { sinus: "Sinus", af: "Atrial fibrillation", pvc: "Premature beats", pause: "Pauses", paced: "Paced" };
+const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+let service = null;
+let recorded = null;
+let firstFrame = null;
+let playing = !calm;
+let now = null;
+let lastTick = null;
+let retry = null;
+const panes = [];
+
+function say(sentence, note = false) {
+  const message = element("message");
+  message.textContent = sentence;
+  message.hidden = !sentence;
+  message.classList.toggle("note", note);
+}
+
+const source = () => document.querySelector("input[name=source]:checked").value;
+
+function ecgAsked(index) {
+  const kind = source();
+  if (kind === "recorded") return recorded?.ecg ?? null;
+  if (kind === "live") return element("feed").value ? { kind, feed: element("feed").value } : null;
+  const rhythm = (index === 1 && element("rhythm-b").value) || element("rhythm").value;
+  return { kind, rhythm, heart_rate_bpm: Number(element("rate").value) };
+}
+
+function asked(index) {
+  const ecg = ecgAsked(index);
+  const takes = (name) => service.takes.includes(name);
+  return ecg && {
+    ecg,
+    ef_percent: takes("ef_percent") ? Number(element(index ? "ef-b" : "ef").value) : null,
+    view: takes("view") ? element("view").value : null,
+    seed: Math.min(Math.max(0, Math.floor(Number(element("seed").value) || 0)), Number.MAX_SAFE_INTEGER),
+    first_frame: takes("frames") ? firstFrame : null,
+  };
+}
+
+function addPane() {
+  const root = element("pane").content.firstElementChild.cloneNode(true);
+  const pane = new Pane(root, (from, { error, retry_after_s: wait }) => {
+    say(wait ? `${error} It is tried again by itself.` : error);
+    if (wait) {
+      clearTimeout(retry);
+      retry = setTimeout(() => { say(""); ask(); }, wait * 1000);
+    }
+    marked();
+  });
+  element("panes").append(root);
+  panes.push(pane);
+}
+
+// Ask for all hearts anew. keep: the clock goes on and the new hearts come in as soon as they are made.
+function ask(keep = false, only = null) {
+  say("");
+  const soft = keep && source() === "simulated" && now !== null && panes.every((pane) => pane.frames.length || pane === only);
+  const from = soft ? now + Math.min(2.5, Math.max(0.25, ...panes.map((pane) => pane.latency))) : null;
+  for (const [index, pane] of panes.entries()) {
+    if (soft && only && only !== pane) continue;
+    const heart = asked(index);
+    if (heart === null) {
+      say(source() === "live" ? "No live ECG is being sent at the moment." : "Choose an ECG file first.", true);
+      return;
+    }
+    pane.ask({ ...heart, start_s: from }, soft);
+  }
+  if (!soft) now = null;
+  marked();
+}
+
+function marked() {
+  element("play").textContent = playing ? "Pause" : "Play";
+  const many = panes.length > 1;
+  document.body.classList.toggle("two", many);
+  for (const id of ["other", "which-row"]) element(id).hidden = !many;
+  for (const kind of ["simulated", "recorded", "live"]) {
+    document.querySelector(`[data-source=${kind}]`).hidden = source() !== kind;
+  }
+  element("ef-value").textContent = `${element("ef").value} %`;
+  element("ef-b-value").textContent = `${element("ef-b").value} %`;
+  element("rate-value").textContent = `${element("rate").value} bpm`;
+}
+
+function toggle() {
+  playing = !playing;
+  if (playing && panes.some((pane) => pane.failed || !pane.connection.open)) ask(true);
+  marked();
+}
+
+// The one clock: every heart shows the frame of the same moment, and time stands still while one has none.
+function tick(at) {
+  requestAnimationFrame(tick);
+  const passed = lastTick === null ? 0 : Math.min(0.1, (at - lastTick) / 1000);
+  lastTick = at;
+  if (!panes.length) return;
+  if (now === null) {
+    if (!panes.every((pane) => pane.frames.length)) {
+      for (const pane of panes) pane.waiting(!pane.failed && pane.asked !== null);
+      return;
+    }
+    now = Math.max(...panes.map((pane) => pane.from));
+  } else if (playing) {
+    const next = now + passed;
+    const short = panes.filter((pane) => next >= pane.until);
+    for (const pane of panes) pane.waiting(short.includes(pane) && pane.ended === null && !pane.failed);
+    if (!short.length) now = next;
+    else if (short.every((pane) => pane.ended !== null)) now = Math.max(...panes.map((pane) => pane.from));
+  }
+  for (const pane of panes) pane.draw(now, element("outline").checked);
+  element("clock").textContent = `${now.toFixed(1)} s`;
+}
+
+async function attempt(button, work) {
+  if (button.getAttribute("aria-busy") === "true") return;
+  button.setAttribute("aria-busy", "true");
+  try {
+    say("");
+    await work();
+  } catch (error) {
+    say(error.message);
+  } finally {
+    button.removeAttribute("aria-busy");
+  }
+}
+
+function whenSettled(work) {
+  let timer = null;
+  return () => {
+    marked();
+    clearTimeout(timer);
+    timer = setTimeout(work, 250);
+  };
+}
+
+function preview({ ecg, facts }) {
+  element("preview").hidden = false;
+  const signal = floats(ecg.signal_mv), samples = signal.length / ecg.lead_names.length;
+  const lead = Math.max(0, ecg.lead_names.indexOf(facts.lead));
+  drawPreview(element("preview-ecg"), signal.subarray(lead * samples, (lead + 1) * samples), ecg.rate_hz, 6);
+  const verdict = element("verdict");
+  verdict.textContent = `Quality: ${facts.quality}.`;
+  verdict.dataset.verdict = facts.quality;
+  const leads = `${facts.leads} ${facts.leads === 1 ? "lead" : "leads"}`;
+  const rate = facts.heart_rate_bpm === null ? "no heart beats found" : `${Math.round(facts.heart_rate_bpm)} bpm`;
+  const taken = facts.duration_s > facts.taken_s + 0.1 ? ` (the first ${Math.round(facts.taken_s)} s are used)` : "";
+  element("facts").textContent =
+    `${facts.format}, ${leads}, ${facts.duration_s.toFixed(0)} s${taken}, ${rate}. ${facts.quality_reasons.join(" ")}`;
+}
+
+async function readEcg() {
+  const files = [...element("ecg").files];
+  if (!files.length) return;
+  const text = element("ecg").nextElementSibling;
+  text.textContent = "Reading …";
+  try {
+    recorded = await upload("ecg", files, { rate_hz: element("ecg-rate").value, unit: element("ecg-unit").value });
+    text.textContent = files.map((file) => file.name).join(", ");
+    preview(recorded);
+    ask();
+  } catch (error) {
+    recorded = null;
+    element("preview").hidden = true;
+    text.textContent = "Choose an ECG file";
+    throw error;
+  }
+}
+
+async function readFrame() {
+  const files = [...element("frame").files];
+  if (!files.length) return;
+  const text = element("frame").nextElementSibling;
+  text.textContent = "Reading …";
+  try {
+    const read = await upload("first-frame", files);
+    firstFrame = read.first_frame;
+    text.textContent = files[0].name;
+    element("frame-note").textContent = read.note ?? "";
+    element("frame-note").hidden = !read.note;
+    element("frame-remove").hidden = false;
+    ask();
+  } catch (error) {
+    removeFrame();
+    throw error;
+  }
+}
+
+function removeFrame() {
+  firstFrame = null;
+  element("frame").value = "";
+  element("frame").nextElementSibling.textContent = "Choose a picture";
+  element("frame-remove").hidden = element("frame-note").hidden = true;
+}
+
+async function lookForFeeds() {
+  const { live } = await status();
+  const chosen = element("feed").value;
+  element("feed").replaceChildren(...live.map((name) => new Option(name, name)));
+  if (live.includes(chosen)) element("feed").value = chosen;
+  ask();
+}
+
+// A heart that follows a live ECG leaves the page with the part of the ECG that was shown.
+function lastOfLive(pane, seconds) {
+  const { rate_hz: rate, lead } = pane.ecg[0];
+  const first = pane.ecg[0].start_s, values = pane.ecg.flatMap((piece) => [...piece.values]);
+  const end = Math.min(values.length, Math.floor((now - first) * rate));
+  const start = Math.max(0, end - Math.floor(seconds * rate));
+  const part = new Float32Array(values.slice(start, end));
+  return { kind: "recorded", rate_hz: rate, lead_names: [lead], start_s: 0, signal_mv: base64(part) };
+}
+
+async function save(format) {
+  const pane = panes[panes.length > 1 ? Number(element("which").value) : 0];
+  if (!pane?.asked || pane.began === null) throw new Error("There is nothing to export yet; let a heart beat first.");
+  let seconds = Number(element("length").value);
+  const wanted = { ...pane.asked, start_s: pane.began, format };
+  if (wanted.ecg.kind === "live") {
+    wanted.ecg = lastOfLive(pane, seconds);
+    wanted.start_s = 0;
+  }
+  if (wanted.ecg.kind === "recorded") {
+    const samples = floats(wanted.ecg.signal_mv).length / wanted.ecg.lead_names.length;
+    seconds = Math.min(seconds, wanted.ecg.start_s + samples / wanted.ecg.rate_hz - wanted.start_s);
+  }
+  say(`Making ${seconds.toFixed(0)} s as ${format === "dcm" ? "DICOM" : format.toUpperCase()} …`, true);
+  const { name, data } = await generate({ ...wanted, seconds });
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(data), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  say(`${name} is made; it says that it is synthetic.`, true);
+}
+
+function listen() {
+  const softly = whenSettled(() => ask(true));
+  element("ef").addEventListener("input", whenSettled(() => ask(true, panes[0])));
+  element("ef-b").addEventListener("input", whenSettled(() => ask(true, panes[1])));
+  for (const id of ["rate", "seed"]) element(id).addEventListener("input", softly);
+  for (const id of ["rhythm", "view"]) element(id).addEventListener("change", softly);
+  element("rhythm-b").addEventListener("change", whenSettled(() => ask(true, panes[1])));
+  element("feed").addEventListener("change", () => ask());
+  element("another").addEventListener("click", () => {
+    element("seed").value = Math.floor(Math.random() * 1e6);
+    ask(true);
+  });
+  for (const input of document.querySelectorAll("input[name=source]")) {
+    input.addEventListener("change", () => {
+      marked();
+      if (source() === "live") attempt(element("feeds"), lookForFeeds);
+      else if (source() === "simulated" || recorded) ask();
+    });
+  }
+  element("ecg").addEventListener("change", () => attempt(element("ecg"), readEcg));
+  for (const id of ["ecg-rate", "ecg-unit"]) element(id).addEventListener("change", () => attempt(element("ecg"), readEcg));
+  element("feeds").addEventListener("click", () => attempt(element("feeds"), lookForFeeds));
+  element("frame").addEventListener("change", () => attempt(element("frame"), readFrame));
+  element("frame-remove").addEventListener("click", () => { removeFrame(); ask(); });
+  element("play").addEventListener("click", toggle);
+  element("compare").addEventListener("change", () => {
+    if (element("compare").checked) {
+      addPane();
+      ask(true, panes[1]);
+    } else panes.pop().close();
+    marked();
+  });
+  for (const button of document.querySelectorAll("[data-format]")) {
+    button.addEventListener("click", () => attempt(element("export"), () => save(button.dataset.format)));
+  }
+  element("controls").addEventListener("submit", (event) => event.preventDefault());
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== " " || event.target.closest("input, select, button, summary, a")) return;
+    event.preventDefault();
+    toggle();
+  });
+}
+
+async function begin() {
+  service = await status();
+  for (const part of document.querySelectorAll("[data-takes]")) part.hidden = !service.takes.includes(part.dataset.takes);
+  for (const name of service.rhythms) {
+    element("rhythm").append(new Option(RHYTHMS[name] ?? name, name));
+    element("rhythm-b").append(new Option(RHYTHMS[name] ?? name, name));
+  }
+  const [low, high] = service.ef_range_percent;
+  for (const id of ["ef", "ef-b"]) Object.assign(element(id), { min: Math.max(1, Math.ceil(low)), max: Math.min(99, Math.floor(high)) });
+  element("state").textContent = service.model;
+  addPane();
+  listen();
+  marked();
+  requestAnimationFrame(tick);
+  ask();
+}
+
+// What tests measure: by how many frames picture and cursor differ as drawn, and what is shown.
+window.echogen = {
+  measured: () => panes.map((pane) => ({ ...pane.measured, ended: pane.ended, frames: pane.frames.length })),
+  shown: () => panes.map((pane) => ({ now, time: pane.frame?.time ?? null, ef: pane.asked?.ef_percent, pending: pane.pending })),
+};
+
+begin().catch((error) => say(error.message));

@@ -1,0 +1,175 @@
+// One heart on the page: what has been made of it, which frame is shown, and its figures.
+
+import { Connection } from "./service.js";
+import { CURSOR_SHARE, colours, drawEcho, drawStrip, spanOf } from "./drawing.js";
+
+// Of an endless heart so much of the past is kept, in s.
+const KEPT_S = 10;
+
+export class Pane {
+  constructor(root, tell) {
+    this.root = root;
+    this.tell = tell;
+    this.connection = new Connection({
+      part: (part) => this.take(part),
+      end: (message) => { if (message.question === this.question) this.ended = message.until_s; },
+      error: (message) => this.fail(message),
+      lost: (told) => this.lose(told),
+    });
+    this.question = 0;
+    this.asked = null;
+    this.forget();
+    this.shown = null;
+    this.frame = null;
+    // Differences between the shown frame and the cursor in frames, as drawn.
+    this.measured = { drawn: 0, most: 0 };
+    this.latency = 1;
+    this.told = -Infinity;
+  }
+
+  forget() {
+    this.frames = [];
+    this.ecg = [];
+    this.volume = [];
+    this.marks = [];
+    this.ended = null;
+    this.began = null;
+    this.lead = "";
+    this.scales = { ecg: {}, volume: {} };
+    this.fresh = true;
+  }
+
+  // Ask for a heart. keep: go on with what is there until the new one is made.
+  ask(heart, keep) {
+    this.question += 1;
+    this.asked = heart;
+    this.askedAt = performance.now();
+    this.pending = true;
+    this.failed = false;
+    if (!keep) this.forget();
+    this.ended = null;
+    this.told = -Infinity;
+    this.set(".asked", heart.ef_percent === null ? "–" : `${Math.round(heart.ef_percent)} %`);
+    for (const name of [".ef", ".rate"]) this.set(name, "–");
+    this.connection.send({ type: "start", question: this.question, heart });
+  }
+
+  take(part) {
+    if (part.question !== this.question) return;
+    const { times_s: times, width, height, outline_points: points } = part;
+    if (this.pending) {
+      this.pending = false;
+      this.latency = 0.5 * this.latency + 0.5 * (performance.now() - this.askedAt) / 1000;
+      this.began = times[0];
+      const before = (list, time) => list.filter(time);
+      this.frames = before(this.frames, (frame) => frame.time < times[0] - 1e-6);
+      this.volume = before(this.volume, (piece) => piece.start_s < times[0] - 1e-6);
+      this.marks = before(this.marks, (time) => time < times[0]);
+      const start = part.ecg ? part.ecg.start_s : times[0];
+      this.ecg = this.ecg.map((piece) => ({
+        ...piece, values: piece.values.slice(0, Math.max(0, Math.round((start - piece.start_s) * piece.rate_hz))),
+      }));
+    }
+    const size = width * height;
+    for (let at = 0; at < times.length; at += 1) {
+      this.frames.push({
+        time: times[at], width, height, seed: part.seed,
+        pixels: part.pixels.subarray(at * size, (at + 1) * size),
+        outline: points ? part.outline.subarray(2 * at * points, 2 * (at + 1) * points) : null,
+      });
+    }
+    this.interval = times.length > 1 ? (times.at(-1) - times[0]) / (times.length - 1) : this.interval ?? 1 / 32;
+    if (part.ecg) {
+      this.ecg.push(part.ecg);
+      this.lead = part.ecg.lead;
+    }
+    if (part.volume) this.volume.push({ start_s: times[0], rate_hz: 1 / this.interval, values: part.volume });
+    this.marks.push(...part.r_s);
+    const rounded = (value, unit) => (value === null ? "–" : `${Math.round(value)}${unit}`);
+    this.set(".ef", rounded(part.ef_percent, " %"));
+    this.set(".rate", rounded(part.heart_rate_bpm, " bpm"));
+    this.set(".ecg-rate", rounded(part.ecg_rate_bpm, " bpm"));
+  }
+
+  fail(message) {
+    if (message.question !== undefined && message.question !== this.question) return;
+    this.failed = true;
+    this.pending = false;
+    this.tell(this, message);
+  }
+
+  lose(told) {
+    this.failed = true;
+    this.pending = false;
+    if (!told) this.tell(this, { error: "The connection to the service was lost; press Play to go on." });
+  }
+
+  set(name, text) {
+    this.root.querySelector(name).textContent = text;
+  }
+
+  get finite() {
+    return this.asked?.ecg.kind === "recorded";
+  }
+
+  // The end of what can be shown, in s.
+  get until() {
+    return this.frames.length ? this.frames.at(-1).time + this.interval : -Infinity;
+  }
+
+  get from() {
+    return this.frames.length ? this.frames[0].time : Infinity;
+  }
+
+  frameAt(now) {
+    let low = 0, high = this.frames.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.frames[middle].time <= now + 1e-6) low = middle;
+      else high = middle - 1;
+    }
+    return this.frames[low];
+  }
+
+  // Draw what belongs to a time, and note by how many frames picture and cursor differ as they were drawn.
+  draw(now, withOutline) {
+    if (!this.frames.length) return;
+    this.frame = this.frameAt(now);
+    drawEcho(this.root.querySelector(".echo"), this.frame, withOutline);
+    const strip = this.root.querySelector(".ecg");
+    const cursor = drawStrip(strip, {
+      pieces: this.ecg, marks: this.marks, now, colour: colours.trace, least: 0.8, label: this.lead, held: this.scales.ecg,
+    });
+    drawStrip(this.root.querySelector(".volume"), {
+      pieces: this.volume, now, colour: colours.volume, least: 1e-3, label: "LV volume", held: this.scales.volume,
+    });
+    if (strip.clientWidth) {
+      const span = spanOf(Math.round(strip.clientWidth));
+      const cursorTime = now + (cursor / Math.round(strip.clientWidth) - CURSOR_SHARE) * span;
+      this.measured.drawn += 1;
+      this.measured.last = (cursorTime - this.frame.time) / this.interval;
+      this.measured.most = Math.max(this.measured.most, Math.abs(this.measured.last));
+    }
+    if (Math.abs(now - this.told) > 0.25) {
+      this.told = now;
+      if (this.connection.open && !this.failed) this.connection.send({ type: "shown", until_s: now });
+    }
+    if (!this.finite) this.tidy(now - KEPT_S);
+  }
+
+  tidy(before) {
+    while (this.frames.length && this.frames[0].time < before) this.frames.shift();
+    while (this.ecg.length > 1 && this.ecg[1].start_s < before) this.ecg.shift();
+    while (this.volume.length > 1 && this.volume[1].start_s < before) this.volume.shift();
+    while (this.marks.length && this.marks[0] < before) this.marks.shift();
+  }
+
+  waiting(is) {
+    this.root.querySelector(".waiting").hidden = !is;
+  }
+
+  close() {
+    this.connection.close();
+    this.root.remove();
+  }
+}
