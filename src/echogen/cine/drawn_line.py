@@ -1,0 +1,192 @@
+"""Finding a line that a machine drew across the echo picture (an ECG, a respiration curve) by its colour and its shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from echogen.cine.sector import find_sector
+from echogen.errors import InputError
+from echogen.records import ByteArray
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+#: A pixel counts as coloured if its largest and smallest channel differ by this much.
+_LEAST_CHROMA = 45
+#: A white line is this bright at least.
+_LEAST_WHITE = 130
+_HUES = 36
+_NEAR_HUE = 22.0
+#: Share of the full colour from which a pixel belongs to a line.
+_FAINTEST = 0.4
+_LEAST_WIDTH = 0.25
+_LOOKED_AT = 16
+_MOST_LINES = 6
+
+
+@dataclass(frozen=True)
+class DrawnLine:
+    """A line across the picture, frame by frame.
+
+    row: (T, columns) float32, where it stands in each column, in rows of the picture from the top; nan where it is not drawn.
+    tall: (T, columns) float32, how many rows it covers there. thickness: of its flat parts, in pixels. first_column: of the
+    picture. top, bottom: the rows between which it moves. colour: its RGB where it is brightest.
+    """
+
+    row: Floats
+    tall: Floats
+    thickness: float
+    first_column: int
+    top: int
+    bottom: int
+    colour: tuple[int, int, int]
+
+
+def find_lines(frames: ByteArray) -> list[DrawnLine]:
+    """The lines drawn across a cine in colour or white, the longest first; empty where there are none.
+
+    frames: (T, H, W, 3) uint8. A line spans a quarter of the picture's width, is thin, and is not straight; it may lie over the
+    sector if it is coloured. White lines are looked for outside the sector only.
+    """
+    chosen = np.unique(np.linspace(0, len(frames) - 1, _LOOKED_AT).astype(int))
+    sample = frames[chosen]
+    lines = []
+    for reference, lit in _candidates(sample):
+        for part in _long_parts(lit):
+            line = _follow(frames, part, reference)
+            if line is not None:
+                lines.append(line)
+    return sorted(lines, key=lambda line: -line.row.shape[1])[:_MOST_LINES]
+
+
+def _chroma(pictures: ByteArray) -> tuple[ByteArray, ByteArray]:
+    """Largest minus smallest channel of every pixel, and the smallest."""
+    red, green, blue = pictures[..., 0], pictures[..., 1], pictures[..., 2]
+    smallest = np.minimum(np.minimum(red, green), blue)
+    return np.maximum(np.maximum(red, green), blue) - smallest, smallest
+
+
+def _hue(pixels: Floats) -> Floats:
+    """Angle on the colour circle in degrees, of (n, 3) pixels."""
+    red, green, blue = pixels.T
+    return np.asarray(np.degrees(np.arctan2(np.sqrt(3.0) * (green - blue), 2.0 * red - green - blue)) % 360.0, dtype=np.float32)
+
+
+def _candidates(sample: ByteArray) -> list[tuple[Floats, Mask]]:
+    """Colours that occur often, as the RGB of their brightest pixels, and where they are, (T, H, W); then white."""
+    width = sample.shape[2]
+    chroma, smallest = _chroma(sample)
+    at = np.nonzero(chroma > _LEAST_CHROMA)
+    enough = 0.5 * _LEAST_WIDTH * width * len(sample)
+    found = []
+    if len(at[0]) > enough:
+        pixels = sample[at].astype(np.float32)
+        strength = chroma[at].astype(np.float32)
+        hue = _hue(pixels)
+        counts = np.bincount((hue * _HUES / 360.0).astype(int) % _HUES, minlength=_HUES).astype(np.float64)
+        smooth = ndimage.gaussian_filter1d(counts, 1.0, mode="wrap")
+        peaks = np.flatnonzero((smooth >= np.roll(smooth, 1)) & (smooth > np.roll(smooth, -1)) & (3 * smooth > enough))
+        for peak in peaks[np.argsort(-smooth[peaks])][:_MOST_LINES]:
+            away = np.abs((hue - (peak + 0.5) * 360.0 / _HUES + 180.0) % 360.0 - 180.0)
+            near = away < _NEAR_HUE
+            full = np.percentile(strength[near], 90)
+            reference = pixels[near & (strength >= full)].mean(axis=0)
+            lit = np.zeros(sample.shape[:3], dtype=bool)
+            chosen = near & (strength > max(_LEAST_CHROMA, _FAINTEST * full))
+            lit[at[0][chosen], at[1][chosen], at[2][chosen]] = True
+            found.append((reference, lit))
+    white = (smallest > _LEAST_WHITE) & (chroma < _LEAST_CHROMA)
+    try:
+        sector = find_sector(smallest)
+    except InputError:
+        return found
+    white &= ~sector.inside(*sample.shape[1:3], margin=0.02 * sector.radius)
+    if white.sum() > enough:
+        full = float(np.percentile(smallest[white], 90))
+        found.append((np.full(3, full, dtype=np.float32), white & (smallest > 0.6 * full)))
+    return found
+
+
+def _long_parts(lit: Mask) -> list[Mask]:
+    """The connected parts, over all frames, that are long, thin in each frame, and not straight; each (H, W), a little wider."""
+    height, width = lit.shape[1:]
+    reach = max(2, width // 120)
+    seen = ndimage.binary_dilation(lit.any(axis=0), structure=np.ones((3, 2 * reach + 1)))
+    labels, _ = ndimage.label(seen, structure=np.ones((3, 3)))
+    parts = []
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        rows, columns = box
+        if columns.stop - columns.start < _LEAST_WIDTH * width:
+            continue
+        part = labels[box] == number
+        inside = lit[:, rows, columns] & part
+        count = inside.sum(axis=1)
+        thickness = float(np.median(count[count > 0])) if count.any() else 0.0
+        moves = rows.stop - rows.start - 2 - thickness
+        if 0 < thickness <= 0.02 * height + 3 and moves >= max(4.0, 1.5 * thickness) and (count > 0).mean() > 0.4:
+            whole = np.zeros((height, width), dtype=bool)
+            whole[box] = part
+            parts.append(whole)
+    return parts
+
+
+def _weights(block: ByteArray, reference: Floats) -> Floats:
+    """How much of the line's colour each pixel has: 1 the full colour, 0 another hue, grey or black."""
+    pixels = block.astype(np.float32)
+    own = reference - reference.min()
+    strength = float(np.linalg.norm(own))
+    if strength < _LEAST_CHROMA:
+        return np.asarray(pixels.min(axis=-1) / reference.min(), dtype=np.float32)
+    direction = own / strength
+    pixels -= pixels.min(axis=-1, keepdims=True)
+    along = pixels @ direction
+    across = np.sqrt(np.maximum((pixels**2).sum(axis=-1) - along**2, 0.0))
+    return np.asarray(np.clip((along - across) / strength, 0.0, 1.2), dtype=np.float32)
+
+
+def _follow(frames: ByteArray, part: Mask, reference: Floats) -> DrawnLine | None:
+    """The line within a part of the picture, in every frame and column."""
+    (rows, columns), mask = ndimage.find_objects(part.astype(np.uint8))[0], part
+    weight = _weights(frames[:, rows, columns], reference) * mask[rows, columns]
+    highest = weight.max(axis=1, keepdims=True)
+    lit = (weight > 0.5 * highest) & (highest > _FAINTEST * 0.75)
+    lit[:, 1:-1] |= lit[:, :-2] & lit[:, 2:]
+    lit = _heaviest_run(lit, weight)
+    weight = weight * lit
+    tall = lit.sum(axis=1).astype(np.float32)
+    drawn = tall > 0
+    if drawn.mean() < 0.3:
+        return None
+    down = np.arange(weight.shape[1], dtype=np.float32)[:, None]
+    total = weight.sum(axis=1)
+    centre = (weight * down).sum(axis=1) / np.where(total > 0, total, 1.0)
+    thickness = float(np.median(tall[drawn]))
+    first, last = lit.argmax(axis=1), weight.shape[1] - 1 - lit[:, ::-1].argmax(axis=1)
+    base = float(np.median(centre[drawn]))
+    half = (thickness - 1.0) / 2.0
+    # A steep stroke fills its column; the line's way through it ends at the far side.
+    extreme = np.where(base - first >= last - base, first + half, last - half)
+    row = np.where(tall > 1.8 * thickness + 1.0, extreme, centre) + rows.start
+    row = np.where(drawn, row, np.nan).astype(np.float32)
+    colour = (int(reference[0]), int(reference[1]), int(reference[2]))
+    return DrawnLine(row, tall, thickness, columns.start, rows.start, rows.stop, colour)
+
+
+def _heaviest_run(lit: Mask, weight: Floats) -> Mask:
+    """Of the runs of lit pixels in each column only the one with most weight; lit, weight: (T, rows, columns)."""
+    starts = lit.copy()
+    starts[:, 1:] &= ~lit[:, :-1]
+    number = np.cumsum(starts, axis=1, dtype=np.int16)
+    most = int(number[:, -1].max())
+    if most <= 1:
+        return lit
+    heaviest = np.zeros(number.shape[::2], dtype=np.int16)
+    best = np.zeros(heaviest.shape, dtype=np.float32)
+    for run in range(1, most + 1):
+        its = (weight * (lit & (number == run))).sum(axis=1)
+        heaviest, best = np.where(its > best, run, heaviest), np.maximum(best, its)
+    return lit & (number == heaviest[:, None])
