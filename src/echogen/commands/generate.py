@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +29,7 @@ from echogen.errors import InputError
 if TYPE_CHECKING:
     from echogen.ecg import Landmarks
     from echogen.generators.base import Generator
+    from echogen.generators.private import Private
     from echogen.records import Cine, Ecg
 
 SUFFIXES = (".mp4", ".gif", ".avi", ".dcm", ".nii", ".npz", ".png")
@@ -55,9 +57,46 @@ class _Heartbeat:
         return [float(r) for r in self.landmarks.r_s if self.start_s <= r < self.start_s + seconds]
 
 
+@dataclass(frozen=True)
+class Case:
+    """What one video shall show, as the options of `generate` say it; None where nothing is asked."""
+
+    ecg: Path | None = None
+    image: Path | None = None
+    ef: float | None = None
+    view: View | None = None
+    sex: Sex | None = None
+    text: str | None = None
+    ecg_start: float | None = None
+    seconds: float | None = None
+    fps: float | None = None
+    ecg_rate: float | None = None
+    ecg_unit: str | None = None
+    allow_flat: bool = False
+    guidance: float | None = None
+    steps: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video that was made, the recorded ECG around it, its R peaks in s, and what its JSON file says."""
+
+    cine: Cine
+    ecg: Ecg | None
+    r_s: list[float]
+    document: dict[str, Any]
+
+
 def generate(
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="The video; .mp4, .gif, .avi, .dcm, .nii, .npz or .png.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="The video; .mp4, .gif, .avi, .dcm, .nii, .npz or .png. With --table the folder that gets the shards.",
+        ),
     ],
     ecg: Annotated[Path | None, typer.Argument(metavar="ECG", help="An ECG file; the one inside pydicom unless stated.")] = None,
     image: Annotated[
@@ -92,8 +131,21 @@ def generate(
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same video.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--table",
+            metavar="CASES.csv",
+            help="A video for each row; its columns are named like the options (ecg, ef, view ...).",
+        ),
+    ] = None,
 ) -> None:
-    """Make an echo video that beats with an ECG. The video is synthetic and not for diagnosis."""
+    """Make an echo video that beats with an ECG. The video is synthetic and not for diagnosis.
+
+    With --table, one video for each row of a table, into shards with their masks and measurements; the options hold for every
+    row that does not say otherwise.
+    """
+    case = Case(ecg, image, ef, view, sex, text, ecg_start, seconds, fps, ecg_rate, ecg_unit, allow_flat, guidance, steps, seed)
     if seconds is not None:
         check_seconds(seconds)
     check_fps(fps)
@@ -101,61 +153,86 @@ def generate(
         raise InputError(f"--ef must lie between 0 and 100 %, not {ef:g}.")
     if guidance is not None and not (math.isfinite(guidance) and guidance >= 0):
         raise InputError(f"--guidance must be 0 or more, not {guidance:g}.")
-    check_output(output, SUFFIXES, (ecg, image))
     check_input(ecg)
     check_input(image)
+    if table is not None:
+        from echogen.commands.generate_table import generate_table
+
+        generate_table(table, output, case, model=model, adapter=adapter, private=private, device=device)
+        return
+    check_output(output, SUFFIXES, (ecg, image))
     began = time.monotonic()
 
-    from echogen.cine import resample_frames, write
+    from echogen.cine import write
     from echogen.generators.base import Generator
     from echogen.generators.private import Private
-    from echogen.measure import truth_error
     from echogen.metrics.bank import copy_filter
 
     heart = Generator.from_pretrained(model, device, adapter)
-    seconds = min(DEFAULT_SECONDS, heart.longest_s) if seconds is None else seconds
     guarded = Private(heart, copy_filter(heart)) if private else None
-    path = ecg or (_recording_in_pydicom() if "ecg" in heart.takes else None)
-    if path is None:
-        heartbeat = _Heartbeat(ecg_start or 0.0, None, None, None)
-    else:
-        heartbeat = _read_heartbeat(path, heart, ecg_start, seconds, image is not None, allow_flat, ecg_rate, ecg_unit)
-    picture = None if image is None else _picture(image)
     with progress_bar("generating") as progress:
-        asked: dict[str, Any] = {
-            "seconds": seconds,
-            "start_s": heartbeat.start_s,
-            "ef_percent": ef,
-            "view": view,
-            "sex": sex,
-            "text": text,
-            "frames": picture,
-            "guidance": guidance,
-            "steps": steps,
-            "seed": seed,
-            "progress": progress,
-        }
-        cine, privacy = guarded.draw(heartbeat.ecg, **asked) if guarded else (heart(heartbeat.ecg, **asked), None)
-    measured = _measure(cine, heartbeat)
-    shown = cine if fps is None or math.isclose(fps, heart.native_fps) else resample_frames(cine, fps)
-    r_s = heartbeat.r_s(seconds)
-    write(shown, output, ecg=heartbeat.recorded, r_s=r_s, label="synthetic")
-    settings = {
-        "ef_percent": ef,
-        "view": view,
-        "sex": sex,
-        "text": text,
-        "image": image and image.name,
+        video = make_video(heart, case, guarded, progress)
+    write(video.cine, output, ecg=video.ecg, r_s=video.r_s, label="synthetic")
+    video.document["settings"]["device"] = device
+    write_json(output.with_suffix(".json"), video.document | {"wall_time_s": round(time.monotonic() - began, 3)})
+    typer.echo(f"Wrote {output} ({len(video.cine.frames)} frames) and {output.with_suffix('.json').name}.")
+
+
+def make_video(
+    heart: Generator, case: Case, guarded: Private | None = None, progress: Callable[[float, float], None] | None = None
+) -> Video:
+    """Make one video and measure it. guarded: draws instead of the generator, where copies are not wanted.
+
+    Raises `InputError` for what cannot be read, and for what the generator does not take.
+    """
+    from echogen.cine import resample_frames
+    from echogen.measure import truth_error
+
+    seconds = min(DEFAULT_SECONDS, heart.longest_s) if case.seconds is None else case.seconds
+    path = case.ecg or (_recording_in_pydicom() if "ecg" in heart.takes else None)
+    if path is None:
+        heartbeat = _Heartbeat(case.ecg_start or 0.0, None, None, None)
+    else:
+        at_first_beat = case.image is not None
+        heartbeat = _read_heartbeat(
+            path, heart, case.ecg_start, seconds, at_first_beat, case.allow_flat, case.ecg_rate, case.ecg_unit
+        )
+    asked: dict[str, Any] = {
         "seconds": seconds,
-        "allow_flat": allow_flat,
+        "start_s": heartbeat.start_s,
+        "ef_percent": case.ef,
+        "view": case.view,
+        "sex": case.sex,
+        "text": case.text,
+        "frames": None if case.image is None else _picture(case.image),
+        "guidance": case.guidance,
+        "steps": case.steps,
+        "seed": case.seed,
+        "progress": progress,
     }
-    settings |= {"ecg_rate_hz": ecg_rate, "ecg_unit": ecg_unit, "guidance": guidance, "steps": steps, "device": device}
+    cine, privacy = guarded.draw(heartbeat.ecg, **asked) if guarded else (heart(heartbeat.ecg, **asked), None)
+    measured = _measure(cine, heartbeat)
+    shown = cine if case.fps is None or math.isclose(case.fps, heart.native_fps) else resample_frames(cine, case.fps)
+    r_s = heartbeat.r_s(seconds)
+    settings = {
+        "ef_percent": case.ef,
+        "view": case.view,
+        "sex": case.sex,
+        "text": case.text,
+        "image": case.image and case.image.name,
+        "seconds": seconds,
+        "allow_flat": case.allow_flat,
+        "ecg_rate_hz": case.ecg_rate,
+        "ecg_unit": case.ecg_unit,
+        "guidance": case.guidance,
+        "steps": case.steps,
+    }
     document = {
         "model": heart.name,
         "weights_hash": heart.weights_hash,
         "adapter": heart.adapter and heart.adapter.name,
         "adapter_hash": heart.adapter and heart.adapter.digest,
-        "seed": seed,
+        "seed": case.seed,
         "privacy": privacy and privacy.to_json(),
         "ecg": path and path.name,
         "settings": settings,
@@ -167,10 +244,8 @@ def generate(
         "r_s": r_s,
         **measured,
         "measuring_error": truth_error(),
-        "wall_time_s": round(time.monotonic() - began, 3),
     }
-    write_json(output.with_suffix(".json"), document)
-    typer.echo(f"Wrote {output} ({len(shown.frames)} frames) and {output.with_suffix('.json').name}.")
+    return Video(shown, heartbeat.recorded, r_s, document)
 
 
 def _recording_in_pydicom() -> Path:
