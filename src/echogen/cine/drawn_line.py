@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 #: A pixel counts as coloured if its largest and smallest channel differ by this much.
-_LEAST_CHROMA = 45
+_LEAST_CHROMA = 25
 #: A white line is this bright at least.
 _LEAST_WHITE = 130
 _HUES = 36
@@ -150,8 +150,8 @@ def _weights(block: ByteArray, reference: Floats) -> Floats:
 
 def _follow(frames: ByteArray, part: Mask, reference: Floats) -> DrawnLine | None:
     """The line within a part of the picture, in every frame and column."""
-    (rows, columns), mask = ndimage.find_objects(part.astype(np.uint8))[0], part
-    weight = _weights(frames[:, rows, columns], reference) * mask[rows, columns]
+    rows, columns = ndimage.find_objects(part.astype(np.uint8))[0]
+    weight = _weights(frames[:, rows, columns], reference) * part[rows, columns]
     highest = weight.max(axis=1, keepdims=True)
     lit = (weight > 0.5 * highest) & (highest > _FAINTEST * 0.75)
     lit[:, 1:-1] |= lit[:, :-2] & lit[:, 2:]
@@ -159,6 +159,7 @@ def _follow(frames: ByteArray, part: Mask, reference: Floats) -> DrawnLine | Non
     weight = weight * lit
     tall = lit.sum(axis=1).astype(np.float32)
     drawn = tall > 0
+    used = np.flatnonzero(drawn.any(axis=0))
     if drawn.mean() < 0.3:
         return None
     down = np.arange(weight.shape[1], dtype=np.float32)[:, None]
@@ -173,7 +174,8 @@ def _follow(frames: ByteArray, part: Mask, reference: Floats) -> DrawnLine | Non
     row = np.where(tall > 1.8 * thickness + 1.0, extreme, centre) + rows.start
     row = np.where(drawn, row, np.nan).astype(np.float32)
     colour = (int(reference[0]), int(reference[1]), int(reference[2]))
-    return DrawnLine(row, tall, thickness, columns.start, rows.start, rows.stop, colour)
+    ends = slice(int(used[0]), int(used[-1]) + 1)
+    return DrawnLine(row[:, ends], tall[:, ends], thickness, columns.start + ends.start, rows.start, rows.stop, colour)
 
 
 def _heaviest_run(lit: Mask, weight: Floats) -> Mask:

@@ -99,13 +99,32 @@ def _scroll_speed(row: NDArray[np.float32], times_s: SecondsArray) -> float | No
         return None
     speed, wide = best / lag_s, 1.0 / lag_s
     # Frames further apart tell the speed better, once it is known well enough not to mistake one beat for the next.
-    while 2 * lag <= len(row) - 2 and 2 * lag * step * speed < 0.6 * width:
+    longest = min(len(row) - 2, int(0.6 * width / (speed * step)))
+    while 2 * lag <= longest:
         lag *= 2
         grid = speed + np.linspace(-1.0, 1.0, 13) * wide
         cost = _mismatch(row, times_s, lag, grid)
-        near = np.flatnonzero(cost <= cost.min() + 0.02)
-        speed, wide = float(grid[near].mean()), 0.7 / (lag * step)
+        speed, wide = float(grid[cost <= cost.min() + 0.02].mean()), 0.7 / (lag * step)
+    speed = _averaged_speed(row, times_s, max(lag, longest), speed)
     return speed if SWEEPS_S[0] < width / speed < SWEEPS_S[1] else None
+
+
+def _averaged_speed(row: NDArray[np.float32], times_s: SecondsArray, lag: int, rough: float) -> float:
+    """The mean over many pairs of frames of the whole number of columns by which the line moved; machines round each to one."""
+    width, measured = row.shape[1], []
+    for first in np.unique(np.linspace(0, len(row) - 1 - lag, 40).astype(int)):
+        elapsed = float(times_s[first + lag] - times_s[first])
+        shifts = round(rough * elapsed) + np.arange(-3, 4)
+        shifts = shifts[(shifts > 0) & (shifts < width - 20)]
+        costs = []
+        for shift in shifts:
+            apart = np.abs(row[first + lag, : width - shift] - row[first, shift:])
+            costs.append(float(np.nanmean(np.minimum(apart, _CAP))) if np.isfinite(apart).any() else np.inf)
+        if costs:
+            measured.append(shifts[int(np.argmin(costs))] / elapsed)
+    middle = float(np.median(measured)) if measured else rough
+    near = [speed for speed in measured if abs(speed - middle) * lag * float(np.median(np.diff(times_s))) < 1.6]
+    return float(np.mean(near)) if near else rough
 
 
 def _scrolled(row: NDArray[np.float32], times_s: SecondsArray, speed: float) -> DrawnSignal:
@@ -144,10 +163,14 @@ class _Track:
 
 def _passed(line: DrawnLine, frames: ByteArray, times_s: SecondsArray, seconds_per_pixel: float | None) -> DrawnSignal | None:
     """The signal of a line that stands or is swept over, by the marker or the pen that passes along it."""
-    high = (line.bottom - line.top) // 2 + 4
-    rows = slice(max(0, line.top - high), min(frames.shape[1], line.bottom + high))
-    block = frames[:, rows, line.first_column : line.first_column + line.row.shape[1]]
-    found = _find_track(_change(block[1:], block[:-1]), (times_s[1:] + times_s[:-1]) / 2.0)
+    found = None
+    # What moves may reach beyond the line, or stand under it; what is further away may be another line.
+    for beyond in (3, (line.bottom - line.top) // 2 + 4):
+        rows = slice(max(0, line.top - beyond), min(frames.shape[1], line.bottom + beyond))
+        block = frames[:, rows, line.first_column : line.first_column + line.row.shape[1]]
+        found = _find_track(_change(block[1:], block[:-1]), (times_s[1:] + times_s[:-1]) / 2.0)
+        if found is not None:
+            break
     if found is None:
         return None
     row = _without_marker(line, found, times_s)
@@ -170,7 +193,7 @@ def _find_track(change: Floats, times_s: SecondsArray) -> _Track | None:
     """The straight run to the right, over and over, on which the change of most frames lies."""
     width = change.shape[1]
     local = np.maximum(change - np.median(change, axis=0), 0.0)
-    smooth = ndimage.uniform_filter1d(local, max(3, width // 80), axis=1)
+    smooth = ndimage.uniform_filter1d(local, max(3, width // 40), axis=1)
     seen = smooth.max(axis=1) > 0
     if seen.sum() < _LEAST_FRAMES - 1:
         return None
@@ -187,7 +210,7 @@ def _find_track(change: Floats, times_s: SecondsArray) -> _Track | None:
     one, speed = one[most], speed[most]
     off = place[None] - place[one, None] - speed[:, None] * (t[None] - t[one, None])
     off = (off + width / 2.0) % width - width / 2.0
-    within = max(3.0, 0.015 * width)
+    within = max(3.0, 0.03 * width)
     on = np.abs(off) < within
     best = int(on.sum(axis=1).argmax())
     if on[best].sum() < max(_LEAST_FRAMES - 1, 0.45 * len(times_s)):
