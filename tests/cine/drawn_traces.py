@@ -131,6 +131,7 @@ def draw(recorded: Recorded, style: Style, seed: int = 0) -> Bytes:
     if "respiration" in style.also:
         height = (bottom - top) // 2
         other = _Trace(recorded, style, right - left, height, rng, shows="respiration", colour=ORANGE)
+        other.phase = traces.phase if traces else 0.0
     shown = np.empty((len(recorded.frames), *background.shape), dtype=np.uint8)
     for number, grey in enumerate(_enlarged(recorded, style.width, style.height)):
         picture = np.maximum(background, grey, out=shown[number])

@@ -1,0 +1,174 @@
+"""The ECG that is drawn into an echo picture, as an `Ecg` on the clock of the cine, so that archives become paired data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from echogen.cine.colour import ColourCine, read_colour
+from echogen.cine.drawn_line import find_lines
+from echogen.cine.drawn_sweep import DrawnSignal, line_signal
+from echogen.cine.reading import read_cine
+from echogen.ecg.detectors import CLEAR_CONTRAST, Detection, detect_qrs, irregularity
+from echogen.records import Ecg, Study
+
+Floats = NDArray[np.float64]
+
+#: Samples per second of an ECG taken from the picture.
+RATE_HZ = 250.0
+LEAD = "drawn"
+VERDICTS = ("good", "usable", "rejected")
+
+_NOTHING = "No line is drawn across the picture that could be an ECG."
+_NO_CLOCK = "A line is drawn across the picture, but nothing that moves along it tells which moment it shows."
+_RATE_BPM = (25.0, 250.0)
+_LONGEST_GAP_S = 0.12
+
+
+@dataclass(frozen=True)
+class DrawnEcg:
+    """An ECG read from the picture, and how far to trust it.
+
+    verdict: "good", "usable" or "rejected"; reasons: plain sentences why it is not good. ecg: one lead at `RATE_HZ` on the clock
+    of the cine, from before the video where the picture shows that; None where nothing was found. The picture has no scale:
+    the values are not mV, their median is 0 and the median QRS is 1 high. r_s: R peaks in s; heart_rate_bpm: 60 / median RR.
+    manner: "scrolling", "sweeping" or "standing". column_s: what one column of the picture lasts, the limit of the timing.
+    """
+
+    verdict: str
+    reasons: tuple[str, ...]
+    ecg: Ecg | None = None
+    r_s: Floats | None = None
+    heart_rate_bpm: float | None = None
+    manner: str | None = None
+    column_s: float | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the verdict is good or usable."""
+        return self.verdict != "rejected"
+
+
+def read_study(path: str | Path, *, fps: float | None = None) -> Study:
+    """The echo of a file and the ECG that is drawn into its pictures, on one clock.
+
+    path: anything `read_cine` reads. fps: frames per second in Hz instead of the file's own times. The ECG is None where none
+    is drawn or it cannot be trusted; `read_drawn_ecg` says why. Its amplitude has no unit: the median QRS is 1 high.
+    Raises `InputError` as `read_cine` does.
+    """
+    cine = read_cine(path, fps=fps)
+    found = read_drawn_ecg(path, fps=fps)
+    return Study(found.ecg if found.accepted else None, cine)
+
+
+def read_drawn_ecg(path: str | Path, *, fps: float | None = None) -> DrawnEcg:
+    """The ECG that is drawn into the pictures of an echo file, with a verdict; fps and errors as for `read_study`."""
+    return find_drawn_ecg(read_colour(path, fps=fps))
+
+
+def find_drawn_ecg(cine: ColourCine) -> DrawnEcg:
+    """The ECG that is drawn into a cine: of all lines drawn across it, the one with the best verdict."""
+    lines = find_lines(cine.frames)
+    if not lines:
+        return DrawnEcg("rejected", (_NOTHING,))
+    found = []
+    for line in lines:
+        signal = line_signal(line, cine.frames, cine.times_s, cine.ecg_seconds_per_pixel)
+        if signal is not None:
+            found.append(judge_signal(signal, cine.times_s, cine.heart_rate_bpm))
+    return min(found, key=lambda one: VERDICTS.index(one.verdict), default=DrawnEcg("rejected", (_NO_CLOCK,)))
+
+
+def judge_signal(signal: DrawnSignal, times_s: Floats, stated_rate_bpm: float | None = None) -> DrawnEcg:
+    """The ECG of a drawn line with its R peaks and verdict. times_s: of the frames; stated_rate_bpm: as the file says it."""
+    times, values, missing = _uniform(signal)
+    detection = detect_qrs(values, RATE_HZ)
+    peaks = _beats(detection, values, stated_rate_bpm)
+    scale = _qrs_height(values, peaks) if peaks.size else 1.0
+    ecg = Ecg((values / scale)[None].astype(np.float32), RATE_HZ, (LEAD,), float(times[0]))
+    r_s = times[0] + peaks / RATE_HZ
+    rate = float(60.0 / np.median(np.diff(r_s))) if len(r_s) > 1 else None
+    bad, doubts = _faults(signal, detection, values, peaks, rate, missing)
+    shown = (r_s >= times_s[0]) & (r_s <= times_s[-1])
+    if not bad and not shown.any():
+        bad.append("No heart beat lies within the video.")
+    if stated_rate_bpm is not None and rate is not None and abs(rate / stated_rate_bpm - 1.0) > 0.15:
+        doubts.append(f"The trace shows {rate:.0f} beats a minute, the file states {stated_rate_bpm:.0f}.")
+    verdict = "rejected" if bad else "usable" if doubts else "good"
+    return DrawnEcg(verdict, tuple(bad + doubts), ecg, r_s, rate, signal.manner, 1.0 / signal.pixels_per_s)
+
+
+def _uniform(signal: DrawnSignal) -> tuple[Floats, Floats, float]:
+    """Times and heights at `RATE_HZ`, the median height being 0, and the share of time in gaps that are interpolated."""
+    times = np.arange(signal.times_s[0], signal.times_s[-1], 1.0 / RATE_HZ)
+    values = np.interp(times, signal.times_s, signal.height_px)
+    gaps = np.diff(signal.times_s)
+    missing = float(gaps[gaps > _LONGEST_GAP_S].sum() / max(times[-1] - times[0], 1e-9))
+    return times, values - np.median(values), missing
+
+
+def _qrs_height(values: Floats, peaks: Floats) -> float:
+    """Median distance between the highest and the lowest value within 60 ms of the R peaks."""
+    reach = round(0.06 * RATE_HZ)
+    around = np.rint(peaks).astype(int)[:, None] + np.arange(-reach, reach + 1)
+    return max(float(np.median(np.ptp(values[np.clip(around, 0, len(values) - 1)], axis=1))), 1e-6)
+
+
+def _beats(detection: Detection, values: Floats, stated_rate_bpm: float | None) -> Floats:
+    """The R peaks in samples; where twice as many were found as the stated rate allows, the tall ones if they are regular."""
+    peaks = detection.peaks
+    if stated_rate_bpm is None or peaks.size < 4:
+        return peaks
+    if 60.0 * RATE_HZ / float(np.median(np.diff(peaks))) < 1.6 * stated_rate_bpm:
+        return peaks
+    height = np.abs(values[np.rint(peaks).astype(int)])
+    tall = max((peaks[::2], peaks[1::2]), key=lambda half: float(np.median(height[np.isin(peaks, half)])))
+    return tall if irregularity(tall, RATE_HZ) <= irregularity(peaks, RATE_HZ) else peaks
+
+
+def _faults(
+    signal: DrawnSignal, detection: Detection, values: Floats, peaks: Floats, rate: float | None, missing: float
+) -> tuple[list[str], list[str]]:
+    """Sentences for what makes a signal useless, and for what makes it doubtful."""
+    bad: list[str] = []
+    doubts: list[str] = []
+    if signal.agreement < 0.75:
+        bad.append(f"The line keeps its shape in only {signal.agreement:.0%} of the pictures.")
+    elif signal.agreement < 0.92:
+        doubts.append(f"The line keeps its shape in only {signal.agreement:.0%} of the pictures.")
+    if missing > 0.3:
+        bad.append(f"The line is missing for {missing:.0%} of its length.")
+    elif missing > 0.05:
+        doubts.append(f"The line is missing for {missing:.0%} of its length.")
+    if peaks.size < 2 or not detection.convincing or rate is None:
+        return [*bad, "The line shows no QRS complexes."], doubts
+    if not _RATE_BPM[0] <= rate <= _RATE_BPM[1]:
+        return [*bad, f"Its peaks come {rate:.0f} times a minute, which no heart does."], doubts
+    if detection.contrast < CLEAR_CONTRAST:
+        return [*bad, "Its peaks stand out too little from the rest of the line to be QRS complexes."], doubts
+    width = _peak_width_s(values, peaks)
+    if width > 0.16:
+        bad.append(f"Its peaks are {1000 * width:.0f} ms wide, too wide for QRS complexes.")
+    if detection.agreement < 0.6:
+        bad.append(f"Two detectors agree on only {detection.agreement:.0%} of its beats.")
+    elif detection.agreement < 0.9:
+        doubts.append(f"Two detectors agree on only {detection.agreement:.0%} of its beats.")
+    return bad, doubts
+
+
+def _peak_width_s(values: Floats, peaks: Floats) -> float:
+    """Median time that a peak stays above half its height over what surrounds it."""
+    surround = ndimage.median_filter(values, size=round(0.6 * RATE_HZ))
+    above = values - surround
+    widths = []
+    for peak in np.rint(peaks).astype(int):
+        half = 0.5 * above[peak]
+        side = above * np.sign(half) < abs(half)
+        left = int(side[: peak + 1][::-1].argmax()) if side[: peak + 1].any() else peak
+        right = int(side[peak:].argmax()) if side[peak:].any() else len(values) - peak
+        widths.append((left + right - 1) / RATE_HZ)
+    return float(np.median(widths)) if widths else 0.0
