@@ -111,6 +111,33 @@ DATASETS: dict[str, DatasetEntry] = {
         loader="echogen.datasets.ev9v:Ev9v",
         signs=(Sign("train_labeled.txt"), Sign("validation_labeled.txt"), Sign("test_labeled.txt")),
     ),
+    "echoxflow": DatasetEntry(
+        what="37,125 beamspace recordings of 666 examinations with their ECG on the same clock and contours of the heart",
+        where="https://huggingface.co/datasets/Ahus-AIM/EchoXFlow",
+        loader="echogen.datasets.echoxflow:EchoXFlow",
+        signs=(Sign("exams/exam_*"), Sign("exam_*/*.zarr")),
+    ),
+    "mimic-pairs": DatasetEntry(
+        what="MIMIC-IV-ECHO with MIMIC-IV-ECG: echo clips and 12-lead ECGs of the same patients, not of the same beats",
+        where="https://physionet.org/content/mimic-iv-echo",
+        loader="echogen.datasets.mimic_pairs:MimicPairs",
+        signs=tuple(Sign(f"{place}echo-record-list.csv") for place in ("", "physionet.org/files/mimic-iv-echo/*/")),
+        yields="PatientPair",
+    ),
+    "ptb-xl": DatasetEntry(
+        what="21,799 clinical 12-lead ECGs of 10 s with the statements of cardiologists, in ten folds (no echo)",
+        where="https://physionet.org/content/ptb-xl",
+        loader="echogen.datasets.ptb_xl:PtbXl",
+        signs=tuple(Sign(f"{place}ptbxl_database.csv") for place in ("", "physionet.org/files/ptb-xl/*/", "ptb-xl*/")),
+        yields="Ecg",
+    ),
+    "code-15": DatasetEntry(
+        what="345,779 12-lead ECGs of 7 or 10 s with six diagnoses and follow-up (no echo)",
+        where="https://zenodo.org/records/4916206",
+        loader="echogen.datasets.code_15:Code15",
+        signs=(Sign("exams.csv", ("exam_id", "trace_file", "1dAVb")),),
+        yields="Ecg",
+    ),
     "phantom": DatasetEntry(
         what="simulated clips with their ECG and every beat's volumes, as rendered for training",
         where="python -m echogen.datasets.clip_store FOLDER",

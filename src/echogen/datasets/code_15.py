@@ -1,0 +1,130 @@
+"""CODE-15%: 345,779 12-lead ECGs of 7 or 10 s from Minas Gerais with six diagnoses and follow-up.
+
+FOLDER/exams.csv            exam_id, age, is_male, 1dAVb, RBBB, LBBB, SB, ST, AF, patient_id, normal_ecg, death, timey, trace_file
+       exams_partN.hdf5     unpacked, N = 0..17; also in a folder exams_partN or raw: exam_id, tracings (exams, 4096, 12)
+The exams of a part are in no order and end with an empty row (id 0); shorter ECGs lie between zeros, which are cut off. death and
+timey are filled in for the first exam of a patient only.
+
+Source: Ribeiro et al., https://zenodo.org/records/4916206, CC BY 4.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from echogen.datasets.tables import Row, Source, read_rows
+from echogen.ecg import read_ecg
+from echogen.ecg.hdf5 import numbers, opened
+from echogen.errors import InputError
+from echogen.records import Ecg
+
+SOURCE = Source("CODE-15%", "the data are at https://zenodo.org/records/4916206")
+DIAGNOSES = ("1dAVb", "RBBB", "LBBB", "SB", "ST", "AF")
+_TABLE = "exams.csv"
+_COLUMNS = ("exam_id", "age", "is_male", *DIAGNOSES, "patient_id", "trace_file")
+_TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of exams.csv.
+
+    name: the exam's id. sex: "m", "f" or None. diagnoses: those of `DIAGNOSES` that it has. normal: None if not stated. died,
+    follow_up_years: stated for a patient's first exam only, else None; of one who died, the years until then. One patient may
+    have several exams: split by patient_id.
+    """
+
+    name: str
+    patient_id: int
+    age_years: float
+    sex: str | None
+    diagnoses: tuple[str, ...]
+    normal: bool | None
+    died: bool | None
+    follow_up_years: float | None
+
+
+class Code15:
+    """The ECGs of the data set (12 leads in mV at 400 Hz), in the order of exams.csv; one is read when it is asked for.
+
+    folder: holds exams.csv and the parts. skip_missing: leave out listed exams that are in no part (their names are in `missing`)
+    instead of refusing. What is known of each ECG is in `entries`. Raises `InputError` for a folder, a table or a part that is
+    missing or malformed, an exam of zeros only, or where h5py is not installed.
+    """
+
+    def __init__(self, folder: str | Path, *, skip_missing: bool = False) -> None:
+        self.folder = Path(folder)
+        listed = [(_entry(row), row.text("trace_file")) for row in read_rows(self.folder / _TABLE, _COLUMNS, SOURCE)]
+        parts = {name: _place(self.folder, name) for name in sorted({part for _, part in listed})}
+        holds = {exam: path for path in parts.values() if path is not None for exam in _exams_in(path)}
+        lost = [(entry, part) for entry, part in listed if entry.name not in holds]
+        self.missing = [entry.name for entry, _ in lost]
+        if lost and not skip_missing:
+            exam, part = lost[0][0].name, lost[0][1]
+            archive = f"{Path(part).stem}.zip"
+            packed = f"unpack {archive}" if (self.folder / archive).is_file() else f"get it again ({SOURCE.where})"
+            what = f"{part} is not in {self.folder}" if parts[part] is None else f"exam {exam} is not in {parts[part]}"
+            raise InputError(
+                f"{len(lost)} of the {len(listed)} exams that {_TABLE} lists are not there: {what}, for a start; "
+                f"{packed} or leave missing ones out."
+            )
+        self.entries = [entry for entry, _ in listed if entry.name in holds]
+        if not self.entries:
+            raise InputError(f"{self.folder} holds none of the exams that {_TABLE} lists; {SOURCE.where}.")
+        self._paths = [holds[entry.name] for entry in self.entries]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Ecg]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def names(self) -> list[str]:
+        """The ids of the exams, in order."""
+        return [entry.name for entry in self.entries]
+
+    def __getitem__(self, index: int) -> Ecg:
+        """The ECG of an index, without the zeros around it. Raises `InputError` where its part is damaged or it is only zeros."""
+        return read_ecg(self._paths[index], record=self.entries[index].name)
+
+
+def _place(folder: Path, part: str) -> Path | None:
+    """Where a part lies."""
+    name = Path(part).name
+    paths = (folder / name, folder / Path(name).stem / name, folder / "raw" / name)
+    return next((path for path in paths if name and path.is_file()), None)
+
+
+def _exams_in(path: Path) -> list[str]:
+    """The ids of the exams in a part."""
+    where = f"The HDF5 file {path.name}"
+    with opened(path, where) as file:
+        ids = numbers(file, "exam_id", where)
+        if ids is None or ids.ndim != 1:
+            raise InputError(f"{where} holds no list of exam_id as CODE-15% does; get it again ({SOURCE.where}).")
+        return [str(int(one)) for one in ids[:] if one]
+
+
+def _entry(row: Row) -> Entry:
+    male = _truth(row, "is_male")
+    return Entry(
+        name=str(int(row.number("exam_id"))),
+        patient_id=int(row.number("patient_id")),
+        age_years=row.number("age"),
+        sex=None if male is None else "m" if male else "f",
+        diagnoses=tuple(name for name in DIAGNOSES if _truth(row, name)),
+        normal=_truth(row, "normal_ecg"),
+        died=_truth(row, "death"),
+        follow_up_years=row.number_if_any("timey"),
+    )
+
+
+def _truth(row: Row, column: str) -> bool | None:
+    """A cell that says yes or no, None where it is empty."""
+    text = row.text(column).lower()
+    if text and text != "nan" and text not in _TRUTHS:
+        raise row.error(f"has neither True nor False for {column}")
+    return _TRUTHS.get(text)

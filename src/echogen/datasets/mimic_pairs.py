@@ -1,0 +1,246 @@
+"""MIMIC-IV-ECHO with MIMIC-IV-ECG: echo clips (DICOM) and 12-lead ECGs (WFDB, 10 s at 500 Hz) of the same patients.
+
+ECHO/echo-record-list.csv   subject_id, study_id, acquisition_datetime, dicom_filepath
+     files/p10/p10002221/s94106955/94106955_0001.dcm
+ECG/record_list.csv         subject_id, study_id, ecg_time, path
+    files/p1000/p10002221/s41420867/41420867.hea
+
+The same patient is not the same moment: the two were recorded hours or days apart, and the clocks of ECG machines are often not
+set. So nothing here is a `Study`, whose ECG and cine share a clock. All dates are shifted into the future, by the same time for
+all records of a patient and by another for the next: they are compared within a patient only.
+
+Source: https://physionet.org/content/mimic-iv-echo (for credentialed users) and https://physionet.org/content/mimic-iv-ecg.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from echogen.cine.reading import read_cine
+from echogen.datasets.physionet import project_folder
+from echogen.datasets.tables import Row, Source, read_rows
+from echogen.ecg import read_ecg
+from echogen.errors import InputError
+from echogen.records import VIEWS, Cine, Ecg
+
+ECHO = Source("MIMIC-IV-ECHO", "the data can be asked for at https://physionet.org/content/mimic-iv-echo")
+ECG = Source("MIMIC-IV-ECG", "the data are at https://physionet.org/content/mimic-iv-ecg")
+DAY_S = 86_400.0
+_ECHO_TABLE, _ECG_TABLE = "echo-record-list.csv", "record_list.csv"
+_ECHO_COLUMNS = ("subject_id", "study_id", "acquisition_datetime", "dicom_filepath")
+_ECG_COLUMNS = ("subject_id", "study_id", "ecg_time", "path")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PatientPair:
+    """An echo clip and an ECG of one patient from different moments: no beat of the one is a beat of the other.
+
+    cine, ecg: each on a clock of its own that begins at 0 s. apart_s: from the clip to the ECG in s, negative where the ECG came
+    first, by the clocks of two machines. subject_id, echo_study_id, ecg_study_id: as the data sets name them.
+    """
+
+    cine: Cine
+    ecg: Ecg
+    apart_s: float
+    subject_id: str
+    echo_study_id: str
+    ecg_study_id: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A clip and the ECG that is nearest in time. name: of the clip; view: "A4C", "A2C" or None if not known."""
+
+    name: str
+    subject_id: str
+    echo_study_id: str
+    ecg_study_id: str
+    apart_s: float
+    view: str | None
+    clip_path: Path
+    ecg_path: Path
+
+
+class _Clip(NamedTuple):
+    """A clip in the list; its time is None where it cannot be read."""
+
+    subject_id: str
+    study_id: str
+    time: datetime | None
+    path: Path
+
+
+@dataclass(frozen=True, order=True)
+class _Recorded:
+    """An ECG in the list: when, and where its header lies."""
+
+    time: datetime
+    study_id: str
+    path: Path
+
+
+class MimicPairs:
+    """The clips with the patient's ECG that is nearest in time, in the order of echo-record-list.csv, each read when asked for.
+
+    folder: of MIMIC-IV-ECHO, or a mirror of physionet.org that holds both. ecg_folder: of MIMIC-IV-ECG, None: beside it.
+    within_s: how far apart a clip and its ECG may be in s, one day if not said. views: a CSV with the columns dicom_filepath and
+    view, as a classifier makes it: only clips that it calls A4C or A2C are taken. Without it all clips are, of any view: the data
+    set names none. skip_missing: leave out what is listed and not there instead of refusing; an ECG that is missing is replaced
+    by the next nearest. `missing` names the files, `unpaired` the clips without an ECG in that time or without a readable date.
+
+    Raises `InputError` for a folder, a table or a file that is missing or malformed, and for a clip that is a still picture.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        ecg_folder: str | Path | None = None,
+        within_s: float = DAY_S,
+        views: str | Path | None = None,
+        skip_missing: bool = False,
+    ) -> None:
+        if not within_s >= 0:
+            raise InputError(f"A clip and its ECG can be 0 s or more apart (within_s), not {within_s}.")
+        self.folder = project_folder(Path(folder), "mimic-iv-echo", _ECHO_TABLE)
+        self.ecg_folder = _ecg_folder(Path(folder) if ecg_folder is None else Path(ecg_folder), self.folder, ecg_folder is None)
+        seen = None if views is None else _views(Path(views))
+        clips = _clips(self.folder)
+        if seen is not None:
+            clips = {name: clip for name, clip in clips.items() if name in seen}
+        ecgs = _ecgs(self.ecg_folder, {clip.subject_id for clip in clips.values()})
+        self.entries: list[Entry] = []
+        self.unpaired: list[str] = []
+        # Each path is looked for once; those that are not there are kept in the order of the list.
+        there: dict[Path, bool] = {}
+        for name, clip in clips.items():
+            near = [] if clip.time is None else _nearest(ecgs.get(clip.subject_id, []), clip.time, within_s)
+            if clip.time is None or not near:
+                self.unpaired.append(name)
+            elif _is_there(clip.path, there):
+                ecg = next((one for one in near if _is_there(one.path, there)), None)
+                if ecg is not None:
+                    view, apart_s = None if seen is None else seen[name], (ecg.time - clip.time).total_seconds()
+                    ids = (clip.subject_id, clip.study_id, ecg.study_id)
+                    self.entries.append(Entry(name, *ids, apart_s, view, clip.path, ecg.path))
+        absent = [path for path, found in there.items() if not found]
+        self.missing = [path.stem for path in absent]
+        if absent and not skip_missing:
+            first = absent[0]
+            where = ECG.where if first.suffix == ".hea" else ECHO.where
+            raise InputError(
+                f"{len(absent)} clips and ECGs that {_ECHO_TABLE} and {_ECG_TABLE} list are not there ({first} is the first); "
+                f"get them again ({where}) or leave missing ones out."
+            )
+        if not self.entries:
+            raise InputError(
+                f"{self.folder} holds no clip of a patient with an ECG in {self.ecg_folder} within {within_s:g} s of it; "
+                f"allow more time (within_s) or get more of the data: {ECHO.where}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[PatientPair]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the clips, in order."""
+        return [entry.name for entry in self.entries]
+
+    def __getitem__(self, index: int) -> PatientPair:
+        """The pair of an index. Raises `InputError` where a file is damaged, or the clip is a still picture."""
+        entry = self.entries[index]
+        cine = read_cine(entry.clip_path)
+        if len(cine.frames) < 2:
+            raise InputError(f"{entry.clip_path.name} is a still picture (a measurement or Doppler trace); leave it out.")
+        cine = Cine(cine.frames, cine.times_s - cine.times_s[0], cine.mm_per_pixel, entry.view or cine.view)
+        ecg = read_ecg(entry.ecg_path)
+        return PatientPair(cine, ecg, entry.apart_s, entry.subject_id, entry.echo_study_id, entry.ecg_study_id)
+
+
+def _ecg_folder(named: Path, echo_folder: Path, beside: bool) -> Path:
+    """Where record_list.csv lies."""
+    places = [named, echo_folder, *echo_folder.absolute().parents[:2]] if beside else [named]
+    for place in places:
+        found = project_folder(place, "mimic-iv-ecg", _ECG_TABLE)
+        if (found / _ECG_TABLE).is_file():
+            return found
+    raise InputError(f"There is no {_ECG_TABLE} in or beside {named}; name the folder of {ECG.name} (ecg_folder; {ECG.where}).")
+
+
+def _views(path: Path) -> dict[str, str]:
+    """The views of the clips that are apical ones, by name."""
+    if not path.is_file():
+        raise InputError(f"There is no file {path}; give a CSV with the columns dicom_filepath and view.")
+    views = {}
+    for row in read_rows(path, ("dicom_filepath", "view"), Source("the views", "it needs the columns dicom_filepath and view")):
+        if row.text("view").upper() in VIEWS:
+            views[Path(row.text("dicom_filepath")).stem] = row.text("view").upper()
+    return views
+
+
+def _clips(folder: Path) -> dict[str, _Clip]:
+    """The clips in the list by name."""
+    clips: dict[str, _Clip] = {}
+    for row in read_rows(folder / _ECHO_TABLE, _ECHO_COLUMNS, ECHO):
+        path = row.text("dicom_filepath")
+        if not path:
+            raise row.error("has no dicom_filepath")
+        clip = _Clip(row.text("subject_id"), row.text("study_id"), _time(row.text("acquisition_datetime")), folder / path)
+        clips.setdefault(clip.path.stem, clip)
+    return clips
+
+
+def _is_there(path: Path, known: dict[Path, bool]) -> bool:
+    if path not in known:
+        known[path] = path.is_file()
+    return known[path]
+
+
+def _ecgs(folder: Path, subjects: set[str]) -> dict[str, list[_Recorded]]:
+    """The ECGs of these patients in the order of their times, by patient; those without a readable date are left out."""
+    found: dict[str, list[_Recorded]] = {}
+    undated = 0
+    for row in read_rows(folder / _ECG_TABLE, _ECG_COLUMNS, ECG):
+        if row.text("subject_id") in subjects:
+            recorded = _recorded(row, folder)
+            if recorded is None:
+                undated += 1
+            else:
+                found.setdefault(row.text("subject_id"), []).append(recorded)
+    if undated:
+        _log.warning("%d ECGs in %s have no readable date and are left out", undated, folder / _ECG_TABLE)
+    return {subject: sorted(ecgs) for subject, ecgs in found.items()}
+
+
+def _recorded(row: Row, folder: Path) -> _Recorded | None:
+    time, path = _time(row.text("ecg_time")), row.text("path").removesuffix(".hea")
+    return _Recorded(time, row.text("study_id"), folder / f"{path}.hea") if time is not None and path else None
+
+
+def _time(text: str) -> datetime | None:
+    """A date and time as the tables write it, None where it is none."""
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=None)
+    except ValueError:
+        return None
+
+
+def _nearest(ecgs: list[_Recorded], time: datetime, within_s: float) -> list[_Recorded]:
+    """The ECGs within a time of another, the nearest first."""
+    times = [ecg.time for ecg in ecgs]
+    low = high = bisect_left(times, time)
+    while low and (time - times[low - 1]).total_seconds() <= within_s:
+        low -= 1
+    while high < len(ecgs) and (times[high] - time).total_seconds() <= within_s:
+        high += 1
+    return sorted(ecgs[low:high], key=lambda ecg: abs((ecg.time - time).total_seconds()))

@@ -1,0 +1,142 @@
+"""PTB-XL: 21,799 clinical 12-lead ECGs of 10 s with the statements of cardiologists, in ten folds of whole patients.
+
+FOLDER/ptbxl_database.csv   ecg_id, patient_id, age, sex (0: male, 1: female), report, scp_codes, strat_fold, filename_lr,
+                            filename_hr
+       scp_statements.csv   a statement's code in the first column; diagnostic_class where it is diagnostic
+       records100/, records500/   WFDB at 100 and 500 Hz, such as records500/00000/00001_hr.hea
+A mirror of physionet.org is looked into. An age above 89 years is stored as 300. Numbers of the 38 records that were withdrawn
+since version 1.0.1 are skipped.
+
+Source: Wagner et al., Scientific Data 7, 2020; https://physionet.org/content/ptb-xl, CC BY 4.0.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from echogen.datasets.physionet import project_folder
+from echogen.datasets.tables import Row, Source, read_rows
+from echogen.ecg import read_ecg
+from echogen.errors import InputError
+from echogen.records import Ecg
+
+SOURCE = Source("PTB-XL", "the data are at https://physionet.org/content/ptb-xl")
+#: The folds of each split, as the authors recommend; all ECGs of the last two were read by a person.
+SPLITS: dict[str, tuple[int, ...]] = {"TRAIN": (1, 2, 3, 4, 5, 6, 7, 8), "VAL": (9,), "TEST": (10,)}
+RATES_HZ = {500: "filename_hr", 100: "filename_lr"}
+OLDEST_YEARS = 90.0
+_TABLE, _STATEMENTS = "ptbxl_database.csv", "scp_statements.csv"
+_COLUMNS = ("ecg_id", "patient_id", "age", "sex", "scp_codes", "strat_fold", "filename_lr", "filename_hr")
+_MOST_YEARS = 120.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table.
+
+    name: the ECG's number, five digits. patient_id: None if not stated. age_years: 90 stands for 90 and above. sex: "m", "f" or
+    None. statements: likelihood in % of each SCP code, 0 where none was given. classes: the diagnostic classes that these fall
+    into (NORM, MI, STTC, CD, HYP), none without scp_statements.csv. report: as written, mostly German. fold: 1..10.
+    """
+
+    name: str
+    patient_id: int | None
+    age_years: float | None
+    sex: str | None
+    statements: Mapping[str, float]
+    classes: tuple[str, ...]
+    report: str
+    fold: int
+
+
+class PtbXl:
+    """The ECGs of the data set (12 leads in mV), in the order of its table; one is read when it is asked for.
+
+    folder: holds ptbxl_database.csv. split: "TRAIN" (folds 1 to 8), "VAL" (9), "TEST" (10) or None for all. rate_hz: 500 or 100.
+    skip_missing: leave out listed ECGs that are not there (their names are in `missing`) instead of refusing. What is known of
+    each ECG is in `entries`. Raises `InputError` for a folder, a table or a record that is missing or malformed.
+    """
+
+    def __init__(self, folder: str | Path, split: str | None = None, *, rate_hz: int = 500, skip_missing: bool = False) -> None:
+        self.folder = project_folder(Path(folder), "ptb-xl", _TABLE)
+        if split is not None and split.upper() not in SPLITS:
+            raise InputError(f"PTB-XL has the splits {', '.join(SPLITS)}, not {split!r}; name one of these.")
+        if rate_hz not in RATES_HZ:
+            raise InputError(f"PTB-XL is there at 500 and 100 Hz, not at {rate_hz} Hz; name one of these.")
+        classes = _diagnostic_classes(self.folder)
+        rows = read_rows(self.folder / _TABLE, _COLUMNS, SOURCE)
+        listed = [(_entry(row, classes), self.folder / f"{row.text(RATES_HZ[rate_hz])}.hea") for row in rows]
+        wanted = [(entry, path) for entry, path in listed if split is None or entry.fold in SPLITS[split.upper()]]
+        there = [(entry, path) for entry, path in wanted if path.is_file()]
+        kept = {path for _, path in there}
+        lost = [(entry, path) for entry, path in wanted if path not in kept]
+        self.missing = [entry.name for entry, _ in lost]
+        if lost and not skip_missing:
+            other = 600 - rate_hz
+            hint = f"; the ECGs at {other} Hz are there (rate_hz={other})" if (self.folder / f"records{other}").is_dir() else ""
+            raise InputError(
+                f"{len(lost)} of the {len(wanted)} ECGs that {_TABLE} lists are not in {self.folder} "
+                f"({lost[0][1].relative_to(self.folder)} is the first{hint}); "
+                f"get them again ({SOURCE.where}) or leave missing ones out."
+            )
+        if not there:
+            raise InputError(f"{self.folder} holds no ECG of the split {split or 'asked for'}; {SOURCE.where}.")
+        self.entries = [entry for entry, _ in there]
+        self._paths = [path for _, path in there]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Ecg]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def names(self) -> list[str]:
+        """The ECGs' numbers, in order."""
+        return [entry.name for entry in self.entries]
+
+    def __getitem__(self, index: int) -> Ecg:
+        """The ECG of an index. Raises `InputError` where its record is damaged."""
+        return read_ecg(self._paths[index])
+
+
+def _diagnostic_classes(folder: Path) -> dict[str, str]:
+    """The diagnostic class of each statement that has one."""
+    path = folder / _STATEMENTS
+    if not path.is_file():
+        return {}
+    rows = read_rows(path, ("", "diagnostic_class"), SOURCE)
+    return {row.text(""): row.text("diagnostic_class") for row in rows if row.text("diagnostic_class")}
+
+
+def _entry(row: Row, classes: Mapping[str, str]) -> Entry:
+    statements = _statements(row)
+    age, patient, sex, fold = (
+        row.number_if_any("age"),
+        row.number_if_any("patient_id"),
+        row.number_if_any("sex"),
+        row.number("strat_fold"),
+    )
+    if fold not in range(1, 11) or not row.text("filename_hr") or not row.text("filename_lr"):
+        raise row.error("has no usable strat_fold, filename_hr or filename_lr")
+    return Entry(
+        name=f"{int(row.number('ecg_id')):05d}",
+        patient_id=None if patient is None else int(patient),
+        age_years=OLDEST_YEARS if age is not None and age > _MOST_YEARS else age,
+        sex=None if sex is None else {0.0: "m", 1.0: "f"}.get(sex),
+        statements=statements,
+        classes=tuple(sorted({classes[code] for code in statements if code in classes})),
+        report=row.text("report"),
+        fold=int(fold),
+    )
+
+
+def _statements(row: Row) -> dict[str, float]:
+    """The SCP codes of a row with their likelihoods, which are written as a Python dictionary."""
+    try:
+        return {str(code): float(likelihood) for code, likelihood in ast.literal_eval(row.text("scp_codes")).items()}
+    except (ValueError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError) as error:
+        raise row.error("has no readable scp_codes") from error
