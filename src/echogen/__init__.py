@@ -8,6 +8,7 @@ from echogen.records import Beat, Cine, Conditions, Ecg, Study
 
 if TYPE_CHECKING:
     from echogen.cine import read_cine, read_image, write
+    from echogen.datasets.drawn_ecg import read_study
     from echogen.ecg import read_ecg
     from echogen.generators.base import Generator
     from echogen.phantom.simulate import simulate
@@ -25,6 +26,7 @@ __all__ = [
     "read_cine",
     "read_ecg",
     "read_image",
+    "read_study",
     "simulate",
     "write",
 ]
@@ -35,6 +37,7 @@ _HOME = {
     "read_cine": "echogen.cine",
     "read_ecg": "echogen.ecg",
     "read_image": "echogen.cine",
+    "read_study": "echogen.datasets.drawn_ecg",
     "simulate": "echogen.phantom.simulate",
     "write": "echogen.cine",
 }

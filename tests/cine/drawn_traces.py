@@ -44,7 +44,7 @@ class Style:
 
     shows: ecg, respiration, pulse, menu, bars, doppler, text or nothing. width, height: of the picture. sweep_s: what the width
     of the trace lasts. thick: of the line in pixels; gap: of the erase bar in pixels. columns, rows: of the trace, as shares of
-    the picture. jpeg: quality, or None.
+    the picture. jpeg: quality, or None. every: of so many frames one is stored.
     """
 
     name: str
@@ -53,8 +53,8 @@ class Style:
     shows: str = "ecg"
     marker: str = "line"
     marker_colour: Colour = WHITE
-    width: int = 640
-    height: int = 480
+    width: int = 400
+    height: int = 300
     columns: tuple[float, float] = (0.05, 0.95)
     rows: tuple[float, float] = (0.86, 0.98)
     sweep_s: float = 4.0
@@ -68,14 +68,14 @@ class Style:
     upside_down: bool = False
     jpeg: int | None = None
     grey: bool = False
-    fps: float = 32.0
+    every: int = 1
     also: tuple[str, ...] = field(default=())
 
 
 STYLES = (
     Style("scrolling, green", "scroll"),
     Style("scrolling, thin yellow, low resolution", "scroll", YELLOW, width=320, height=240, thick=1.0, smooth=False),
-    Style("scrolling, over a grid, 50 fps", "scroll", CYAN, grid=True, fps=50.0, sweep_s=5.0),
+    Style("scrolling, over a grid, 640 x 480", "scroll", CYAN, grid=True, width=640, height=480, sweep_s=5.0),
     Style("sweep with a gap, green, text beside", "sweep", text=True, columns=(0.05, 0.80), sweep_s=3.0),
     Style("sweep behind a bar, cyan", "sweep", CYAN, gap=3, bar=True, sweep_s=3.5),
     Style("sweep, thick, strong JPEG", "sweep", YELLOW, thick=3.0, jpeg=70, sweep_s=2.5),
@@ -89,7 +89,7 @@ STYLES = (
     Style("scrolling, over the sector's edge, JPEG", "scroll", CYAN, rows=(0.66, 0.80), jpeg=85),
     Style("static, white on grey", colour=WHITE, marker_colour=(150, 150, 150), grey=True, rows=(0.88, 0.99)),
     Style("sweep, with a respiration curve above", "sweep", GREEN, rows=(0.88, 0.99), sweep_s=3.0, also=("respiration",)),
-    Style("static, 12 fps", colour=GREEN, fps=12.0),
+    Style("static, 16 fps", colour=GREEN, every=2),
 )
 NOT_AN_ECG = (
     Style("no trace", shows="nothing"),
@@ -121,7 +121,7 @@ def record(seed: int, seconds: float, fps: float = 32.0) -> Recorded:
 
 
 def draw(recorded: Recorded, style: Style, seed: int = 0) -> Bytes:
-    """The frames (T, height, width, 3) as a machine of this style would store them."""
+    """The frames (T, height, width, 3) as a machine of this style would store them; of those recorded, one in `every`."""
     rng = np.random.default_rng(seed)
     background = _surround(style)
     left, right = (round(share * style.width) for share in style.columns)
@@ -132,16 +132,17 @@ def draw(recorded: Recorded, style: Style, seed: int = 0) -> Bytes:
         height = (bottom - top) // 2
         other = _Trace(recorded, style, right - left, height, rng, shows="respiration", colour=ORANGE)
         other.phase = traces.phase if traces else 0.0
-    shown = np.empty((len(recorded.frames), *background.shape), dtype=np.uint8)
-    for number, grey in enumerate(_enlarged(recorded, style.width, style.height)):
+    shown = np.empty((-(-len(recorded.frames) // style.every), *background.shape), dtype=np.uint8)
+    times = recorded.times_s[:: style.every]
+    for number, grey in enumerate(_enlarged(recorded, style.width, style.height)[:: style.every]):
         picture = np.maximum(background, grey, out=shown[number])
         if style.shows == "doppler":
-            _doppler(picture, float(recorded.times_s[number]), rng)
+            _doppler(picture, float(times[number]), rng)
         if traces is not None and style.shows in ("ecg", "respiration", "pulse", "flat", "noise"):
             band = picture[top:bottom, left:right]
-            traces.onto(band, float(recorded.times_s[number]))
+            traces.onto(band, float(times[number]))
             if other is not None:
-                other.onto(picture[top - other.height - 4 : top - 4, left:right], float(recorded.times_s[number]))
+                other.onto(picture[top - other.height - 4 : top - 4, left:right], float(times[number]))
         if style.grey or style.jpeg is not None:
             shown[number] = _stored(picture, style)
     return shown

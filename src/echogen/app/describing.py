@@ -21,7 +21,7 @@ KEYS: tuple[str, ...] = (
     "quality",
     "quality_reasons",
 )
-KEYS += ("frames", "height", "width", "fps", "view", "mm_per_pixel", "warnings", "identifying")
+KEYS += ("frames", "height", "width", "fps", "view", "mm_per_pixel", "warnings", "drawn_ecg", "identifying")
 #: What `identifying` holds. text_beside_the_sector is a guess; attributes are those of a DICOM file.
 IDENTIFYING = ("attributes", "private_attributes", "burned_in_annotation", "text_beside_the_sector", "note")
 ECHO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".gif", ".png", ".jpg", ".jpeg", ".webm", ".nii", ".mhd", ".mha"}
@@ -94,7 +94,26 @@ def _describe_echo(file: Path, fps: float | None) -> dict[str, Any]:
         "view": cine.view,
         "mm_per_pixel": cine.mm_per_pixel,
         "warnings": warnings,
+        "drawn_ecg": None if still else _describe_drawn_ecg(file, fps),
         "identifying": {"text_beside_the_sector": text_beside_the_sector(cine.frames), "note": NOTE},
+    }
+
+
+def _describe_drawn_ecg(file: Path, fps: float | None) -> dict[str, Any] | None:
+    """What the ECG that is drawn into the pictures shows and how far to trust it; None where no line is drawn."""
+    from echogen.datasets.drawn_ecg import read_drawn_ecg
+
+    try:
+        found = read_drawn_ecg(file, fps=fps)
+    except InputError:  # too large in colour
+        return None
+    if not found.line:
+        return None
+    return {
+        "verdict": found.verdict,
+        "reasons": list(found.reasons),
+        "heart_rate_bpm": found.heart_rate_bpm if found.accepted else None,
+        "manner": found.manner,
     }
 
 

@@ -57,15 +57,19 @@ def read_colour(path: str | Path, *, fps: float | None = None) -> ColourCine:
         frames, times, dataset = read_dicom_colour(path, fps)
         return ColourCine(frames, times, _stated_rate(dataset), _seconds_per_pixel(dataset))
     if kind == "picture":
-        return ColourCine(*decode_pictures(path, fps, _colour_picture))
+        return ColourCine(*decode_pictures(path, fps, _colour_picture, channels=3))
     if kind == "video":
-        return ColourCine(*decode_video(path, fps, lambda frame, with_: with_.reformat(frame, format="rgb24").to_ndarray()))
+        return ColourCine(*decode_video(path, fps, _colour_frame, channels=3))
     grey = read_cine(path, fps=fps)
     return ColourCine(np.repeat(grey.frames[..., None], 3, axis=-1), grey.times_s)
 
 
 def _colour_picture(image: Image.Image) -> ByteArray:
     return np.array(image.convert("RGB"))
+
+
+def _colour_frame(frame: Any, reformatter: Any) -> ByteArray:
+    return np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray())
 
 
 def _stated_rate(dataset: Any) -> float | None:

@@ -50,16 +50,17 @@ def find_lines(frames: ByteArray) -> list[DrawnLine]:
     """The lines drawn across a cine in colour or white, the longest first; empty where there are none.
 
     frames: (T, H, W, 3) uint8. A line spans a quarter of the picture's width, is thin, and is not straight; it may lie over the
-    sector if it is coloured. White lines are looked for outside the sector only.
+    sector if it is coloured. White lines are looked for where there is no coloured one, outside the sector only.
     """
     chosen = np.unique(np.linspace(0, len(frames) - 1, _LOOKED_AT).astype(int))
     sample = frames[chosen]
-    lines = []
-    for reference, lit in _candidates(sample):
-        for part in _long_parts(lit):
-            line = _follow(frames, part, reference)
-            if line is not None:
-                lines.append(line)
+    lines: list[DrawnLine] = []
+    for candidates in (_coloured, _white):
+        for reference, lit in candidates(sample):
+            followed = (_follow(frames, part, reference) for part in _long_parts(lit))
+            lines += [line for line in followed if line is not None]
+        if lines:
+            break
     return sorted(lines, key=lambda line: -line.row.shape[1])[:_MOST_LINES]
 
 
@@ -76,12 +77,16 @@ def _hue(pixels: Floats) -> Floats:
     return np.asarray(np.degrees(np.arctan2(np.sqrt(3.0) * (green - blue), 2.0 * red - green - blue)) % 360.0, dtype=np.float32)
 
 
-def _candidates(sample: ByteArray) -> list[tuple[Floats, Mask]]:
-    """Colours that occur often, as the RGB of their brightest pixels, and where they are, (T, H, W); then white."""
-    width = sample.shape[2]
-    chroma, smallest = _chroma(sample)
+def _enough(sample: ByteArray) -> float:
+    """Pixels of the shortest and thinnest line in all frames, of which half may be missing."""
+    return 0.5 * _LEAST_WIDTH * sample.shape[2] * len(sample)
+
+
+def _coloured(sample: ByteArray) -> list[tuple[Floats, Mask]]:
+    """Colours that occur often, as the RGB of their brightest pixels, and where they are, (T, H, W)."""
+    chroma, _ = _chroma(sample)
     at = np.nonzero(chroma > _LEAST_CHROMA)
-    enough = 0.5 * _LEAST_WIDTH * width * len(sample)
+    enough = _enough(sample)
     found = []
     if len(at[0]) > enough:
         pixels = sample[at].astype(np.float32)
@@ -99,16 +104,22 @@ def _candidates(sample: ByteArray) -> list[tuple[Floats, Mask]]:
             chosen = near & (strength > max(_LEAST_CHROMA, _FAINTEST * full))
             lit[at[0][chosen], at[1][chosen], at[2][chosen]] = True
             found.append((reference, lit))
+    return found
+
+
+def _white(sample: ByteArray) -> list[tuple[Floats, Mask]]:
+    """White, as `_coloured`, outside the sector; nothing in a picture without one."""
+    chroma, smallest = _chroma(sample)
     white = (smallest > _LEAST_WHITE) & (chroma < _LEAST_CHROMA)
     try:
         sector = find_sector(smallest)
     except InputError:
-        return found
+        return []
     white &= ~sector.inside(*sample.shape[1:3], margin=0.02 * sector.radius)
-    if white.sum() > enough:
-        full = float(np.percentile(smallest[white], 90))
-        found.append((np.full(3, full, dtype=np.float32), white & (smallest > 0.6 * full)))
-    return found
+    if white.sum() <= _enough(sample):
+        return []
+    full = float(np.percentile(smallest[white], 90))
+    return [(np.full(3, full, dtype=np.float32), white & (smallest > 0.6 * full))]
 
 
 def _long_parts(lit: Mask) -> list[Mask]:

@@ -146,16 +146,19 @@ def _read_pictures(path: Path, fps: float | None, first_only: bool = False) -> C
 
 
 def decode_pictures(
-    path: Path, fps: float | None, convert: Callable[[Image.Image], ByteArray], first_only: bool = False
+    path: Path, fps: float | None, convert: Callable[[Image.Image], ByteArray], first_only: bool = False, channels: int = 1
 ) -> tuple[ByteArray, SecondsArray]:
-    """Frames and times of a still, or an animated GIF, PNG or WebP with the duration of each frame, each frame converted."""
+    """Frames and times of a still, or an animated GIF, PNG or WebP with the duration of each frame.
+
+    convert: what becomes of a frame; channels: how many values a pixel that has.
+    """
     frames, durations_ms = [], []
     try:
         with Image.open(path) as image:
             if image.format == "GIF" and not first_only and not _ends_like_a_gif(path):
                 raise ValueError("its end is missing")
             count = 1 if first_only or image.format in ("TIFF", "MPO") else int(getattr(image, "n_frames", 1))
-            check_size(path.name, count, image.height, image.width)
+            check_size(path.name, count, image.height, image.width * channels)
             for index in range(count):
                 image.seek(index)
                 frames.append(convert(image))
@@ -193,9 +196,12 @@ def _read_video(path: Path, fps: float | None, first_only: bool = False) -> Cine
 
 
 def decode_video(
-    path: Path, fps: float | None, convert: Callable[[Any, Any], ByteArray], first_only: bool = False
+    path: Path, fps: float | None, convert: Callable[[Any, Any], ByteArray], first_only: bool = False, channels: int = 1
 ) -> tuple[ByteArray, SecondsArray]:
-    """Frames and times of a video file; convert: what becomes of a decoded frame, given also a reformatter of PyAV."""
+    """Frames and times of a video file.
+
+    convert: what becomes of a decoded frame, given also a reformatter of PyAV; channels: how many values a pixel that has.
+    """
     import av
     from av.video.reformatter import VideoReformatter
 
@@ -208,10 +214,10 @@ def decode_video(
                 raise InputError(f"{path.name} has no picture track; give an echo video.")
             stream = container.streams.video[0]
             rate = float(stream.average_rate) if stream.average_rate else None
-            check_size(path.name, 1 if first_only else max(1, stream.frames), stream.height, stream.width)
+            check_size(path.name, 1 if first_only else max(1, stream.frames), stream.height, stream.width * channels)
             reformatter = VideoReformatter()
             for frame in container.decode(stream):
-                check_size(path.name, len(frames) + 1, frame.height, frame.width)
+                check_size(path.name, len(frames) + 1, frame.height, frame.width * channels)
                 frames.append(convert(frame, reformatter))
                 stamps.append(None if frame.pts is None else float(frame.pts * Fraction(frame.time_base or 1)))
                 if first_only:

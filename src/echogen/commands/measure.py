@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def measure(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="An apical four- or two-chamber echo video.")],
-    ecg: Annotated[Path | None, typer.Option("--ecg", metavar="ECG", help="The ECG that the video should follow.")] = None,
+    ecg: Annotated[
+        Path | None,
+        typer.Option("--ecg", metavar="ECG", help="The ECG that the video should follow; `drawn`: the one in its pictures."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     regressor: Annotated[
         Path | None,
@@ -34,7 +37,8 @@ def measure(
     or more and outlines nothing. Where the two differ by much more than their errors, trust neither.
     """
     check_input(video)
-    check_input(ecg)
+    drawn = ecg == Path("drawn") and not ecg.exists()
+    check_input(None if drawn else ecg)
     check_fps(fps)
     from echogen.cine import read_cine, to_sector
     from echogen.cine.sector import CANONICAL_SIZE
@@ -50,7 +54,9 @@ def measure(
     cine = read_cine(video, fps=fps)
     if cine.frames.shape[1:] == (CANONICAL_SIZE, CANONICAL_SIZE):
         to_sector(cine.frames)  # refuses what is no echo; other sizes are cropped anyway
-    recorded = None if ecg is None else _on_clock_of(cine, video, ecg, ecg_rate, ecg_unit)
+    recorded = None
+    if ecg is not None:
+        recorded = _drawn_ecg(video, fps) if drawn else _on_clock_of(cine, video, ecg, ecg_rate, ecg_unit)
     cine = canonical_cine(cine)
     segmenter = load_segmenter()
     reading = read(cine, segmenter, recorded)
@@ -62,6 +68,17 @@ def measure(
         typer.echo(json_text(reading.to_json() | {"ef_regressor_percent": second, "measuring_error": error}))
     else:
         _print(reading, second, error)
+
+
+def _drawn_ecg(video: Path, fps: float | None) -> Ecg:
+    """The ECG that is drawn into the video's pictures."""
+    from echogen.datasets.drawn_ecg import read_drawn_ecg
+    from echogen.errors import InputError
+
+    found = read_drawn_ecg(video, fps=fps)
+    if found.ecg is None or not found.accepted:
+        raise InputError(f"No ECG can be read from the pictures of {video.name} ({found.reasons[0].rstrip('.')}); give its file.")
+    return found.ecg
 
 
 def _on_clock_of(cine: Cine, video: Path, path: Path, rate_hz: float | None, unit: str | None) -> Ecg:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from echogen.cine.drawn_line import find_lines
 from echogen.cine.drawn_sweep import DrawnSignal, line_signal
 from echogen.cine.reading import read_cine
 from echogen.ecg.detectors import CLEAR_CONTRAST, Detection, detect_qrs, irregularity
+from echogen.errors import InputError
 from echogen.records import Ecg, Study
 
 Floats = NDArray[np.float64]
@@ -27,6 +28,7 @@ _NOTHING = "No line is drawn across the picture that could be an ECG."
 _NO_CLOCK = "A line is drawn across the picture, but nothing that moves along it tells which moment it shows."
 _RATE_BPM = (25.0, 250.0)
 _LONGEST_GAP_S = 0.12
+_HELD_S = 0.6
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class DrawnEcg:
     of the cine, from before the video where the picture shows that; None where nothing was found. The picture has no scale:
     the values are not mV, their median is 0 and the median QRS is 1 high. r_s: R peaks in s; heart_rate_bpm: 60 / median RR.
     manner: "scrolling", "sweeping" or "standing". column_s: what one column of the picture lasts, the limit of the timing.
+    line: whether any line is drawn across the picture.
     """
 
     verdict: str
@@ -46,6 +49,7 @@ class DrawnEcg:
     heart_rate_bpm: float | None = None
     manner: str | None = None
     column_s: float | None = None
+    line: bool = True
 
     @property
     def accepted(self) -> bool:
@@ -61,12 +65,18 @@ def read_study(path: str | Path, *, fps: float | None = None) -> Study:
     Raises `InputError` as `read_cine` does.
     """
     cine = read_cine(path, fps=fps)
-    found = read_drawn_ecg(path, fps=fps)
+    try:
+        found = read_drawn_ecg(path, fps=fps)
+    except InputError:  # fits in grey, is too large in colour
+        return Study(None, cine)
     return Study(found.ecg if found.accepted else None, cine)
 
 
 def read_drawn_ecg(path: str | Path, *, fps: float | None = None) -> DrawnEcg:
-    """The ECG that is drawn into the pictures of an echo file, with a verdict; fps and errors as for `read_study`."""
+    """The ECG that is drawn into the pictures of an echo file, with a verdict.
+
+    path, fps: as for `read_study`. Raises `InputError` as `read_cine` does, and for a file of more than 2 GB in colour.
+    """
     return find_drawn_ecg(read_colour(path, fps=fps))
 
 
@@ -74,7 +84,7 @@ def find_drawn_ecg(cine: ColourCine) -> DrawnEcg:
     """The ECG that is drawn into a cine: of all lines drawn across it, the one with the best verdict."""
     lines = find_lines(cine.frames)
     if not lines:
-        return DrawnEcg("rejected", (_NOTHING,))
+        return DrawnEcg("rejected", (_NOTHING,), line=False)
     found = []
     for line in lines:
         signal = line_signal(line, cine.frames, cine.times_s, cine.ecg_seconds_per_pixel)
@@ -86,7 +96,7 @@ def find_drawn_ecg(cine: ColourCine) -> DrawnEcg:
 def judge_signal(signal: DrawnSignal, times_s: Floats, stated_rate_bpm: float | None = None) -> DrawnEcg:
     """The ECG of a drawn line with its R peaks and verdict. times_s: of the frames; stated_rate_bpm: as the file says it."""
     times, values, missing = _uniform(signal)
-    detection = detect_qrs(values, RATE_HZ)
+    detection = _detected(values)
     peaks = _beats(detection, values, stated_rate_bpm)
     scale = _qrs_height(values, peaks) if peaks.size else 1.0
     ecg = Ecg((values / scale)[None].astype(np.float32), RATE_HZ, (LEAD,), float(times[0]))
@@ -109,6 +119,14 @@ def _uniform(signal: DrawnSignal) -> tuple[Floats, Floats, float]:
     gaps = np.diff(signal.times_s)
     missing = float(gaps[gaps > _LONGEST_GAP_S].sum() / max(times[-1] - times[0], 1e-9))
     return times, values - np.median(values), missing
+
+
+def _detected(values: Floats) -> Detection:
+    """The QRS complexes; the ends are held on for a while, so that filters do not bend the beats there."""
+    held = round(_HELD_S * RATE_HZ)
+    detection = detect_qrs(np.pad(values, held, mode="edge"), RATE_HZ)
+    peaks = detection.peaks - held
+    return replace(detection, peaks=peaks[(peaks > 0) & (peaks < len(values) - 1)])
 
 
 def _qrs_height(values: Floats, peaks: Floats) -> float:
@@ -153,9 +171,10 @@ def _faults(
     width = _peak_width_s(values, peaks)
     if width > 0.16:
         bad.append(f"Its peaks are {1000 * width:.0f} ms wide, too wide for QRS complexes.")
+    missed = (1.0 - detection.agreement) * peaks.size
     if detection.agreement < 0.6:
         bad.append(f"Two detectors agree on only {detection.agreement:.0%} of its beats.")
-    elif detection.agreement < 0.9:
+    elif detection.agreement < 0.9 and missed > 1.5:
         doubts.append(f"Two detectors agree on only {detection.agreement:.0%} of its beats.")
     return bad, doubts
 
