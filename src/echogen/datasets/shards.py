@@ -140,7 +140,7 @@ class ShardFolder:
         place = index - self._ends[shard] + self.lengths[shard]
         try:
             return self._shard(shard).read(place)
-        except (OSError, ValueError, KeyError, EOFError, IndexError, tarfile.TarError) as error:
+        except Exception as error:
             raise InputError(f"{self.files[shard]} is damaged or was changed; copy it again or prepare it anew.") from error
 
     def __getstate__(self) -> dict[str, Any]:
