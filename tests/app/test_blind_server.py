@@ -1,9 +1,7 @@
 """The calls of the blind test's page, and the page itself in a browser."""
 
 import json
-import shutil
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -172,35 +170,12 @@ def test_a_port_that_is_taken_is_one_sentence() -> None:
         listen("no-such-host.invalid", 0)
 
 
-def browser_path() -> str | None:
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
-    executable = browser_path()
-    if executable is None:
-        pytest.skip("there is no chromium on this machine")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
 @pytest.fixture
-def address(prepared: Prepared, tmp_path: Path) -> Iterator[str]:
+def address(prepared: Prepared, tmp_path: Path, serving: Any) -> Iterator[str]:
     """A running server whose readers learn their result; it keeps answers in tmp_path."""
-    import uvicorn
-
     app = create_app(Desk(*prepared, tmp_path, show_result=True), token="letmein42")
-    with listen("127.0.0.1", 0) as waiting:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [waiting]})
-        thread.start()
-        yield f"http://127.0.0.1:{waiting.getsockname()[1]}/#letmein42"
-        server.should_exit = True
-        thread.join()
+    with serving(app) as running:
+        yield f"{running}#letmein42"
 
 
 def wait_until(page: Any, condition: str) -> None:

@@ -22,6 +22,8 @@ RATE_HZ = 250.0
 LEADS = ("II", "V1", "V5")
 #: A piece of the signal, and the beats that are drawn at a time, in s.
 PIECE_S, _BEATS_S = 20.0, 60.0
+#: Beats before and after a piece that still show in it.
+_AROUND_S = 5.0
 _FIRST_BEAT_S = -3.0
 
 
@@ -58,8 +60,9 @@ class EndlessEcg:
     def __next__(self) -> Ecg:
         first, self._next = self._next * PIECE_S, self._next + 1
         last = first + PIECE_S
-        self._draw_beats(first - 5.0, last + 5.0)
-        rhythm = Rhythm(self.rhythm, self._r, self._r + self._p, self._kind, self._r + self._onset)
+        self._draw_beats(first - _AROUND_S, last + _AROUND_S)
+        beats = Rhythm(self.rhythm, self._r, self._r + self._p, self._kind, self._r + self._onset)
+        rhythm = beats.between(first - _AROUND_S, last + _AROUND_S)
         random = np.random.default_rng([self.seed, self._next, 3])
         whole = make_ecg(rhythm, first, last, random, rate_hz=RATE_HZ, style=self._style)
         return Ecg(np.stack([whole.lead(name) for name in LEADS]), RATE_HZ, LEADS, first)

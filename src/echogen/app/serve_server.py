@@ -174,7 +174,8 @@ def create_app(studio: Studio, *, token: str | None = None, hosts: tuple[str, ..
             found = await studio.run(lambda: measured(facts, arrays))
         return dict(plain(found))
 
-    pictures: dict[int | str, dict[str, Any]] = {200: {"description": "the clip", "content": {kind: {} for kind in dict.fromkeys(FORMATS.values())}}}
+    kinds: dict[str, Any] = {kind: {} for kind in dict.fromkeys(FORMATS.values())}
+    pictures: dict[int | str, dict[str, Any]] = {200: {"description": "the clip", "content": kinds}}
 
     @app.post(
         "/api/generate", dependencies=checked, responses={**_WRONG, **pictures}, response_class=Response, summary="Make a clip"

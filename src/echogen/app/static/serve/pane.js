@@ -134,7 +134,7 @@ export class Pane {
   // Draw what belongs to a time, and note by how many frames picture and cursor differ as they were drawn.
   draw(now, withOutline) {
     if (!this.frames.length) return;
-    this.frame = this.frameAt(now);
+    this.frame = this.frameAt(now + this.interval / 2);
     drawEcho(this.root.querySelector(".echo"), this.frame, withOutline);
     const strip = this.root.querySelector(".ecg");
     const cursor = drawStrip(strip, {

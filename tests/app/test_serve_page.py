@@ -1,0 +1,296 @@
+"""The page of `echogen serve` in a real browser: it plays in step, asks, uploads, compares, exports, and says what goes wrong."""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+pytest.importorskip("websockets", reason="the extra serve is not installed")
+
+from echogen.app.serve_server import create_app
+from echogen.app.serve_studio import Limits, Studio
+
+FRAME = 1 / 32
+#: The shown frame's squares, the column of the cursor and the width of the strip, read from the canvases of one heart.
+READ = """(index) => {
+  const pane = document.querySelectorAll('.pane')[index];
+  const echo = pane.querySelector('.echo'), strip = pane.querySelector('.ecg');
+  const scale = echo.width / 128, pen = echo.getContext('2d'), rows = [];
+  for (const row of [0, 1, 2]) {
+    let value = 0;
+    for (let bit = 0; bit < 16; bit += 1) {
+      const x = Math.floor((8 * bit + 4) * scale), y = Math.floor((108 + 8 * row) * scale);
+      value += pen.getImageData(x, y, 1, 1).data[0] > 127 ? 2 ** bit : 0;
+    }
+    rows.push(value);
+  }
+  const line = strip.getContext('2d').getImageData(0, strip.height - 2, strip.width, 1).data;
+  const bright = [...Array(strip.width).keys()].filter((x) => line[4 * x] > 225 && line[4 * x + 2] > 225);
+  return { rows, cursor: bright.length ? bright[0] / strip.width : null, width: strip.clientWidth };
+}"""
+
+
+@pytest.fixture(scope="module")
+def studio(telltale: Any) -> Studio:
+    return Studio(telltale, None, Limits(streams=4, per_minute=10_000, burst=10_000))
+
+
+@pytest.fixture(scope="module")
+def address(studio: Studio, serving: Any) -> Iterator[str]:
+    with serving(create_app(studio, token="letmein42")) as running:
+        yield f"{running}#letmein42"
+
+
+@pytest.fixture
+def faults() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def opened(browser: Any, address: str, faults: list[str]) -> Iterator[Any]:
+    """opened(width, height) is the page, which may ask nobody else and must log nothing."""
+    contexts = []
+
+    def open_page(width: int = 1280, height: int = 800, **settings: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": height}, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on(
+            "request", lambda asked: None if asked.url.startswith(("http://127.", "data:", "blob:")) else faults.append(asked.url)
+        )
+        page.goto(address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def wait_until(page: Any, condition: Any) -> None:
+    for _ in range(1200):
+        if page.evaluate(condition) if isinstance(condition, str) else condition():
+            return
+        page.wait_for_timeout(25)
+    raise AssertionError(f"the page never came to {condition}")
+
+
+def plays(page: Any, index: int = 0, beyond_s: float = 0.2) -> None:
+    before = page.evaluate("window.echogen?.shown()[0]?.time ?? 0")
+    wait_until(page, f"(window.echogen?.shown()[{index}]?.time ?? -1) > {before + beyond_s}")
+
+
+def test_picture_and_cursor_are_in_step(opened: Any, faults: list[str]) -> None:
+    page = opened()
+    plays(page, beyond_s=1.5)
+    measured = page.evaluate("window.echogen.measured()")[0]
+    assert measured["drawn"] > 20
+    assert measured["most"] <= 1.0
+    page.click("#play")
+    assert page.locator("#play").inner_text() == "Play"
+    times = set()
+    for _ in range(4):
+        # Where the picture stands still, what both canvases show is read from their pixels.
+        page.click("#play")
+        page.wait_for_timeout(130)
+        page.click("#play")
+        page.wait_for_timeout(100)
+        read, shown = page.evaluate(READ, 0), page.evaluate("window.echogen.shown()[0]")
+        number, seed, ef = read["rows"]
+        span = min(6.0, max(3.0, read["width"] / 150))
+        cursor = shown["now"] + (read["cursor"] - 0.72) * span
+        assert abs(cursor - number * FRAME) <= FRAME
+        assert (number * FRAME, seed, ef) == (pytest.approx(shown["time"]), 12, 58)
+        times.add(number)
+    assert len(times) > 1
+    assert faults == []
+
+
+def test_the_ejection_fraction_moves_while_the_heart_goes_on(opened: Any, faults: list[str]) -> None:
+    page = opened()
+    plays(page)
+    before = page.evaluate("window.echogen.shown()[0].now")
+    page.locator("#ef").fill("33")
+    wait_until(page, lambda: page.evaluate(READ, 0)["rows"][1:] == [12, 33])
+    now = page.evaluate("window.echogen.shown()[0].now")
+    assert now > before
+    page.select_option("#rhythm", "af")
+    page.locator("#seed").fill("77")
+    wait_until(page, lambda: page.evaluate(READ, 0)["rows"][1] == 77)
+    assert page.evaluate("window.echogen.shown()[0].now") > now
+    assert page.locator(".asked").inner_text() == "33 %"
+    assert faults == []
+
+
+def test_two_hearts_beat_side_by_side(opened: Any, studio: Studio, faults: list[str]) -> None:
+    page = opened()
+    plays(page)
+    page.check("#compare")
+    plays(page, 1)
+    page.locator("#ef-b").fill("20")
+    wait_until(page, lambda: page.evaluate(READ, 1)["rows"][1:] == [12, 20])
+    page.click("#play")
+    page.wait_for_timeout(100)
+    left, right = (page.evaluate(READ, index)["rows"] for index in (0, 1))
+    assert (left[0], left[1:], right[1:]) == (right[0], [12, 58], [12, 20])
+    assert studio.streams.taken == 2
+    page.uncheck("#compare")
+    wait_until(page, lambda: studio.streams.taken == 1)
+    page.context.close()
+    for _ in range(400):
+        if studio.streams.taken == 0:
+            break
+        import time
+
+        time.sleep(0.02)
+    assert studio.streams.taken == 0
+    assert faults == []
+
+
+def test_an_ecg_is_uploaded_and_a_bad_one_is_explained(
+    opened: Any, dicom_ecg_path: Path, tmp_path: Path, faults: list[str]
+) -> None:
+    page = opened()
+    plays(page)
+    page.get_by_text("Upload", exact=True).click()
+    bad = tmp_path / "notes.csv"
+    bad.write_text("these are only words\n" * 30)
+    page.set_input_files("#ecg", bad)
+    wait_until(page, "document.getElementById('message').textContent.includes('notes.csv')")
+    page.set_input_files("#ecg", dicom_ecg_path)
+    page.get_by_text("Quality: good.").wait_for()
+    assert "DICOM, 12 leads, 10 s, 61 bpm" in page.locator("#facts").inner_text()
+    assert page.locator("#message").is_hidden()
+    plays(page)
+    wait_until(page, "document.querySelector('.ecg-rate').textContent === '61 bpm'")
+    # A recording starts anew at its end.
+    wait_until(page, "window.echogen.measured()[0].frames === 320 || window.echogen.measured()[0].ended !== null")
+    assert [fault for fault in faults if "400" not in fault] == []
+
+
+def test_a_first_frame_is_taken(opened: Any, fan: Any, tmp_path: Path) -> None:
+    from echogen.cine import write
+
+    write(fan(3, 20.0, 0.5, 160), tmp_path / "still.npz")
+    page = opened()
+    plays(page)
+    page.set_input_files("#frame", tmp_path / "still.npz")
+    page.locator("#frame-remove").wait_for()
+    plays(page)
+    page.click("#frame-remove")
+    assert page.locator("#frame-remove").is_hidden()
+
+
+@pytest.mark.parametrize("kind", ["mp4", "gif", "dcm", "json"])
+def test_what_is_seen_is_exported(kind: str, opened: Any, tmp_path: Path) -> None:
+    page = opened()
+    plays(page)
+    page.select_option("#length", "2")
+    with page.expect_download() as download:
+        page.click(f"[data-format={kind}]")
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    assert path.name == f"echogen-synthetic-12.{'zip' if kind == 'dcm' else kind}"
+    if kind == "json":
+        told = json.loads(path.read_text())
+        assert (told["synthetic"], told["seed"], told["frames"], told["settings"]["ef_percent"]) == (True, 12, 64, 58)
+    elif kind == "dcm":
+        assert len(zipfile.ZipFile(path).namelist()) == 3
+    else:
+        from echogen.cine import read_cine
+
+        assert read_cine(path).duration_s == pytest.approx(2.0, abs=0.05)
+    page.get_by_text("it says that it is synthetic").wait_for()
+
+
+def test_a_service_that_ends_or_is_busy_is_explained(browser: Any, telltale: Any, serving: Any) -> None:
+    page = browser.new_page()
+    with serving(create_app(Studio(telltale, None, Limits(streams=1)))) as running:
+        page.goto(running)
+        plays(page)
+        other = browser.new_page()
+        other.goto(running)
+        other.get_by_text("busy with 1 streams").wait_for()
+        other.close()
+    page.get_by_text("connection to the service was lost").wait_for()
+    page.click("text=MP4")
+    page.get_by_text("cannot be reached").wait_for()
+    page.close()
+
+
+@pytest.mark.parametrize("size", [(390, 844), (320, 568)])
+def test_it_is_worked_by_keyboard_in_a_phone_sized_window(size: tuple[int, int], opened: Any, faults: list[str]) -> None:
+    page = opened(*size)
+    plays(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    box = page.locator("canvas.echo").bounding_box()
+    assert box["width"] >= 200
+    page.keyboard.press("Space")
+    assert page.locator("#play").inner_text() == "Play"
+    reached = []
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        focused = page.evaluate(
+            "[document.activeElement.id || document.activeElement.name || document.activeElement.dataset.format]"
+        )[0]
+        reached.append(focused)
+        if focused == "play":
+            page.keyboard.press("Enter")
+        if focused == "ef":
+            page.keyboard.press("ArrowLeft")
+        if focused == "source":
+            assert page.evaluate("getComputedStyle(document.activeElement.nextElementSibling).outlineStyle") == "solid"
+        if focused == "rhythm":
+            page.keyboard.press("a")
+    wanted = ["play", "outline", "compare", "ef", "view", "seed", "another", "frame", "source", "rate", "rhythm", "length", "mp4"]
+    assert [name for name in reached if name in wanted][: len(wanted)] == wanted
+    assert page.locator("#play").inner_text() == "Pause"
+    assert page.locator("#rhythm").input_value() == "af"
+    wait_until(page, lambda: page.evaluate(READ, 0)["rows"][2] == 57)
+    assert faults == []
+
+
+def test_it_waits_for_those_who_want_no_motion(opened: Any) -> None:
+    page = opened(reduced_motion="reduce")
+    wait_until(page, "window.echogen?.shown()[0]?.time !== undefined && window.echogen.shown()[0].time !== null")
+    first = page.evaluate("window.echogen.shown()[0].now")
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.echogen.shown()[0].now") == first
+    assert page.locator("#play").inner_text() == "Play"
+
+
+def test_words_stand_out_from_their_ground(opened: Any) -> None:
+    page = opened()
+    plays(page)
+    faint = page.evaluate("""() => {
+      const numbers = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
+      const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
+      const ground = (node) => {
+        for (; node; node = node.parentElement) {
+          const colour = numbers(getComputedStyle(node).backgroundColor);
+          if (colour.length === 3 || colour[3] === 1) return colour;
+        }
+        return [0, 0, 0];
+      };
+      const faint = [];
+      for (const node of document.querySelectorAll('body *')) {
+        const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+        if (!own || !node.getClientRects().length) continue;
+        const [one, other] = [light(numbers(getComputedStyle(node).color)), light(ground(node))];
+        const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+        if (ratio < 4.5) faint.push(`${node.tagName} ${node.textContent.trim()} ${ratio.toFixed(1)}`);
+      }
+      return faint;
+    }""")
+    assert faint == []
+    unnamed = page.evaluate("""[...document.querySelectorAll('input, select, canvas')].filter((node) => node.getClientRects().length
+      && !node.labels?.length && !node.getAttribute('aria-label')).map((node) => node.id || node.className)""")
+    assert unnamed == []
+    assert np.isfinite(page.evaluate("window.echogen.measured()[0].last"))
