@@ -48,7 +48,8 @@ def test_a_study_holds_what_was_measured(folder: Path) -> None:
     assert (study.ecg, study.ef_percent, study.cine.view) == (None, None, None)
     assert study.cine.fps == pytest.approx(50.5)  # the table's rate, not the container's 25
     assert [one.what for one in entry.measurements] == ["IVSd", "LVIDd", "LVPWd", "LVIDs"]
-    assert entry.measurements[1].length_px == pytest.approx(100.0)  # 28 across, 96 down: X1, X2, Y1, Y2 in this order
+    assert entry.measurements[1].line == (100, 70, 128, 166)  # the table has X1, X2, Y1, Y2
+    assert entry.measurements[1].length_px == pytest.approx(100.0)
     assert study.cine.mm_per_pixel == pytest.approx(0.5, rel=0.1)
     (beat,) = study.beats
     assert (beat.ed_s, beat.es_s) == pytest.approx((2 / 50.5, 8 / 50.5))

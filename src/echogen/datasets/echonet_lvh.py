@@ -37,12 +37,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Measurement:
-    """A measured line: what (IVSd, LVIDd ...), its length in cm, its frame from 0, and its length in pixels."""
+    """A measured line: what (IVSd, LVIDd ...), its length in cm, its frame from 0, and its ends x1, y1, x2, y2 in pixels."""
 
     what: str
     value_cm: float
     frame: int
-    length_px: float
+    line: tuple[float, float, float, float]
+
+    @property
+    def length_px(self) -> float:
+        """The length of the line in pixels."""
+        x1, y1, x2, y2 = self.line
+        return math.hypot(x2 - x1, y2 - y1)
 
 
 @dataclass(frozen=True)
@@ -119,4 +125,4 @@ def _measurement(row: Row) -> Measurement | None:
     if value is None or frame is None or x1 is None or x2 is None or y1 is None or y2 is None:
         _log.info("line %d of %s leaves a cell empty; the measurement is passed over", row.line, row.path)
         return None
-    return Measurement(row.text("Calc"), value, int(frame), math.hypot(x2 - x1, y2 - y1))
+    return Measurement(row.text("Calc"), value, int(frame), (x1, y1, x2, y2))

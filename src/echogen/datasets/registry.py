@@ -56,6 +56,8 @@ class DatasetEntry:
     yields: str = "Study"
 
 
+_PEDIATRIC = "pediatric_echo_avi/"
+
 #: By name. A folder is recognised as the first whose sign it shows.
 DATASETS: dict[str, DatasetEntry] = {
     "echonet-dynamic": DatasetEntry(
@@ -70,12 +72,8 @@ DATASETS: dict[str, DatasetEntry] = {
         loader="echogen.datasets.echonet_pediatric:EchoNetPediatric",
         signs=tuple(
             Sign(f"{place}FileList.csv", ("FileName", "EF", "Age", "Weight", "Split"))
-            for place in (
-                "",
-                "A4C/",
-                "PSAX/",
-                *(f"{'pediatric_echo_avi/' * deep}{view}/" for deep in (1, 2) for view in ("A4C", "PSAX")),
-            )
+            for nested in ("", _PEDIATRIC, _PEDIATRIC * 2, f"echonetpediatric/{_PEDIATRIC * 2}")
+            for place in (f"{nested}A4C/", f"{nested}PSAX/", nested)
         ),
     ),
     "echonet-lvh": DatasetEntry(

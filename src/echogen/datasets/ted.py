@@ -3,8 +3,8 @@
 FOLDER/database/patientNNN/patientNNN_4CH_sequence[_gt].mhd and .raw   end-diastole to the next end-diastole
                            patientNNN_4CH_info.cfg                     lines "Key: value" as in CAMUS, without a frame rate
 
-Source: Painchaud et al., IEEE TMI 41, 2022. Masks: 0 background, 1 left ventricle, 2 myocardium. A patient's number is that of
-CAMUS: who trains on one and tests on the other keeps these patients on one side.
+Source: Painchaud et al., IEEE TMI 41, 2022. Masks: 0 background, 1 left ventricle, 2 myocardium. The patients are in CAMUS,
+too: train on one and test on the other only with these patients kept on one side.
 """
 
 from __future__ import annotations
