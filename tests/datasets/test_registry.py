@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 
 from echogen import InputError
-from echogen.datasets.clip_store import ECG_RATE_HZ
-from echogen.datasets.local_studies import PairedStudies
+from echogen.datasets.clip_store import ARRAYS, ECG_BEFORE_S, ECG_RATE_HZ, FPS, SHARD_CLIPS
+from echogen.datasets.local_studies import PairedStudies, PhantomStudies
 from echogen.datasets.paired_folder import write_pair, write_phantom_pairs
 from echogen.datasets.registry import DATASETS, Records, Sign, open_dataset, recognise
 
@@ -96,3 +97,24 @@ def test_paired_folders_are_studies(tmp_path: Path, fakes: ModuleType) -> None:
     some = PairedStudies(tmp_path, skip_missing=True)
     assert (some.names, some.missing) == (["video/phantom_000005"], ["video/b"])
     assert video.is_file()
+
+
+def test_rendered_clips_are_studies(tmp_path: Path) -> None:
+    shard = tmp_path / "shard_0000"
+    shard.mkdir()
+    for name in ARRAYS:
+        kind, shape = (np.float32, (12, 40)) if name == "ecg" else (np.uint8, (3, 8, 8))
+        np.save(shard / f"{name}.npy", np.stack([np.full(shape, clip, kind) for clip in range(SHARD_CLIPS)]))
+    beats = {"ed_s": [-0.5, 0.3], "es_s": [-0.2, None], "edv_ml": [120.0, 118.0], "esv_ml": [50.0, 49.0], "r_s": [None, 0.25]}
+    heart = {"view": "A2C", "sex": "f", "ef_percent": 58.0, "mm_per_pixel": 1.1, **beats}
+    (shard / "hearts.json").write_text(json.dumps([{"seed": 70 + clip, **heart} for clip in range(SHARD_CLIPS)]))
+    data = open_dataset("phantom", tmp_path)
+    assert isinstance(data, PhantomStudies)
+    assert (len(data), data.names[3]) == (SHARD_CLIPS, "phantom_0000073")
+    study = data[3]
+    assert (study.cine.frames == 3).all()
+    assert study.cine.fps == pytest.approx(FPS)
+    assert (study.cine.view, study.cine.mm_per_pixel, study.sex, study.ef_percent) == ("A2C", 1.1, "f", 58.0)
+    assert (study.ecg.start_s, study.ecg.rate_hz) == (-ECG_BEFORE_S, ECG_RATE_HZ)
+    (beat,) = study.beats  # one without its end-systole is none
+    assert (beat.ed_s, beat.r_s, beat.edv_ml) == (-0.5, None, 120.0)
