@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from echogen import InputError
 from echogen.datasets.echoxflow import EchoXFlow, even_ecg
@@ -62,14 +66,14 @@ def trace():
 
 
 def write_store(path, arrays, manifest, zarr_format=2, packed=False):
-    store = zarr.storage.ZipStore(path, mode="w") if packed else path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    group = zarr.open_group(store, mode="w", zarr_format=zarr_format)
+    group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
     for name, values in arrays.items():
         group.create_array(name, data=np.asarray(values))
     group.attrs["recording_manifest"] = manifest
     if packed:
-        store.close()
+        archive = shutil.make_archive(str(path), "zip", path)
+        shutil.rmtree(path)
+        Path(archive).rename(path)
 
 
 def brightness(**changes):
@@ -87,6 +91,8 @@ def strain(role, linked, times_s, across=5):
     times_s = np.asarray(times_s)
     arrays = {f"data/{role}_contour": contour(times_s - STARTS_S, across), f"timestamps/{role}_contour": times_s}
     panel = {"role_id": role, "linked_recording": {"recording_id": linked, "relative_zarr_path": "../../elsewhere.zarr"}}
+    if role == "2ch":
+        panel = {"view_code": "2CH", "linked_recording": {"relative_zarr_path": f"../{linked}.zarr"}}
     annotation = {
         "target": {"semantic_id": role, "field": "contour_points"},
         "value": {"zarr_path": f"data/{role}_contour"},
@@ -265,20 +271,38 @@ def test_malformed_stores_are_named(tmp_path, arrays, manifest, sentence):
         data[0]
 
 
+class Program:
+    """What runs when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
 def test_a_damaged_store_and_a_foreign_codec_are_refused(tmp_path):
     folder = one(tmp_path / "x")
     times = folder / "exams" / "exam_a" / "rec_1.zarr" / "timestamps" / "ecg"
     about = json.loads((times / ".zarray").read_text())
-    (times / ".zarray").write_text(json.dumps(about | {"compressor": {"id": "pickle"}}))
-    with pytest.raises(InputError, match="codec 'pickle', which is not read"):
-        EchoXFlow(folder)[0]
-    (times / ".zarray").write_text(json.dumps(about | {"shape": [10**12]}))
+
+    def change(**changes):
+        (times / ".zarray").write_text(json.dumps(about | changes))
+        return EchoXFlow(folder)
+
+    with pytest.raises(InputError, match="codec 'base64', which is not read"):
+        change(filters=[{"id": "base64"}])[0]
+    (times / "0").write_bytes(pickle.dumps(Program(tmp_path / "ran")))
+    for filters in ([{"id": "pickle"}], [{"id": "delta", "dtype": "<f4"}, {"id": "pickle"}], [{"id": "pickle"}, {"id": "zlib"}]):
+        with pytest.raises(InputError):
+            change(filters=filters, compressor=None)[0]
+    assert not (tmp_path / "ran").exists()
     with pytest.raises(InputError, match="states more than 2 GB"):
-        EchoXFlow(folder)[0]
-    (times / ".zarray").write_text(json.dumps(about))
-    (times / "0").write_bytes(b"damaged")
+        change(shape=[10**12])[0]
+    with pytest.raises(InputError, match="states more than 2 GB"):
+        change(chunks=[10**12])[0]
     with pytest.raises(InputError, match="incomplete or damaged"):
-        EchoXFlow(folder)[0]
+        change()[0]
 
 
 def test_uneven_samples_are_put_on_an_even_grid():
@@ -293,9 +317,21 @@ def test_uneven_samples_are_put_on_an_even_grid():
         even_ecg(values[kept], times[kept], 0.0, 1e-3, "The recording x")
 
 
+@given(rate_hz=st.floats(100, 1000), start_s=st.floats(-5, 3000), jitter=st.floats(0, 0.4), seed=st.integers(0, 99))
+def test_stamps_that_tremble_keep_rate_and_place(rate_hz, start_s, jitter, seed):
+    times = start_s + np.arange(800) / rate_hz
+    # Within the 2 ms that count as even, and with the rounding of single precision.
+    trembling = times + np.random.default_rng(seed).uniform(-1, 1, 800) * min(jitter / rate_hz, 0.0005)
+    ecg = even_ecg(np.sin(30 * times), trembling.astype(np.float32).astype(np.float64), start_s, 1.0, "The recording x")
+    assert ecg.signal_mv.shape == (1, 800)
+    assert abs(ecg.start_s) < 0.002
+    assert abs(ecg.end_s - 800 / rate_hz) < 0.004
+
+
 def test_the_registry_knows_it(folder):
     assert recognise(folder) == "echoxflow"
-    assert len(open_dataset("echoxflow", folder, outlined=True)) == 1
+    data = open_dataset("echoxflow", folder, outlined=True)
+    assert data.labels(0) == {"exam_id": "exam_a", "recording_id": "rec_1"}
 
 
 def test_options_and_a_missing_package_are_one_sentence(folder, monkeypatch):

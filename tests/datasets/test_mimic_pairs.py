@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,4 +208,6 @@ def test_a_mirror_of_physionet_and_the_registry_know_it(folders, tmp_path):
     shutil.copytree(folders[0].parents[1], tmp_path / "physionet.org" / "files")
     assert len(MimicPairs(tmp_path)) == 3
     assert recognise(folders[0]) == "mimic-pairs"
-    assert len(open_dataset("mimic-pairs", folders[0], ecg_folder=folders[1])) == 3
+    data = open_dataset("mimic-pairs", folders[0], ecg_folder=folders[1])
+    assert json.loads(json.dumps(data.labels(2)))["apart_s"] == -3600.5
+    assert data.source(2) == folders[0] / CLIPS[3].path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -138,7 +139,9 @@ def test_mirrors_and_the_registry_know_it(folder, tmp_path):
         assert len(PtbXl(tmp_path, "TEST")) == 1
         shutil.rmtree(place)
     assert recognise(folder) == "ptb-xl"
-    assert open_dataset("ptb-xl", folder, rate_hz=100).names == ["00001", "00005", "00017"]
+    data = open_dataset("ptb-xl", folder, rate_hz=100)
+    assert data.names == ["00001", "00005", "00017"]
+    assert json.loads(json.dumps(data.labels(1)))["statements"] == {"IMI": 80.0, "CLBBB": 100.0}
 
 
 def test_a_real_record(tmp_path, test_data):

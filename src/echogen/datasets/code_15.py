@@ -11,8 +11,9 @@ Source: Ribeiro et al., https://zenodo.org/records/4916206, CC BY 4.0.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from echogen.datasets.tables import Row, Source, read_rows
 from echogen.ecg import read_ecg
@@ -85,6 +86,10 @@ class Code15:
     def names(self) -> list[str]:
         """The ids of the exams, in order."""
         return [entry.name for entry in self.entries]
+
+    def labels(self, index: int) -> dict[str, Any]:
+        """What the table says of an index, as plain values."""
+        return {key: value for key, value in asdict(self.entries[index]).items() if key != "name"}
 
     def __getitem__(self, index: int) -> Ecg:
         """The ECG of an index, without the zeros around it. Raises `InputError` where its part is damaged or it is only zeros."""

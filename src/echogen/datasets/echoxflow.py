@@ -139,6 +139,10 @@ class EchoXFlow:
         """EXAM/RECORDING of each study, in order."""
         return [recording.name for recording in self.recordings]
 
+    def labels(self, index: int) -> dict[str, Any]:
+        """What identifies an index, as plain values."""
+        return {"exam_id": self.recordings[index].exam_id, "recording_id": self.recordings[index].recording_id}
+
     def __getitem__(self, index: int) -> Study:
         """The study of an index. Raises `InputError` where its store is damaged or its arrays do not fit together."""
         recording = self.recordings[index]

@@ -124,13 +124,14 @@ def contour_links(manifest: Any) -> list[ContourLink]:
     for annotation in _mappings(_get(manifest, "annotations")):
         target, points = annotation.get("target"), _path(annotation.get("value"))
         if points and _get(target, "field") == "contour_points":
-            drawn[str(_get(target, "semantic_id"))] = points, _path(annotation.get("time")) or times_of(points)
+            drawn[str(_get(target, "semantic_id")).lower()] = points, _path(annotation.get("time")) or times_of(points)
     found = []
     for panel in _mappings(_get(manifest, "linked_panels")):
-        role, linked = str(panel.get("role_id") or panel.get("view_code") or ""), panel.get("linked_recording")
-        recording = _get(linked, "recording_id")
+        role, linked = str(panel.get("role_id") or panel.get("view_code") or "").lower(), panel.get("linked_recording")
+        # A path is never followed: what is drawn in a recording is looked up by its id, in the catalogue.
+        recording = _get(linked, "recording_id") or Path(str(_get(linked, "relative_zarr_path") or "")).stem
         if isinstance(recording, str) and role in drawn:
-            found.append(ContourLink(role.lower(), recording, *drawn[role]))
+            found.append(ContourLink(role, recording, *drawn[role]))
     return found
 
 

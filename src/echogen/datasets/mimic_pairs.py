@@ -17,10 +17,10 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from echogen.cine.reading import read_cine
 from echogen.datasets.physionet import project_folder
@@ -155,6 +155,15 @@ class MimicPairs:
     def names(self) -> list[str]:
         """The names of the clips, in order."""
         return [entry.name for entry in self.entries]
+
+    def source(self, index: int) -> Path:
+        """The file of the clip of an index."""
+        return self.entries[index].clip_path
+
+    def labels(self, index: int) -> dict[str, Any]:
+        """Whose clip and ECG an index has, as plain values."""
+        known = asdict(self.entries[index])
+        return {key: known[key] for key in ("subject_id", "echo_study_id", "ecg_study_id", "apart_s")}
 
     def __getitem__(self, index: int) -> PatientPair:
         """The pair of an index. Raises `InputError` where a file is damaged, or the clip is a still picture."""

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from echogen.datasets.physionet import project_folder
 from echogen.datasets.tables import Row, Source, read_rows
@@ -97,6 +98,10 @@ class PtbXl:
     def names(self) -> list[str]:
         """The ECGs' numbers, in order."""
         return [entry.name for entry in self.entries]
+
+    def labels(self, index: int) -> dict[str, Any]:
+        """What the table says of an index, as plain values."""
+        return {key: value for key, value in asdict(self.entries[index]).items() if key != "name"}
 
     def __getitem__(self, index: int) -> Ecg:
         """The ECG of an index. Raises `InputError` where its record is damaged."""
