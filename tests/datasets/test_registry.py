@@ -114,6 +114,7 @@ def test_rendered_clips_are_studies(tmp_path: Path) -> None:
     study = data[3]
     assert (study.cine.frames == 3).all()
     assert study.cine.fps == pytest.approx(FPS)
+    assert PhantomStudies(tmp_path, fps=64.0)[3].cine.fps == pytest.approx(64.0)
     assert (study.cine.view, study.cine.mm_per_pixel, study.sex, study.ef_percent) == ("A2C", 1.1, "f", 58.0)
     assert (study.ecg.start_s, study.ecg.rate_hz) == (-ECG_BEFORE_S, ECG_RATE_HZ)
     (beat,) = study.beats  # one without its end-systole is none

@@ -18,12 +18,12 @@ from echogen.records import Beat, Cine, Ecg, Study
 class PhantomStudies:
     """The clips of a store that `clip_store.render_clips` wrote, as studies with ECG and beats; names come from the seeds.
 
-    The ECG reaches 2 s before and 1 s past the video. There are no masks: the store labels only some of the frames.
-    Raises `InputError` for a folder without rendered clips.
+    The ECG reaches 2 s before and 1 s past the video. There are no masks: the store labels only some of the frames. fps: at which
+    the store was rendered, if not at the usual rate. Raises `InputError` for a folder without rendered clips.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.store = ClipStore(folder)
+    def __init__(self, folder: str | Path, *, fps: float | None = None) -> None:
+        self.store, self.fps = ClipStore(folder), fps or FPS
         self.missing: list[str] = []
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class PhantomStudies:
         """The study of an index."""
         clip = self.store[index]
         heart, frames = clip.heart, np.array(clip.frames)
-        cine = Cine(frames, np.arange(len(frames)) / FPS, heart["mm_per_pixel"], heart["view"])
+        cine = Cine(frames, np.arange(len(frames)) / self.fps, heart["mm_per_pixel"], heart["view"])
         ecg = Ecg(clip.ecg, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S)
         columns = zip(*(heart[name] for name in ("ed_s", "es_s", "edv_ml", "esv_ml", "r_s")), strict=True)
         beats = tuple(Beat(*row) for row in columns if None not in row[:2])
