@@ -71,9 +71,8 @@ def described(written: Written, output: Path) -> str:
     from echogen.datasets.shards import MANIFEST
 
     if not written.samples:
-        raise InputError(
-            f"None of the {written.rejected} sources could be used ({written.first_reason}); see {output / MANIFEST} for each."
-        )
+        reason = (written.first_reason or "").rstrip(".")
+        raise InputError(f"None of the {written.rejected} sources could be used ({reason}); see {output / MANIFEST} for each.")
     left_out = f"; {written.rejected} rejected, see {MANIFEST}" if written.rejected else ""
     return f"Wrote {written.samples} {'sample' if written.samples == 1 else 'samples'} to {output}{left_out}."
 

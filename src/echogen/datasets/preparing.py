@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -54,23 +55,17 @@ class RecordSamples:
 
     def origin(self, index: int) -> Origin:
         """The file of a record where it is one file, else its name."""
-        if index >= len(self.records):
+        path = self._file(index) if index < len(self.records) else None
+        if path is None or not path.is_file():
             return Origin(self.names[index])
-        if hasattr(self.records, "source"):
-            path = Path(self.records.source(index))
-        else:
-            path = self.files.get(self.names[index], Path())
-        if not path.is_file():
-            return Origin(self.names[index])
-        return Origin(path.relative_to(self.source.folder).as_posix(), _file_sha256(path))
+        inside = path.is_relative_to(self.source.folder)
+        return Origin(path.relative_to(self.source.folder).as_posix() if inside else path.name, _file_sha256(path))
 
     def sample(self, index: int, key: str) -> Sample:
         """The sample of a record. Raises `InputError` where it cannot be used."""
         if index >= len(self.records):
             raise InputError("The data set lists it, but it is not there.")
-        record, known = self.records[index], {"dataset": self.source.name}
-        if hasattr(self.records, "labels"):
-            known |= self.records.labels(index)
+        record, known = self.records[index], self._labels(index) | {"dataset": self.source.name}
         if isinstance(record, Study):
             return sample_of(key, record, **known)
         if isinstance(record, Ecg):
@@ -78,6 +73,22 @@ class RecordSamples:
         # A cine and an ECG of one patient whose clocks nobody brought together.
         apart = {"apart_s": record.apart_s, "synchronous": False}
         return replace(sample_of(key, Study(None, record.cine), **known | apart), ecg=record.ecg)
+
+    def _file(self, index: int) -> Path | None:
+        if hasattr(self.records, "source"):
+            return Path(self.records.source(index))
+        paths = [value for value in self._entry(index).values() if isinstance(value, Path)]
+        return paths[0] if paths else self.files.get(self.names[index])
+
+    def _labels(self, index: int) -> dict[str, Any]:
+        """What the data set says of a record, as plain values; where its files lie is no part of it."""
+        known = self.records.labels(index) if hasattr(self.records, "labels") else self._entry(index)
+        return {key: _plain(value) for key, value in known.items() if key != "name" and not isinstance(value, Path)}
+
+    def _entry(self, index: int) -> dict[str, Any]:
+        """The row of a data set's table, where its loader keeps them."""
+        entries = getattr(self.records, "entries", ())
+        return {one.name: getattr(entries[index], one.name) for one in fields(entries[index])} if entries else {}
 
 
 def source_of(folder: Path, name: str | None = None, **options: Any) -> Source:
@@ -135,6 +146,17 @@ def _options(name: str) -> list[str]:
         return list(inspect.signature(VideoFolder).parameters)[1:]
     module, kind = DATASETS[name].loader.split(":")
     return list(inspect.signature(getattr(import_module(module), kind)).parameters)[1:]
+
+
+def _plain(value: Any) -> Any:
+    """A value for JSON; a number that is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def _files_by_name(folder: Path, names: set[str]) -> dict[str, Path]:
