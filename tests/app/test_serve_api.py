@@ -68,7 +68,7 @@ def test_an_ecg_is_read_and_a_clip_beats_with_it(client: Any, telltale: Any, dic
         told = [telltale.told(frame) for frame in clip["frames"]]
         about = json.loads(str(clip["about"]))
     assert told == [(number, 7, 40) for number in range(64, 112)]
-    assert (about["synthetic"], about["seed"], about["fps"], len(about["r_s"])) == (True, 7, 32, 1)
+    assert (about["synthetic"], about["seed"], about["fps"], len(about["r_s"])) == (True, 7, 32, 2)
     too_long = client.post("/api/generate", json=asked | {"seconds": 9})
     assert (too_long.status_code, "at most 8.00 s" in too_long.json()["error"]) == (400, True)
 
@@ -100,7 +100,7 @@ def test_a_video_is_measured(client: Any, tmp_path: Path) -> None:
     assert answer.status_code == 200, answer.text
     facts = {"mm_per_pixel": cine.mm_per_pixel, "view": cine.view}
     direct = measured(facts, {"frames": cine.frames, "times_s": cine.times_s})
-    assert answer.json() == pytest.approx(json.loads(json.dumps(plain(direct))))
+    assert answer.json() == json.loads(json.dumps(plain(direct)))
     assert answer.json()["ef_percent"] == pytest.approx(60, abs=12)
 
 
@@ -255,4 +255,4 @@ def test_a_word_is_burned_into_small_and_large_pictures() -> None:
     for size in (64, 128, 512):
         word = labelled(np.zeros((2, size, size), np.uint8))
         assert 0.001 < (word > 100).mean() < 0.1
-        assert Cine(word, np.arange(2.0)).frames.max() == 200
+        assert Cine(word, np.arange(2.0)).frames.max() > 150

@@ -15,6 +15,7 @@ let playing = !calm;
 let now = null;
 let lastTick = null;
 let retry = null;
+let held = 0;
 const panes = [];
 
 function say(sentence, note = false) {
@@ -64,7 +65,9 @@ function addPane() {
 function ask(keep = false, only = null) {
   say("");
   const soft = keep && source() === "simulated" && now !== null && panes.every((pane) => pane.frames.length || pane === only);
-  const from = soft ? now + Math.min(2.5, Math.max(0.25, ...panes.map((pane) => pane.latency))) : null;
+  const latest = soft ? now + Math.min(2.5, Math.max(0.25, ...panes.map((pane) => pane.latency))) : 0;
+  // On the frames of the clock, so that hearts beside each other show the same moments.
+  const from = soft ? Math.ceil(latest * service.fps) / service.fps : null;
   for (const [index, pane] of panes.entries()) {
     if (soft && only && only !== pane) continue;
     const heart = asked(index);
@@ -111,13 +114,22 @@ function tick(at) {
     now = Math.max(...panes.map((pane) => pane.from));
   } else if (playing) {
     const next = now + passed;
-    const short = panes.filter((pane) => next >= pane.until);
-    for (const pane of panes) pane.waiting(short.includes(pane) && pane.ended === null && !pane.failed);
+    // One that has only just been asked for does not stop the other.
+    const short = panes.filter((pane) => pane.frames.length && next >= pane.until);
+    for (const pane of panes) {
+      pane.waiting((short.includes(pane) || !pane.frames.length) && pane.ended === null && !pane.failed);
+    }
     if (!short.length) now = next;
-    else if (short.every((pane) => pane.ended !== null)) now = Math.max(...panes.map((pane) => pane.from));
+    else if (short.some((pane) => pane.ended === null && !pane.failed)) held += passed;
+    if (short.length && short.every((pane) => pane.ended !== null)) now = Math.max(...panes.map((pane) => pane.from));
   }
   for (const pane of panes) pane.draw(now, element("outline").checked);
   element("clock").textContent = `${now.toFixed(1)} s`;
+  // Told once it has waited for longer than any heart needs to begin.
+  if (held > 5 && !element("state").classList.contains("slow")) {
+    element("state").classList.add("slow");
+    element("state").textContent = "This computer makes frames more slowly than a heart beats, so the heart waits now and then.";
+  }
 }
 
 async function attempt(button, work) {
