@@ -94,9 +94,14 @@ def _scroll_speed(row: NDArray[np.float32], times_s: SecondsArray) -> float | No
     lag_s = lag * step
     shifts = np.arange(0, int(min(0.45 * width, lag_s * width / SWEEPS_S[0])) + 1)
     cost = _mismatch(row, times_s, lag, shifts / lag_s)
-    best = int(cost[1:].argmin()) + 1
-    if not (np.isfinite(cost[best]) and cost[best] < 0.5 * cost[0] and cost[best] < 0.5 * np.median(cost[np.isfinite(cost)])):
+    # A beat further on the line looks alike: of all good matches the first is the movement.
+    alike = cost < 0.6 * min(cost[0], float(np.median(cost[np.isfinite(cost)])))
+    alike[0] = False
+    if not alike.any():
         return None
+    best = int(alike.argmax())
+    while best + 1 < len(cost) and cost[best + 1] < cost[best]:
+        best += 1
     speed, wide = best / lag_s, 1.0 / lag_s
     # Frames further apart tell the speed better, once it is known well enough not to mistake one beat for the next.
     longest = min(len(row) - 2, int(0.6 * width / (speed * step)))
@@ -163,14 +168,13 @@ class _Track:
 
 def _passed(line: DrawnLine, frames: ByteArray, times_s: SecondsArray, seconds_per_pixel: float | None) -> DrawnSignal | None:
     """The signal of a line that stands or is swept over, by the marker or the pen that passes along it."""
-    found = None
-    # What moves may reach beyond the line, or stand under it; what is further away may be another line.
-    for beyond in (3, (line.bottom - line.top) // 2 + 4):
-        rows = slice(max(0, line.top - beyond), min(frames.shape[1], line.bottom + beyond))
-        block = frames[:, rows, line.first_column : line.first_column + line.row.shape[1]]
-        found = _find_track(_change(block[1:], block[:-1]), (times_s[1:] + times_s[:-1]) / 2.0)
-        if found is not None:
-            break
+    between_s = (times_s[1:] + times_s[:-1]) / 2.0
+    block = _beside(line, frames, 3)
+    found = _find_track(_redrawn(line.row), between_s) or _find_track(_change(block[1:], block[:-1]), between_s)
+    if found is None:
+        # A marker may stand under the line; what is that far away may also be another line.
+        block = _beside(line, frames, (line.bottom - line.top) // 2 + 4)
+        found = _find_track(_change(block[1:], block[:-1]), between_s)
     if found is None:
         return None
     row = _without_marker(line, found, times_s)
@@ -180,6 +184,19 @@ def _passed(line: DrawnLine, frames: ByteArray, times_s: SecondsArray, seconds_p
     usual = np.median(block[:: max(1, len(block) // 24)], axis=0).astype(np.uint8)
     track = _marker(_change(block, usual[None]), found, times_s, seconds_per_pixel)
     return None if track is None else _standing(row, track, times_s)
+
+
+def _beside(line: DrawnLine, frames: ByteArray, rows: int) -> ByteArray:
+    """The part of the frames that a line covers, and so many rows above and below."""
+    across = slice(line.first_column, line.first_column + line.row.shape[1])
+    return frames[:, max(0, line.top - rows) : line.bottom + rows, across]
+
+
+def _redrawn(row: NDArray[np.float32]) -> Floats:
+    """(T - 1, columns): 1 where the line comes, goes or moves from one frame to the next, else 0."""
+    drawn = np.isfinite(row)
+    moved = np.abs(np.diff(np.where(drawn, row, 0.0), axis=0)) > 2.0
+    return (moved | (drawn[1:] != drawn[:-1])).astype(np.float64)
 
 
 def _change(now: ByteArray, before: ByteArray) -> Floats:
