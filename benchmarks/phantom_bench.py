@@ -33,15 +33,20 @@ Job = tuple[Work, Row, Case]
 
 
 def rows_for(
-    listed: Sequence[Case], generators: Sequence[str], added: Sequence[tuple[str, str]], device: str = "cpu"
+    listed: Sequence[Case],
+    generators: Sequence[str],
+    added: Sequence[tuple[str, str]],
+    device: str = "cpu",
+    best_of: int = 1,
 ) -> list[Row]:
     """Truth, every generator with what it takes, the videos of others, the shuffled control, and simple baselines."""
     rows: list[Row] = [Truth()]
     for index, model in enumerate(generators):
-        made = generated_rows(model, device)
+        made = generated_rows(model, device, best_of)
         rows += made
         if index == 0:
-            rows.append(Shuffled(f"{made[-1].title}; shuffled", made[-1], tuple(listed)))
+            told_all = [row for row in made if row.best_of == 1][-1]
+            rows.append(Shuffled(f"{told_all.title}; shuffled", told_all, tuple(listed)))
     rows += [Added.read(name, folder, list(listed)) for name, folder in added]
     rows += [Still(), MeanHeart(), Shuffled("another heart's truth", Truth(), tuple(listed))]
     return rows
@@ -120,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tier", type=int, default=TIERS[0], help=f"hearts: {', '.join(map(str, TIERS))}; fewer are a trial")
     parser.add_argument("--generators", default="phantom-128", help="names of shipped generators, with commas between them")
     parser.add_argument("--generator-dir", action="append", default=[], help="folder of a generator; may be given again")
+    parser.add_argument("--best-of", type=int, default=1, help="also choose among so many videos of each generator, by EF")
     parser.add_argument("--add", action="append", default=[], metavar="NAME=FOLDER", help="videos of others, named by heart")
     parser.add_argument("--export", metavar="DIR", help="only write what a generator may be told of the hearts")
     parser.add_argument("--work", default="runs/bench", help="where everything made and measured is kept")
@@ -147,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _bench(options: argparse.Namespace, given: Sequence[str], listed: list[Case], models: list[str], added: list[Any]) -> None:
     _one_thread()
     work = Work.below(options.work)
-    rows = rows_for(listed, models, added, options.device)
+    rows = rows_for(listed, models, added, options.device, options.best_of)
     with progress_bar(f"{len(rows)} rows of {len(listed)} hearts") as progress:
         scored = run(work, listed, rows, workers=options.workers, progress=progress)
     results = {

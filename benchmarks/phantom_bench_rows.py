@@ -18,8 +18,11 @@ import echogen
 from echogen.cine import read_cine, write
 from echogen.commands.common import write_json
 from echogen.errors import InputError
+from echogen.generators.best_of import BestOf, Scorer
+from echogen.measure.regression import load_regressor, regressed_ef_percent
 from echogen.metrics.clips import find_clips
-from echogen.records import Cine
+from echogen.networks.ef_regressor import at_size
+from echogen.records import ByteArray, Cine
 from phantom_bench_cases import FIRST_SEED, SECONDS, VERSION, Case, mean_heart, phantom_hash, recording, truth_cine, write_truth
 
 #: What a generator may be given beside the ECG and the view, with its name in the table.
@@ -156,14 +159,20 @@ class Generated:
     folder: Path
     given: tuple[str, ...]
     device: str = "cpu"
+    hears_ecg: bool = True
+    #: Of so many videos the one whose EF is closest is kept, as the regressor sees it.
+    best_of: int = 1
 
     @property
     def title(self) -> str:
-        return ", ".join([f"{self.name}: ECG", *(GIVEN[name] for name in self.given)])
+        told = [*(["ECG"] if self.hears_ecg else []), *(GIVEN[name] for name in self.given)]
+        kept = [f"best of {self.best_of} by the regressor"] if self.best_of > 1 else []
+        return f"{self.name}: {', '.join([*told, *kept])}"
 
     @property
     def key(self) -> str:
-        return "+".join([f"{self.name}-{self.weights_hash}", *self.given])
+        kept = [f"best-of-{self.best_of}"] if self.best_of > 1 else []
+        return "+".join([f"{self.name}-{self.weights_hash}", *self.given, *kept])
 
     def source(self, case: Case) -> str:
         return f"{self.key}/{case.name}"
@@ -181,8 +190,12 @@ class Generated:
         if self.facts(work, case):
             return
         generator = _generator(self.model, self.device)
+        draw = BestOf(generator, regressor_scorer(), self.best_of) if self.best_of > 1 else generator
         truth = read_cine(Truth().video(work, case))
         low, high = generator.ef_range
+        # Each drawn clip of a choice has a seed of its own.
+        seed = case.index * max(self.best_of, 1)
+        seconds = min(SECONDS, generator.longest_s)
         asked: dict[str, Any] = {"view": case.view} if "view" in generator.takes else {}
         if "ef_percent" in self.given:
             asked["ef_percent"] = float(np.clip(case.ef_percent, low, high))
@@ -194,24 +207,49 @@ class Generated:
         path = self.video(work, case)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            cine = generator(ecg, start_s=0.0, seconds=SECONDS, seed=case.index, **asked)
+            cine = draw(ecg, start_s=0.0, seconds=seconds, seed=seed, **asked)
             facts |= {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
-            _write(replace(cine, mm_per_pixel=cine.mm_per_pixel or truth.mm_per_pixel), path)
+            frames = resized_frames(cine.frames, truth.frames.shape[-1])
+            _write(replace(cine, frames=frames, mm_per_pixel=truth.mm_per_pixel), path)
         except InputError as error:
             facts["error"] = str(error)
         write_json(path.with_suffix(".json"), facts)
 
 
-def generated_rows(model: str, device: str = "cpu") -> list[Generated]:
-    """A generator with and without the EF and the first frame, as far as it takes them; all that it takes last."""
+def generated_rows(model: str, device: str = "cpu", best_of: int = 1) -> list[Generated]:
+    """A generator with and without the EF and the first frame, as far as it takes them; all that it takes last.
+
+    best_of: above 1, all that it takes once more, with a choice among so many videos.
+    """
     generator = _generator(model, device)
     name = Path(generator.name).name
-    rows: list[tuple[str, ...]] = [()]
+    given: list[tuple[str, ...]] = [()]
     for part in GIVEN:
         if part in generator.takes:
-            rows += [(*given, part) for given in rows]
+            given += [(*others, part) for others in given]
+    if generator.needs_frame:
+        given = [parts for parts in given if "frames" in parts]
     folder = generator.folder or Path(model)
-    return [Generated(model, name, generator.weights_hash, folder, given, device) for given in sorted(rows, key=len)]
+    facts = (model, name, generator.weights_hash, folder)
+    hears = "ecg" in generator.takes
+    rows = [Generated(*facts, parts, device, hears) for parts in sorted(given, key=len)]
+    if best_of > 1 and "ef_percent" in rows[-1].given:
+        rows.append(replace(rows[-1], best_of=best_of))
+    return rows
+
+
+def regressor_scorer() -> Scorer:
+    """The EF in % that the shipped regressor sees: what chooses, and so may not score what was chosen."""
+    return lambda cine: regressed_ef_percent(cine, load_regressor())
+
+
+def resized_frames(frames: ByteArray, size: int) -> ByteArray:
+    """(T, H, W) frames as (T, size, size), smoothly; as they are where they have that size."""
+    if frames.shape[1:] == (size, size):
+        return frames
+    grey = torch.from_numpy(np.ascontiguousarray(frames))[None].float()
+    larger: ByteArray = at_size(grey, size)[0].round().clamp(0, 255).to(torch.uint8).numpy()
+    return larger
 
 
 @dataclass(frozen=True)

@@ -272,6 +272,8 @@ def score(work: Work, row: Videos, listed: Sequence[Case], learned: Generated | 
         figures["memorisation"] = _copies(work, row, listed, bank)
     elif source:
         notes["memorisation"] = f"the folder of {source.name} does not tell what it learned from ({BANK_FILE})"
+    if isinstance(row, Generated) and row.best_of > 1:
+        figures = {name: figure for name, figure in figures.items() if not name.startswith("ef_regressor")}
     if errors:
         notes["refused"] = f"{len(errors)} cases; the first: {errors[0]}"
     values = {name: asdict(value) for name, value in figures.items()}

@@ -35,6 +35,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "Ejection": (
         Column("EF, R2", "ef_r2"),
         Column("EF, mean abs. error, points", "ef", ".1f"),
+        Column("EF, RMSE", "ef_rmse", ".1f"),
         Column("EF, bias, points", "ef_bias", "+.1f"),
         Column("EF by a regressor, R2", "ef_regressor_r2"),
         Column("stroke of a premature beat over a normal one", "pvc_stroke"),

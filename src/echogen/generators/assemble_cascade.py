@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,39 @@ from echogen.samplers.edm import Edm
 STAGE = "weights/video-unet"
 
 
-def assemble_cascade(runs: Sequence[Path], folder: Path, guidance: float = 1.0) -> None:
-    """Write a generator's folder from the runs of the task echodiffusion, one a stage, in bfloat16.
+def assemble_cascade(
+    runs: Sequence[Path],
+    folder: Path,
+    *,
+    guidance: float = 1.0,
+    guided_stages: int | None = None,
+    steps: Sequence[int] | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+) -> None:
+    """Write a generator's folder from the runs of the task echodiffusion, one a stage.
 
-    guidance: of the EF. Raises `InputError` when a run left no stage, or stages do not follow one another.
+    guidance, guided_stages, steps: of a `CascadeConfig`. dtype: bfloat16, or int8 for a smaller folder.
+    Raises `InputError` when a run left no stage, or stages do not follow one another.
     """
     said = [_said(run) for run in runs]
-    edms = {config_from_dict(Edm, each["edm"]) for each in said}
+    # Stages may learn from other noise than one another; it plays no part in sampling.
+    edms = {replace(config_from_dict(Edm, each["edm"]), ln_sigma_mean=0.0, ln_sigma_std=1.0) for each in said}
     if len(edms) > 1:
         raise InputError("These stages were trained with different constants of the diffusion; train them with the same.")
     stages = tuple(config_from_dict(Stage, each["stage"]) for each in said)
     spans = {stage.frames / each["fps"] for stage, each in zip(stages, said, strict=True)}
     if len(spans) > 1:
         raise InputError(f"These stages span different times ({', '.join(f'{span:g} s' for span in sorted(spans))}).")
-    config = EchoDiffusionConfig(CascadeConfig(stages, edm=edms.pop(), guidance=guidance), fps=said[-1]["fps"])
+    cascade = CascadeConfig(
+        stages,
+        edm=edms.pop(),
+        guidance=guidance,
+        guided_stages=guided_stages,
+        steps=None if steps is None else tuple(steps),
+    )
+    config = EchoDiffusionConfig(cascade, fps=said[-1]["fps"])
     networks = [load_network(VideoUnet, run / STAGE) for run in runs]
-    EchoDiffusion(config, networks, torch.device("cpu")).save_pretrained(folder, torch.bfloat16)
+    EchoDiffusion(config, networks, torch.device("cpu")).save_pretrained(folder, dtype)
 
 
 def _said(run: Path) -> dict[str, Any]:
@@ -52,10 +70,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a stage's training run")
     parser.add_argument("--guidance", type=float, default=1.0, help="how strongly the EF pulls; 1 is not at all")
+    parser.add_argument("--guided-stages", type=int, help="so many of the first stages are guided; all unless stated")
+    parser.add_argument("--steps", type=int, nargs="+", help="of the few-step solver, one number a stage")
+    parser.add_argument("--int8", action="store_true", help="weights of 8 bits, half as large")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     asked = parser.parse_args()
     try:
-        assemble_cascade(asked.runs, asked.output, asked.guidance)
+        assemble_cascade(
+            asked.runs,
+            asked.output,
+            guidance=asked.guidance,
+            guided_stages=asked.guided_stages,
+            steps=asked.steps,
+            dtype=torch.int8 if asked.int8 else torch.bfloat16,
+        )
     except InputError as error:
         parser.exit(2, f"{error}\n")
 

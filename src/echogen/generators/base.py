@@ -75,8 +75,9 @@ class Generator(ABC):
     #: A window sees the ECG from this long before it to this long after it.
     ecg_past_s: float = ECG_PAST_S
     ecg_future_s: float = ECG_FUTURE_S
-    #: The longest video it makes.
+    #: The longest video it makes, and whether it shows only hearts that a frame of is given.
     longest_s: float = np.inf
+    needs_frame: bool = False
     #: Where it was loaded from, and the adapter in use.
     folder: Path | None = None
     adapter: Adapter | None = None

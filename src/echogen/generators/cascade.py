@@ -42,8 +42,9 @@ class CascadeConfig:
 
     edm: constants that all stages share; each has a churn of its own. resize: how a stage's video is made larger for the next,
     one of `RESIZES`. lowres_level: 0..1, of the noise that is then put on it, told to the network as `told` says (`TOLD`).
-    guidance: classifier-free, of the EF; 1 is none. solver, steps: of `SOLVERS`, for all stages, where the number of steps is not
-    each stage's own. dtype: what the networks multiply in, "bfloat16" or the slower "float32".
+    guidance: classifier-free, of the EF; 1 is none. guided_stages: so many of the first stages are guided; None: all. solver: of
+    `SOLVERS`, with so many steps in each stage; steps None: each stage's own, of Heun's solver. dtype: what the networks multiply
+    in, "bfloat16" or the slower "float32".
     """
 
     stages: tuple[Stage, ...]
@@ -52,8 +53,9 @@ class CascadeConfig:
     lowres_level: float = 0.2
     told: str = "log_snr"
     guidance: float = 1.0
+    guided_stages: int | None = None
     solver: str = "multistep"
-    steps: int | None = None
+    steps: tuple[int, ...] | None = None
     dtype: str = "bfloat16"
 
     def __post_init__(self) -> None:
@@ -67,6 +69,8 @@ class CascadeConfig:
                 raise InputError(f"The {name} of a cascade must be {' or '.join(known)}, not {value!r}.")
         if not self.stages:
             raise InputError("A cascade needs at least one stage.")
+        if self.steps is not None and (len(self.steps) != len(self.stages) or min(self.steps) < 1):
+            raise InputError(f"A cascade of {len(self.stages)} stages needs as many positive numbers of steps, or none at all.")
         if self.guidance < 0 or not 0 <= self.lowres_level <= 1:
             raise InputError("A cascade needs a guidance of at least 0 and a noise level from 0 to 1.")
         for number, (before, after) in enumerate(pairwise(self.stages), start=1):
@@ -155,10 +159,16 @@ class Cascade:
 
     def looks(self, steps: int | None = None) -> list[int]:
         """How often the network of each stage looks at its video in `sample` with so many steps, guidance aside."""
-        steps = self.config.steps if steps is None else steps
-        if steps is None or self.config.solver == "heun":
-            return [2 * (stage.steps if steps is None else steps) - 1 for stage in self.config.stages]
-        return [steps] * len(self.config.stages)
+        return [2 * each - 1 if solver == "heun" else each for solver, each in self._solvers(steps)]
+
+    def _solvers(self, steps: int | None) -> list[tuple[str, int]]:
+        """Solver and number of steps of each stage; steps: of all of them, None for the cascade's."""
+        config = self.config
+        if steps is not None:
+            return [(config.solver, steps)] * len(config.stages)
+        if config.steps is not None:
+            return [(config.solver, each) for each in config.steps]
+        return [("heun", stage.steps) for stage in config.stages]
 
     def lowres(self, index: int, video: Tensor, normal: Normal) -> tuple[Tensor, Tensor]:
         """The video (B, C, T, H, W) in 0..1 of the stage before as stage `index` takes it, and the noise level told with it."""
@@ -175,17 +185,18 @@ class Cascade:
         guidance: float,
         lowres: tuple[Tensor, Tensor] | None,
     ) -> Callable[[Tensor, Tensor], Tensor]:
-        """What stage `index` predicts of a noisy video and its noise level, guided towards the EF.
+        """What stage `index` predicts of a noisy video and its noise level, guided towards the EF if it is one of the guided.
 
         Guidance: none + scale (told - none), of the network's own output (Ho and Salimans, 2022).
         """
         network, dtype = self.networks[index], DTYPES[self.config.dtype]
+        guided = self.config.guided_stages is None or index < self.config.guided_stages
         smaller = {} if lowres is None else {"lowres": lowres[0], "lowres_level": lowres[1]}
 
         def look(video: Tensor, level: Tensor) -> Tensor:
             with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
                 told: Tensor = network(video, level, frame, ef, **smaller).float()
-                if ef is None or guidance == 1.0:
+                if ef is None or guidance == 1.0 or not guided:
                     return told
                 none: Tensor = network(video, level, frame, None, **smaller).float()
             return none + guidance * (told - none)
@@ -211,7 +222,7 @@ class Cascade:
         """
         config = self.config
         guidance = config.guidance if guidance is None else guidance
-        steps = config.steps if steps is None else steps
+        solvers = self._solvers(steps)
         videos: list[Tensor] = []
         for index, (stage, network) in enumerate(zip(config.stages, self.networks, strict=True)):
             lowres = self.lowres(index, videos[-1], normal) if videos else None
@@ -219,7 +230,7 @@ class Cascade:
             told = None if watch is None else (lambda x, sigma, clean, index=index: watch(index, x, sigma, clean))
             denoiser = Denoiser(self.predict(index, frame, ef, guidance, lowres), edm, told)
             shape = (len(frame), network.config.channels, stage.frames, stage.size, stage.size)
-            solver = SOLVERS["heun" if steps is None else config.solver]
-            video = solver(denoiser, shape, stage.steps if steps is None else steps, edm, normal)
+            solver, count = solvers[index]
+            video = SOLVERS[solver](denoiser, shape, count, edm, normal)
             videos.append(video.clamp(-1.0, 1.0) * 0.5 + 0.5)
         return videos

@@ -47,6 +47,7 @@ class EchoDiffusion(Generator):
     system = "echodiffusion"
     takes = frozenset({"frames", "ef_percent"})
     ecg_past_s = ecg_future_s = 0.0
+    needs_frame = True
 
     def __init__(self, config: EchoDiffusionConfig, networks: Sequence[VideoUnet], device: torch.device) -> None:
         """Raises `InputError` when networks and stages do not belong together."""
