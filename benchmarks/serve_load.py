@@ -1,0 +1,133 @@
+"""Many clients of one service: python benchmarks/serve_load.py -> "Load" in docs/serving.md.
+
+Every client asks for its own heart (seed, ejection fraction, rhythm); every frame that it gets is compared with a direct call.
+Some clients vanish in the middle. The service runs in a process of its own, whose memory is read before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from websockets.sync.client import connect
+
+from common import DOCS, table
+from echogen.app.serve_asked import HeartAsked
+from echogen.app.serve_beating import Beating
+from echogen.generators import Generator
+from echogen.phantom.rhythm import RHYTHMS
+from report import write_section
+
+
+def asked_of(client: int) -> dict[str, Any]:
+    ecg = {"kind": "simulated", "rhythm": RHYTHMS[client % len(RHYTHMS)], "heart_rate_bpm": 60 + 3 * client}
+    return {"ecg": ecg, "ef_percent": 20.0 + 2.5 * client, "view": ("A4C", "A2C")[client % 2], "seed": 1000 + client}
+
+
+def watch(address: str, client: int, parts: int, vanishes: bool) -> dict[str, Any]:
+    """What one client got: the digest of the frames of each part, whether every header had its own seed, and how long it took."""
+    began = time.monotonic()
+    got: dict[str, Any] = {"client": client, "digests": [], "own": True, "busy": False}
+    with connect(address, max_size=None, ping_timeout=None) as stream:
+        stream.send(json.dumps({"type": "start", "question": client, "heart": asked_of(client)}))
+        for index in range(parts):
+            message = stream.recv(timeout=1800)
+            if isinstance(message, str):
+                told = json.loads(message)
+                return got | {"busy": bool(told.get("busy")), "seconds": time.monotonic() - began}
+            length = int.from_bytes(message[:4], "little")
+            header = json.loads(message[4 : 4 + length])
+            frames = message[4 + length : 4 + length + header["frames"] * header["height"] * header["width"]]
+            got["digests"].append(hashlib.sha256(frames).hexdigest())
+            got["own"] &= (header["seed"], header["question"], header["index"]) == (1000 + client, client, index)
+            got["own"] &= header["sha256"] == got["digests"][-1]
+            if vanishes:
+                stream.socket.shutdown(socket.SHUT_RDWR)
+                break
+    return got | {"seconds": time.monotonic() - began}
+
+
+def direct(heart: Generator, client: int, parts: int) -> list[str]:
+    beating = Beating(HeartAsked.model_validate(asked_of(client)), heart, None)
+    made = [beating.next_part() for _ in range(parts)]
+    return [hashlib.sha256(part.cine.frames.tobytes()).hexdigest() for part in made if part is not None]
+
+
+def memory_mb(process: int) -> float:
+    with open(f"/proc/{process}/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmRSS"))
+
+
+def status(address: str) -> dict[str, Any]:
+    return dict(json.load(urllib.request.urlopen(address + "api/status", timeout=60)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="phantom-128")
+    parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--parts", type=int, default=2)
+    options = parser.parse_args()
+    load = os.getloadavg()[0]
+    command = ["serve", "--port", "0", "--streams", str(options.clients), "--model", options.model]
+    service = subprocess.Popen(
+        [sys.executable, "-c", "from echogen.cli import main; main()", *command], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert service.stdout is not None
+        address = service.stdout.readline().split(" at ")[1].split()[0]
+        beat = address.replace("http", "ws") + "api/beat"
+        watch(beat, 0, 1, False)
+        before = memory_mb(service.pid)
+        began = time.monotonic()
+        gone = {client for client in range(options.clients) if client % 7 == 3}
+        with ThreadPoolExecutor(options.clients + 1) as pool:
+            watching = [pool.submit(watch, beat, client, options.parts, client in gone) for client in range(options.clients)]
+            while status(address)["streams"]["now"] < options.clients and time.monotonic() - began < 30:
+                time.sleep(0.05)
+            one_more = watch(beat, options.clients, 1, False)
+            answered = time.monotonic() - began
+            peak = memory_mb(service.pid)
+            got = [one.result() for one in watching]
+        wall = time.monotonic() - began
+        while status(address)["streams"]["now"] and time.monotonic() - began < wall + 30:
+            time.sleep(0.1)
+        left = status(address)["streams"]["now"]
+        watch(beat, 0, 1, False)
+        after = memory_mb(service.pid)
+    finally:
+        service.send_signal(signal.SIGINT)
+        service.wait(60)
+    heart = Generator.from_pretrained(options.model)
+    same = sum(one["digests"] == direct(heart, one["client"], len(one["digests"])) for one in got)
+    frames = sum(len(one["digests"]) for one in got)
+    rows = [
+        ["clients, of which vanished in the middle", f"{options.clients}, {len(gone)}"],
+        ["parts sent (about two seconds each)", str(frames)],
+        ["clients whose every frame equals a direct call, bit for bit", f"{same} of {options.clients}"],
+        ["clients whose every part had their own seed, question and number", f"{sum(one['own'] for one in got)}"],
+        ["one client more", f"told that it is busy: {'yes' if one_more['busy'] else 'no'}, after {answered:.1f} s"],
+        ["places taken when all have gone", str(left)],
+        ["memory of the service before, under load, after", f"{before:.0f}, {peak:.0f}, {after:.0f} MB"],
+        ["wall seconds for all", f"{wall:.0f}"],
+    ]
+    note = (
+        f"{options.clients} clients at once, each with its own heart ({heart.name}, {heart.weights_hash}). Load average before: "
+        f"{load:.2f}; times count on an idle machine only. Command: `python benchmarks/serve_load.py "
+        f"--clients {options.clients} --parts {options.parts}`.\n\n"
+    )
+    write_section(DOCS / "serving.md", "Load", note + table(["", ""], rows))
+
+
+if __name__ == "__main__":
+    main()
