@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from common import DOCS, table
 from echogen.cine.colour import ColourCine, read_colour
+from echogen.cine.drawn_sweep import DrawnSignal
 from echogen.cine.writing import write
 from echogen.datasets.drawn_ecg import LEAD, DrawnEcg, find_drawn_ecg, judge_signal
-from echogen.cine.drawn_sweep import DrawnSignal
 from echogen.records import Cine, Ecg
 from report import write_section
 
@@ -130,14 +130,16 @@ def main() -> None:
     rows += [tally.row(name) for name, tally in tallies.items() if name not in negatives]
     rows += [pooled.row("**all**"), lower.row("*control: the R peaks of another heart*")]
     nothing = [[name, str(sum(t.verdicts.values())), str(t.wrong)] for name, t in tallies.items() if name in negatives]
+    clip_ms = 1000 * reading_s / sum(sum(tally.verdicts.values()) for tally in tallies.values())
     note = (
-        f"{count} simulated hearts (seeds {FIRST_SEED}.., sinus rhythm, atrial fibrillation, premature and paced beats), {SECONDS} s "
-        "of video at 32 frames a second, each drawn in every style over pictures of 400 x 300 pixels unless the style says otherwise; "
-        "one frame lasts 31 ms. Errors are of accepted clips, read minus true R peak, of beats within "
-        f"{1000 * SAME_BEAT_S:.0f} ms; beats within {1000 * END_S:.0f} ms of either end do not count. A wrong acceptance is an "
-        "accepted clip with a median error above one frame or more than a fifth of its beats missing or extra, or any accepted "
-        f"clip that shows no ECG. Reading took {1000 * reading_s / sum(sum(t.verdicts.values()) for t in tallies.values()):.0f} ms "
-        "of CPU a clip (one thread, decoded frames in memory). Command: `python benchmarks/drawn_ecg.py`.\n\n"
+        f"{count} simulated hearts (seeds {FIRST_SEED}..; sinus rhythm, atrial fibrillation, premature and paced beats), "
+        f"{SECONDS} s of video at 32 frames a second (one frame lasts 31 ms), each drawn in every style with its own sweep "
+        "speed, brightness and place, over pictures of 400 x 300 pixels unless the style says otherwise. Errors are of accepted "
+        f"clips, read minus true R peak, of beats within {1000 * SAME_BEAT_S:.0f} ms; beats within {1000 * END_S:.0f} ms of "
+        "either end do not count. A wrong acceptance is an accepted clip with a median error above one frame or more than a "
+        "fifth of its beats missing or extra, or any accepted clip that shows no ECG. "
+        f"Reading took {clip_ms:.0f} ms of CPU a clip (one thread, frames in memory). "
+        "Command: `python benchmarks/drawn_ecg.py`.\n\n"
     )
     write_section(DOCS / "drawn_ecg.md", "R peaks read from the picture", note + table(header, rows))
     text = table(["drawn instead", "clips", "wrong acceptances"], nothing)

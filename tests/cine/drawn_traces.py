@@ -5,7 +5,7 @@ The drawing shares nothing with the code that reads it: pens and pixels only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from io import BytesIO
 
@@ -44,7 +44,8 @@ class Style:
 
     shows: ecg, respiration, pulse, menu, bars, doppler, text or nothing. width, height: of the picture. sweep_s: what the width
     of the trace lasts. thick: of the line in pixels; gap: of the erase bar in pixels. columns, rows: of the trace, as shares of
-    the picture. jpeg: quality, or None. every: of so many frames one is stored.
+    the picture. jpeg: quality, or None. every: of so many frames one is stored. stored: size (width,
+    height) to which the finished picture is reduced. also: respiration, doppler, tint (of the sector), repeats (of frames).
     """
 
     name: str
@@ -69,6 +70,7 @@ class Style:
     jpeg: int | None = None
     grey: bool = False
     every: int = 1
+    stored: tuple[int, int] | None = None
     also: tuple[str, ...] = field(default=())
 
 
@@ -90,11 +92,17 @@ STYLES = (
     Style("static, white on grey", colour=WHITE, marker_colour=(150, 150, 150), grey=True, rows=(0.88, 0.99)),
     Style("sweep, with a respiration curve above", "sweep", GREEN, rows=(0.88, 0.99), sweep_s=3.0, also=("respiration",)),
     Style("static, 16 fps", colour=GREEN, every=2),
+    Style("sweep, drawn at 640 x 480, stored at 320 x 240, JPEG", "sweep", width=640, height=480, stored=(320, 240), jpeg=75),
+    Style("static, yellow over a tinted sector", colour=YELLOW, rows=(0.66, 0.80), also=("tint",)),
+    Style("scrolling, with colour Doppler", "scroll", YELLOW, also=("doppler",)),
+    Style("sweep, every eighth frame repeated", "sweep", CYAN, sweep_s=3.0, also=("repeats",)),
+    Style("static, upside down", colour=GREEN, upside_down=True),
 )
 NOT_AN_ECG = (
     Style("no trace", shows="nothing"),
     Style("no trace, text and menu", shows="menu"),
     Style("static trace without a marker", marker="none"),
+    Style("static trace over the sector without a marker", marker="none", rows=(0.66, 0.80)),
     Style("respiration, scrolling", "scroll", shows="respiration"),
     Style("respiration, static with a line", "static", YELLOW, shows="respiration"),
     Style("arterial pulse, sweep", "sweep", ORANGE, shows="pulse"),
@@ -121,8 +129,18 @@ def record(seed: int, seconds: float, fps: float = 32.0) -> Recorded:
 
 
 def draw(recorded: Recorded, style: Style, seed: int = 0) -> Bytes:
-    """The frames (T, height, width, 3) as a machine of this style would store them; of those recorded, one in `every`."""
+    """The frames (T, height, width, 3) as a machine of this style would store them; of those recorded, one in `every`.
+
+    The seed also varies the sweep by up to a quarter, the brightness of the line, and its place.
+    """
     rng = np.random.default_rng(seed)
+    dim, shift = float(rng.uniform(0.6, 1.0)), float(rng.uniform(-0.015, 0.01))
+    style = replace(
+        style,
+        sweep_s=style.sweep_s * float(rng.uniform(0.8, 1.25)),
+        colour=tuple(round(dim * part) for part in style.colour),
+        rows=(style.rows[0] + shift, style.rows[1] + shift),
+    )
     background = _surround(style)
     left, right = (round(share * style.width) for share in style.columns)
     top, bottom = (round(share * style.height) for share in style.rows)
@@ -136,16 +154,20 @@ def draw(recorded: Recorded, style: Style, seed: int = 0) -> Bytes:
     times = recorded.times_s[:: style.every]
     for number, grey in enumerate(_enlarged(recorded, style.width, style.height)[:: style.every]):
         picture = np.maximum(background, grey, out=shown[number])
-        if style.shows == "doppler":
+        if "tint" in style.also:
+            picture[:] = (picture * np.array([1.0, 0.86, 0.66])).astype(np.uint8)
+        if style.shows == "doppler" or "doppler" in style.also:
             _doppler(picture, float(times[number]), rng)
         if traces is not None and style.shows in ("ecg", "respiration", "pulse", "flat", "noise"):
             band = picture[top:bottom, left:right]
             traces.onto(band, float(times[number]))
             if other is not None:
                 other.onto(picture[top - other.height - 4 : top - 4, left:right], float(times[number]))
+        if "repeats" in style.also and number % 8 == 7:
+            picture[:] = shown[number - 1]
         if style.grey or style.jpeg is not None:
             shown[number] = _stored(picture, style)
-    return shown
+    return shown if style.stored is None else shown[:, : style.stored[1], : style.stored[0]]
 
 
 class _Trace:
@@ -186,7 +208,8 @@ class _Trace:
         share = (values - low) / (high - low)
         if self.style.upside_down:
             share = 1.0 - share
-        columns = (times - self.first_s) * self.pixels_per_s * finer
+        # Column c of the screen shows the moment c.
+        columns = ((times - self.first_s) * self.pixels_per_s + 0.5) * finer
         rows = (1.0 - share) * (self.height - 1) * finer
         # One value a column of the screen, as machines sample it.
         at = np.arange(0, long * finer, max(finer // 2, 1))
@@ -314,6 +337,9 @@ def _stored(picture: Bytes, style: Style) -> Bytes:
         picture = np.repeat(np.asarray(Image.fromarray(picture).convert("L"))[..., None], 3, axis=-1)
     if style.jpeg is None:
         return picture
-    packed = BytesIO()
-    Image.fromarray(picture).save(packed, "JPEG", quality=style.jpeg)
-    return np.asarray(Image.open(packed).convert("RGB"))
+    image, packed = Image.fromarray(picture), BytesIO()
+    (image if style.stored is None else image.resize(style.stored, Image.Resampling.BILINEAR)).save(
+        packed, "JPEG", quality=style.jpeg
+    )
+    small = np.asarray(Image.open(packed).convert("RGB"))
+    return np.pad(small, ((0, picture.shape[0] - small.shape[0]), (0, picture.shape[1] - small.shape[1]), (0, 0)))

@@ -316,7 +316,8 @@ def _pen(row: NDArray[np.float32], rough: _Track, times_s: SecondsArray, seconds
             start = len(kept) - int((~kept[::-1]).argmax()) if (~kept).any() else 0
             if 0 < start < len(kept):
                 when.append((times_s[first + start - 1] + times_s[first + start]) / 2.0)
-                where.append(column)
+                # Those written between two frames lie around the middle, and a column more, of where the pen was then.
+                where.append(column - 0.5)
     if len(when) < 10:
         return None
     return _fitted(np.array(when), np.array(where, dtype=np.float64), rough, width, seconds_per_pixel)
