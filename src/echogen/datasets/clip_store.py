@@ -7,6 +7,7 @@ STORE/shard_0000/frames.npy        (clips, frames, 128, 128) uint8, with speckle
                  cavity.npy        (clips, frames, 32, 32) uint8: how much of each 4 x 4 pixels is cavity, 0..255
                  ecg.npy           (clips, 12, samples) float32 in mV at ECG_RATE_HZ, from ECG_BEFORE_S before frame 0
                  hearts.json       what each clip shows
+A store of finer clips has as many times as many pixels a side in frames, structure and labels, and a frame rate of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +59,12 @@ def draw_recording(seed: int, seconds: float) -> tuple[Heart, NDArray[np.float32
     return heart, resample_poly(ecg.signal_mv, 1, 4, axis=1).astype(np.float32)
 
 
-def describe(heart: Heart, frames: int) -> dict[str, Any]:
+def describe(heart: Heart, frames: int, fps: float = FPS) -> dict[str, Any]:
     """What a recording shows, as plain values for JSON; nan becomes null.
 
     length_px, width_px: of every frame's cavity, its width being its area over its length.
     """
-    length_mm, area_mm2 = cavity_outline(heart.anatomy, heart_volume_ml(heart, np.arange(frames) / FPS))
+    length_mm, area_mm2 = cavity_outline(heart.anatomy, heart_volume_ml(heart, np.arange(frames) / fps))
 
     def plain(values: NDArray[np.float64]) -> list[float | None]:
         return [None if not np.isfinite(v) else round(float(v), 4) for v in values]
@@ -92,16 +94,16 @@ def cavity_cells(cavity: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return (cavity.reshape(-1, 32, cell, 32, cell).mean((2, 4)) * 255).astype(np.uint8)
 
 
-def _write_shard(job: tuple[str, int, int, int]) -> int:
+def _write_shard(job: tuple[str, int, int, int], fps: float = FPS, finer: int = 1) -> int:
     folder, shard, first_seed, frames = job
     torch.set_num_threads(1)
     final = Path(folder) / f"shard_{shard:04d}"
     if final.exists():
         return shard
-    partial = final.with_suffix(f".partial{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    seconds = frames / FPS
+    unfinished = final.with_suffix(f".partial{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    seconds = frames / fps
     columns: dict[str, list[NDArray[Any]]] = {
         name: [] for name in ("frames", "structure", "displacement", "labels", "cavity", "ecg")
     }
@@ -109,19 +111,19 @@ def _write_shard(job: tuple[str, int, int, int]) -> int:
     for clip in range(SHARD_CLIPS):
         seed = first_seed + shard * SHARD_CLIPS + clip
         heart, ecg = draw_recording(seed, seconds)
-        drawn = render(heart, np.arange(frames) / FPS, seed)
-        moved = drawn.displacement.reshape(frames, 2, 64, 2, 64, 2).mean((3, 5))
+        drawn = render(heart, np.arange(frames) / fps, seed, finer=finer)
+        moved = drawn.displacement.reshape(frames, 2, 64, 2 * finer, 64, 2 * finer).mean((3, 5)) / finer
         columns["frames"].append(drawn.frames)
         columns["structure"].append(drawn.structure)
         columns["displacement"].append(np.clip(np.round(moved * 4), -127, 127).astype(np.int8))
         columns["labels"].append(drawn.labels[::LABEL_EVERY])
         columns["cavity"].append(cavity_cells(drawn.labels == STRUCTURES["lv"]))
         columns["ecg"].append(ecg)
-        hearts.append({"seed": seed, **describe(heart, frames)})
+        hearts.append({"seed": seed, **describe(heart, frames, fps)})
     for name, values in columns.items():
-        np.save(partial / f"{name}.npy", np.stack(values))
-    (partial / "hearts.json").write_text(json.dumps(hearts))
-    partial.rename(final)
+        np.save(unfinished / f"{name}.npy", np.stack(values))
+    (unfinished / "hearts.json").write_text(json.dumps(hearts))
+    unfinished.rename(final)
     return shard
 
 
@@ -133,14 +135,19 @@ def render_clips(
     first_seed: int = FIRST_TRAINING_SEED,
     processes: int = 2,
     progress: Callable[[int, int], None] | None = None,
+    fps: float = FPS,
+    finer: int = 1,
 ) -> None:
-    """Render at least this many clips into a store, whole shards, in parallel; shards that exist are kept."""
+    """Render at least this many clips into a store, whole shards, in parallel; shards that exist are kept.
+
+    fps: of the frames. finer: as of `phantom.simulate.render`.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     shards = -(-clips // SHARD_CLIPS)
     jobs = [(str(folder), shard, first_seed, frames) for shard in range(shards)]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for done, _ in enumerate(pool.imap_unordered(_write_shard, jobs), start=1):
+        for done, _ in enumerate(pool.imap_unordered(partial(_write_shard, fps=fps, finer=finer), jobs), start=1):
             if progress:
                 progress(done * SHARD_CLIPS, shards * SHARD_CLIPS)
 

@@ -44,7 +44,8 @@ class VideoUnetConfig:
     stage before. heads, head_dim: of attention; middle_heads, middle_head_dim: of the middle blocks' look at the tokens.
     context: width of the tokens. noise_tokens: for each noise level, which has so many frequencies. ef_latents, ef_averages,
     ef_depth: tokens and layers of the EF's resampler. stem: sizes of the first convolutions. groups: of the norms. unit_queries:
-    cosine attention. zero_is_none: an EF of exactly 0 counts as none.
+    cosine attention. zero_is_none: an EF of exactly 0 counts as none. over_time: without it there is nothing over time, and every
+    frame stands alone.
     """
 
     channels: int = 3
@@ -69,6 +70,7 @@ class VideoUnetConfig:
     groups: int = 8
     unit_queries: bool = False
     zero_is_none: bool = False
+    over_time: bool = True
 
     def __post_init__(self) -> None:
         levels = len(self.widths)
@@ -105,7 +107,7 @@ class Level(nn.Module):
         self,
         first: ResnetBlock,
         blocks: list[ResnetBlock],
-        over_time: OverTime,
+        over_time: OverTime | None,
         before: nn.Module | None,
         after: nn.Module | None,
     ) -> None:
@@ -123,7 +125,7 @@ class Level(nn.Module):
         for block in self.blocks:
             x = block(x, vector, still)
             skips.append(x)
-        x = x if still else self.over_time(x)
+        x = x if still or self.over_time is None else self.over_time(x)
         skips.append(x)
         return x if self.after is None else channels_last(self.after(x))
 
@@ -132,7 +134,7 @@ class Level(nn.Module):
         x = self.first(joined(x, skips.pop() * SKIP_SCALE), vector, still, tokens)
         for block in self.blocks:
             x = block(joined(x, skips.pop() * SKIP_SCALE), vector, still)
-        x = x if still else self.over_time(x)
+        x = x if still or self.over_time is None else self.over_time(x)
         return x if self.after is None else channels_last(self.after(x))
 
 
@@ -186,8 +188,8 @@ class VideoUnet(nn.Module):
     def _attention(self) -> tuple[int, int, bool]:
         return self.config.heads, self.config.head_dim, self.config.unit_queries
 
-    def _over_time(self, dim: int) -> OverTime:
-        return OverTime(dim, *self._attention)
+    def _over_time(self, dim: int) -> OverTime | None:
+        return OverTime(dim, *self._attention) if self.config.over_time else None
 
     def _noise(self) -> NoiseEmbedding:
         config = self.config
@@ -196,7 +198,9 @@ class VideoUnet(nn.Module):
     def _block(self, inputs: int, outputs: int, *, cross: tuple[int, int] | None = None, gate: bool = False) -> ResnetBlock:
         config = self.config
         attention = None if cross is None else CrossAttention(outputs, config.context, *cross, config.unit_queries)
-        return ResnetBlock(inputs, outputs, config.conditions, config.groups, cross=attention, gate=gate)
+        return ResnetBlock(
+            inputs, outputs, config.conditions, config.groups, cross=attention, gate=gate, over_time=config.over_time
+        )
 
     def _level(self, index: int, inputs: int, outputs: int, before: nn.Module | None, after: nn.Module | None) -> Level:
         config = self.config
@@ -235,8 +239,7 @@ class VideoUnet(nn.Module):
         shown = F.interpolate(frame, size, mode="nearest")[:, :, None].expand(-1, -1, video.shape[2], -1, -1)
         inputs = [shown, video] if lowres is None else [shown, video, lowres]
         x = self.stem(joined(*(each.to(video.dtype) for each in inputs)))
-        if not still:
-            x = self.first_over_time(x)
+        x = x if still or self.first_over_time is None else self.first_over_time(x)
         vector, tokens = self._conditions(noise_level, ef, keep, lowres_level)
         if self.first is not None:
             x = self.first(x, vector, still)
@@ -245,7 +248,7 @@ class VideoUnet(nn.Module):
             x = cast(Level, level).down(x, vector, tokens, still, skips)
         x = self.middle1(x, vector, still, tokens)
         x = x if self.middle_over_all is None else channels_last(self.middle_over_all(x))
-        x = x if still else self.middle_over_time(x)
+        x = x if still or self.middle_over_time is None else self.middle_over_time(x)
         x = self.middle2(x, vector, still, tokens)
         for level in self.ups:
             x = cast(Level, level).up(x, vector, tokens, still, skips)

@@ -67,24 +67,24 @@ class PointConv(nn.Linear):
 class FactoredConv(nn.Module):
     """3 x 3 over places, then three frames over time, unless the frames stand alone."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, over_time: bool = True) -> None:
         super().__init__()
         self.space = SpaceConv(inputs, outputs, 3)
-        self.time = TimeConv(outputs)
+        self.time = TimeConv(outputs) if over_time else None
 
     def forward(self, x: Tensor, still: bool) -> Tensor:
         """The next map; still: without time."""
         x = self.space(x)
-        return x if still else self.time(x)
+        return x if still or self.time is None else self.time(x)
 
 
 class Block(nn.Module):
     """Group norm over all frames, scale and shift where given, SiLU, convolution."""
 
-    def __init__(self, inputs: int, outputs: int, groups: int) -> None:
+    def __init__(self, inputs: int, outputs: int, groups: int, over_time: bool = True) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, inputs)
-        self.conv = FactoredConv(inputs, outputs)
+        self.conv = FactoredConv(inputs, outputs, over_time)
 
     def forward(self, x: Tensor, still: bool, scale_shift: Tensor | None = None) -> Tensor:
         """scale_shift: (B, 2 inputs), scale first."""
@@ -249,12 +249,20 @@ class ResnetBlock(nn.Module):
     """Two blocks around a shortcut; the conditions scale and shift the second, their tokens join between where asked for."""
 
     def __init__(
-        self, inputs: int, outputs: int, conditions: int, groups: int, *, cross: CrossAttention | None = None, gate: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        conditions: int,
+        groups: int,
+        *,
+        cross: CrossAttention | None = None,
+        gate: bool = False,
+        over_time: bool = True,
     ) -> None:
         super().__init__()
         self.conditions = nn.Linear(conditions, 2 * outputs)
-        self.block1 = Block(inputs, outputs, groups)
-        self.block2 = Block(outputs, outputs, groups)
+        self.block1 = Block(inputs, outputs, groups, over_time)
+        self.block2 = Block(outputs, outputs, groups, over_time)
         self.cross = cross
         self.gate = GlobalGate(outputs) if gate else None
         self.shortcut = PointConv(inputs, outputs) if inputs != outputs else None

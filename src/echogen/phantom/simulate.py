@@ -15,7 +15,7 @@ from echogen.phantom.anatomy import Anatomy, draw_anatomy, pose_heart
 from echogen.phantom.electrical import make_ecg
 from echogen.phantom.rhythm import Rhythm, make_rhythm
 from echogen.phantom.tissue import Levels, locate_tissue
-from echogen.phantom.ultrasound import IMAGE_SIZE, Probe, Scanner, Scatterers, draw_probe
+from echogen.phantom.ultrasound import Probe, Scanner, Scatterers, draw_probe
 from echogen.physiology import BeatClock, Filling, Floats, beat_clock, beat_volumes, volume_curve
 from echogen.records import SEXES, VIEWS, Beat, Cine, Ecg, Study
 
@@ -39,10 +39,10 @@ class Heart:
 
 @dataclass(frozen=True)
 class Rendering:
-    """Frames of a simulated heart, all (frames, 128, 128).
+    """Frames of a simulated heart, all (frames, size, size).
 
     frames, structure: uint8 grey with speckle and without; labels: uint8 ids of `records.STRUCTURES`;
-    displacement: float32 (frames, 2, 128, 128), from each pixel to where its tissue was at end-diastole, (x, y) in pixels.
+    displacement: float32 (frames, 2, size, size), from each pixel to where its tissue was at end-diastole, (x, y) in pixels.
     """
 
     frames: NDArray[np.uint8]
@@ -120,20 +120,24 @@ def render(
     *,
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    finer: int = 1,
 ) -> Rendering:
-    """Draw the heart at the times (s), in the canonical 128 x 128 picture; the speckle comes from the seed."""
+    """Draw the heart at the times (s), in the canonical 128 x 128 picture; the speckle comes from the seed.
+
+    finer: the same picture with so many times as many pixels a side (the speckle is another).
+    """
     dense = np.arange(times_s[0] - 0.1, times_s[-1] + 0.1, 0.004)
     openness = np.interp(times_s, dense, _valve_openness(dense, heart_volume_ml(heart, dense), heart.clock))
     shape, pose = pose_heart(heart.anatomy, times_s, heart_volume_ml(heart, times_s), openness, device)
-    scanner = Scanner(heart.probe, device)
+    scanner = Scanner(heart.probe, device, finer)
     scatterers = Scatterers(scanner, torch.Generator(device).manual_seed(seed))
     pixel_x, pixel_y = scanner.picture_points()
     clock = torch.tensor(times_s, dtype=torch.float32, device=device)[:, None]
-    count, size = len(times_s), IMAGE_SIZE
+    count, size = len(times_s), scanner.size
     frames = np.zeros((count, size, size), np.uint8)
     structure, labels = np.zeros_like(frames), np.zeros_like(frames)
     displacement = np.zeros((count, 2, size, size), np.float32)
-    inside = scanner.inside.cpu().numpy()
+    inside, mm_per_pixel = scanner.inside.cpu().numpy(), heart.probe.mm_per_pixel / finer
 
     def grey(picture: Tensor) -> NDArray[np.uint8]:
         return (picture * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
@@ -148,8 +152,8 @@ def render(
             pixels = locate_tissue(heart.anatomy, shape, now, pixel_x, pixel_y, heart.levels)
             labels[part, inside] = pixels.label.cpu().numpy()
             still = 1.0 - pixels.blood
-            moved_x = (pixels.reference_x - pixel_x) * still / heart.probe.mm_per_pixel
-            moved_y = (pixels.reference_y - pixel_y) * still / heart.probe.mm_per_pixel
+            moved_x = (pixels.reference_x - pixel_x) * still / mm_per_pixel
+            moved_y = (pixels.reference_y - pixel_y) * still / mm_per_pixel
             displacement[part, 0][:, inside] = moved_x.cpu().numpy()
             displacement[part, 1][:, inside] = moved_y.cpu().numpy()
             if progress:

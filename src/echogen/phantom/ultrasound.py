@@ -96,21 +96,26 @@ def _gaussian_matrix(size: int, sigma: Tensor) -> Tensor:
 
 
 class Scanner:
-    """A probe's geometry and point-spread function, made once and used for every frame."""
+    """A probe's geometry and point-spread function, made once and used for every frame.
 
-    def __init__(self, probe: Probe, device: str | torch.device = "cpu") -> None:
+    finer: so many times as many samples along and across the beams, and pixels a side; the point-spread function in mm stays.
+    """
+
+    def __init__(self, probe: Probe, device: str | torch.device = "cpu", finer: int = 1) -> None:
         self.probe = probe
         self.device = torch.device(device)
-        depth_share = torch.linspace(0.0, 1.0, DEPTHS, device=self.device)
-        angle_share = torch.linspace(-1.0, 1.0, LINES, device=self.device)
+        self.finer, self.size = finer, finer * IMAGE_SIZE
+        self.depths, self.lines = finer * DEPTHS, finer * LINES
+        depth_share = torch.linspace(0.0, 1.0, self.depths, device=self.device)
+        angle_share = torch.linspace(-1.0, 1.0, self.lines, device=self.device)
         radius_mm = (depth_share * probe.depth_mm).clamp_min(0.5)[:, None]
         angle = (angle_share * probe.half_angle)[None]
-        #: (DEPTHS * LINES,) sample positions in mm, the probe at the origin.
+        #: (depths * lines,) sample positions in mm, the probe at the origin.
         self.x = (radius_mm * torch.sin(angle)).reshape(-1)
         self.y = (radius_mm * torch.cos(angle)).reshape(-1)
-        self.axial = _gaussian_matrix(DEPTHS, torch.tensor(probe.axial, device=self.device))
-        blur = probe.lateral * (1.0 + probe.defocus * (depth_share - probe.focus).abs())
-        self.lateral = _gaussian_matrix(LINES, blur)
+        self.axial = _gaussian_matrix(self.depths, torch.tensor(finer * probe.axial, device=self.device))
+        blur = finer * probe.lateral * (1.0 + probe.defocus * (depth_share - probe.focus).abs())
+        self.lateral = _gaussian_matrix(self.lines, blur)
         self.axial_power, self.lateral_power = self.axial.square(), self.lateral.square()
         loss = -probe.slope * depth_share[:, None] - probe.edge * angle_share[None].abs().pow(4)
         for at, width, deep in probe.shadows:
@@ -119,49 +124,52 @@ class Scanner:
         self.loss_db = (loss + probe.gain).reshape(1, -1)
         rings = 0.5 + 0.5 * torch.cos(depth_share * 2 * torch.pi / 0.028)
         haze_db = probe.haze + probe.gain - 8.7 * depth_share / probe.haze_depth + 5.0 * rings * (depth_share < 0.12)
-        self.haze_power = (10.0 ** (haze_db / 10.0))[:, None].expand(DEPTHS, LINES).reshape(1, -1)
+        self.haze_power = (10.0 ** (haze_db / 10.0))[:, None].expand(self.depths, self.lines).reshape(1, -1)
         noise_db = probe.noise - 12.0 * (1.0 - depth_share)
-        self.noise_power = (10.0 ** (noise_db / 10.0))[:, None].expand(DEPTHS, LINES).reshape(1, -1)
+        self.noise_power = (10.0 ** (noise_db / 10.0))[:, None].expand(self.depths, self.lines).reshape(1, -1)
         self.grid, self.inside = self._picture_grid()
 
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """How far the pixels' rows (size, 1) and columns (1, size) lie from the probe, in pixels of the canonical picture."""
+        index = (torch.arange(self.size, device=self.device, dtype=torch.float32) + 0.5) / self.finer - 0.5
+        return index[:, None] - APEX_ROW, index[None] - (IMAGE_SIZE - 1) / 2
+
     def _picture_grid(self) -> tuple[Tensor, Tensor]:
-        row = torch.arange(IMAGE_SIZE, device=self.device, dtype=torch.float32)[:, None] - APEX_ROW
-        column = torch.arange(IMAGE_SIZE, device=self.device, dtype=torch.float32)[None] - (IMAGE_SIZE - 1) / 2
+        row, column = self._places()
         radius, angle = torch.sqrt(row.square() + column.square()), torch.atan2(column, row)
         grid = torch.stack([angle / self.probe.half_angle, 2.0 * radius / RADIUS - 1.0], dim=-1)
         return grid, (radius <= RADIUS) & (angle.abs() <= self.probe.half_angle) & (row > 0)
 
     def picture_points(self) -> tuple[Tensor, Tensor]:
         """x and y in mm of the pixels inside the sector, each (pixels,), in the order of `inside`."""
-        row = torch.arange(IMAGE_SIZE, device=self.device, dtype=torch.float32)[:, None] - APEX_ROW
-        column = torch.arange(IMAGE_SIZE, device=self.device, dtype=torch.float32)[None] - (IMAGE_SIZE - 1) / 2
+        row, column = self._places()
         x, y = torch.broadcast_tensors(column, row)
         return (x * self.probe.mm_per_pixel)[self.inside], (y * self.probe.mm_per_pixel)[self.inside]
 
     def blur(self, field: Tensor, *, power: bool) -> Tensor:
-        """Apply the point-spread function to (n, DEPTHS * LINES): to a field, or to its expected power."""
+        """Apply the point-spread function to (n, depths * lines): to a field, or to its expected power."""
         axial, lateral = (self.axial_power, self.lateral_power) if power else (self.axial, self.lateral)
-        n = field.shape[0]
-        across = torch.bmm(field.reshape(n, DEPTHS, LINES).transpose(0, 1), lateral)
-        return (axial @ across.reshape(DEPTHS, n * LINES)).reshape(DEPTHS, n, LINES).transpose(0, 1).reshape(n, -1)
+        n, depths, lines = field.shape[0], self.depths, self.lines
+        across = torch.bmm(field.reshape(n, depths, lines).transpose(0, 1), lateral)
+        return (axial @ across.reshape(depths, n * lines)).reshape(depths, n, lines).transpose(0, 1).reshape(n, -1)
 
     def grey(self, power: Tensor, *, expected: bool) -> Tensor:
-        """Log-compressed grey level 0..1 of a power (n, DEPTHS * LINES)."""
+        """Log-compressed grey level 0..1 of a power (n, depths * lines)."""
         decibel = 10.0 * torch.log10(power.clamp_min(1e-9)) + (SPECKLE_BIAS_DB if expected else 0.0)
         grey = ((decibel + self.probe.dynamic_range) / self.probe.dynamic_range).clamp(0.0, 1.0)
         return grey.pow(self.probe.curve) if self.probe.curve != 1.0 else grey
 
     def scan_convert(self, values: Tensor) -> Tensor:
-        """(n, channels, DEPTHS * LINES) on the beams -> (n, channels, 128, 128) pixels, 0 outside the sector."""
+        """(n, channels, depths * lines) on the beams -> (n, channels, size, size) pixels, 0 outside the sector."""
         n, channels, _ = values.shape
         picture = F.grid_sample(
-            values.reshape(1, n * channels, DEPTHS, LINES),
+            values.reshape(1, n * channels, self.depths, self.lines),
             self.grid[None],
             mode="bilinear",
             padding_mode="border",
             align_corners=True,
         )
-        return picture.reshape(n, channels, IMAGE_SIZE, IMAGE_SIZE) * self.inside
+        return picture.reshape(n, channels, self.size, self.size) * self.inside
 
 
 class Scatterers:
@@ -175,11 +183,12 @@ class Scatterers:
         coarse = torch.randn(1, 1, height // 10, width // 10, generator=generator, device=generator.device).to(scanner.device)
         mottle = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)[0]
         self.texture = torch.cat([noise, mottle])[None]
+        depths, lines = scanner.depths, scanner.lines
         unit, _ = self.sample(scanner.x[None], scanner.y[None], torch.zeros(1, 1, device=scanner.device))
-        measured = self._power(scanner.blur(unit.reshape(2, -1), power=False)).reshape(DEPTHS, LINES).mean(1)
+        measured = self._power(scanner.blur(unit.reshape(2, -1), power=False)).reshape(depths, lines).mean(1)
         smooth = F.avg_pool1d(F.pad(measured[None, None], (8, 8), mode="replicate"), 17, 1)[0, 0]
-        self.unit_gain = smooth.clamp_min(1e-6).rsqrt()[:, None].expand(DEPTHS, LINES).reshape(1, -1)
-        static = torch.randn(2, DEPTHS * LINES, generator=generator, device=generator.device).to(scanner.device)
+        self.unit_gain = smooth.clamp_min(1e-6).rsqrt()[:, None].expand(depths, lines).reshape(1, -1)
+        static = torch.randn(2, depths * lines, generator=generator, device=generator.device).to(scanner.device)
         self.static = scanner.blur(static, power=False) * 0.5**0.5
 
     @staticmethod
@@ -201,7 +210,7 @@ class Scatterers:
         return self._power(field)
 
     def image(self, level_db: Tensor, blood: Tensor, x_mm: Tensor, y_mm: Tensor, times_s: Tensor) -> Tensor:
-        """Grey levels 0..1, (frames, 2, 128, 128): with speckle, and the expected picture without.
+        """Grey levels 0..1, (frames, 2, size, size): with speckle, and the expected picture without.
 
         level_db, blood, x_mm, y_mm: (frames, points on the beams) as `locate_tissue` gives them; times_s: (frames, 1).
         """
