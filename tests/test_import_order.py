@@ -50,6 +50,8 @@ EXTRAS = {
     "ecg/code15.py": {"formats"},
     "ecg/pdf_paths.py": {"formats"},
     "cine/nifti.py": {"datasets"},
+    "datasets/zarr_store.py": {"datasets"},
+    "datasets/cluster.py": {"cluster"},
 }
 #: Import name -> distribution name, where they differ.
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "skimage": "scikit-image"}
