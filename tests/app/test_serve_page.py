@@ -170,7 +170,7 @@ def test_an_ecg_is_uploaded_and_a_bad_one_is_explained(
     page.get_by_text("Quality: good.").wait_for()
     assert "DICOM, 12 leads, 10 s, 61 bpm" in page.locator("#facts").inner_text()
     assert page.locator("#message").is_hidden()
-    plays(page)
+    wait_until(page, "window.echogen.shown()[0].time > 0.2 && window.echogen.shown()[0].time < 9")
     wait_until(page, "document.querySelector('.ecg-rate').textContent === '61 bpm'")
     # A recording starts anew at its end.
     wait_until(page, "window.echogen.measured()[0].frames === 320 || window.echogen.measured()[0].ended !== null")
@@ -185,7 +185,8 @@ def test_a_first_frame_is_taken(opened: Any, fan: Any, tmp_path: Path) -> None:
     plays(page)
     page.set_input_files("#frame", tmp_path / "still.npz")
     page.locator("#frame-remove").wait_for()
-    plays(page)
+    # It begins at an R peak, since a still is usually end-diastolic.
+    wait_until(page, "window.echogen.shown()[0].began > 0 && window.echogen.shown()[0].time < 9")
     page.click("#frame-remove")
     assert page.locator("#frame-remove").is_hidden()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from echogen.app.serve_ecg import EndlessEcg
 from echogen.app.serve_reader import FASTEST_HZ, LONGEST_ECG_S, MOST_LEADS
+from echogen.ecg import find_landmarks
 from echogen.errors import InputError
 from echogen.generators.base import Generator
 from echogen.records import ByteArray, Cine, Ecg
@@ -19,7 +21,7 @@ from echogen.records import ByteArray, Cine, Ecg
 FRAME_SIZE = 128
 #: Largest seed that every JSON reader keeps exactly.
 MOST_SEED = 2**53 - 1
-LONGEST_CLIP_S, LATEST_START_S = 30.0, 24 * 3600.0
+LONGEST_CLIP_S, LATEST_START_S = 30.0, 2 * 3600.0
 #: Of a base64 text for the largest ECG that is taken.
 _MOST_BASE64 = int(4 * MOST_LEADS * FASTEST_HZ * LONGEST_ECG_S * 4 / 3) + 64
 FORMATS = {
@@ -71,7 +73,10 @@ class Question(_Strict):
     sex: Literal["m", "f"] | None = None
     seed: int = Field(0, ge=0, le=MOST_SEED)
     first_frame: str | None = Field(
-        None, max_length=4 * FRAME_SIZE**2, description="Base64 of 128 x 128 grey bytes, as `POST /api/first-frame` answers it."
+        None,
+        max_length=4 * FRAME_SIZE**2,
+        description="Base64 of 128 x 128 grey bytes, as `POST /api/first-frame` answers it. The video then begins at an R peak, "
+        "the first at or after start_s, since an echo still is usually end-diastolic.",
     )
     start_s: float | None = Field(None, ge=0, le=LATEST_START_S, description="On the clock of the ECG; null: its beginning.")
 
@@ -122,7 +127,7 @@ def first_frame(asked: Question) -> Cine | None:
     data = _decoded(asked.first_frame, "first frame")
     if len(data) != FRAME_SIZE**2:
         raise InputError(f"The first frame must have {FRAME_SIZE} x {FRAME_SIZE} grey bytes; send it as the service gave it.")
-    picture: ByteArray = np.frombuffer(data, np.uint8).reshape(1, FRAME_SIZE, FRAME_SIZE)
+    picture: ByteArray = np.frombuffer(bytearray(data), np.uint8).reshape(1, FRAME_SIZE, FRAME_SIZE)
     return Cine(picture, np.zeros(1))
 
 
@@ -132,13 +137,34 @@ def conditions_of(asked: Question) -> dict[str, Any]:
     return told | {"frames": first_frame(asked), "seed": asked.seed}
 
 
+def joined_ecg(pieces: Sequence[Ecg]) -> Ecg:
+    """Consecutive pieces of an ECG as one."""
+    first, signal = pieces[0], np.concatenate([piece.signal_mv for piece in pieces], axis=1)
+    return Ecg(signal, first.rate_hz, first.lead_names, first.start_s)
+
+
+def begin_s(asked: Question, start_s: float, ecg: Ecg | None, fps: float) -> float:
+    """Where a video begins: at start_s, or with a first frame at the first R peak from there on, on the grid of frames.
+
+    ecg: what is known from start_s on; without an R peak in its first seconds the video begins at start_s after all.
+    """
+    if asked.first_frame is None or ecg is None:
+        return start_s
+    try:
+        r_s = find_landmarks(ecg.between(start_s - 3.0, start_s + 4.0)).r_s
+    except InputError:
+        return start_s
+    later = r_s[r_s > start_s - 1.0 / fps]
+    return start_s if not len(later) else max(start_s, float(np.ceil(later[0] * fps - 1e-6)) / fps)
+
+
 def clip_ecg(asked: ClipAsked, heart: Generator) -> tuple[Ecg, float]:
     """The ECG that a clip needs, and where the clip begins. Raises `InputError` where it does not reach."""
     if isinstance(asked.ecg, RecordedEcg):
         ecg = recorded_ecg(asked.ecg)
-        return ecg, ecg.start_s if asked.start_s is None else asked.start_s
+        return ecg, begin_s(asked, ecg.start_s if asked.start_s is None else asked.start_s, ecg, heart.native_fps)
     start = asked.start_s or 0.0
-    until = start + asked.seconds + heart.window_s + heart.ecg_future_s
+    until = start + 4.0 + asked.seconds + heart.window_s + heart.ecg_future_s
     endless = EndlessEcg(asked.ecg.rhythm, asked.ecg.heart_rate_bpm, asked.seed, start - heart.ecg_past_s)
     pieces = [next(endless)]
     while pieces[-1].end_s < until:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from echogen.app.serve_asked import HeartAsked, LiveEcg, RecordedEcg, conditions_of, recorded_ecg
+from echogen.app.serve_asked import HeartAsked, LiveEcg, RecordedEcg, begin_s, conditions_of, joined_ecg, recorded_ecg
 from echogen.app.serve_ecg import EndlessEcg, Feed
 from echogen.ecg import choose_lead, find_landmarks
 from echogen.errors import InputError
@@ -126,19 +126,24 @@ class Beating:
         start = asked.start_s
         self._heard: deque[Ecg] = deque()
         source: Ecg | Iterator[Ecg]
+        known: Ecg | None
         if isinstance(asked.ecg, LiveEcg):
             assert feed is not None
             source = self._overheard(feed.listen())
-            begin = feed.pieces[0].start_s if feed.pieces else 0.0
+            known = joined_ecg(list(feed.pieces)) if feed.pieces else None
+            begin = 0.0 if known is None else known.start_s
             start = max(begin, feed.end_s - heart.window_s - heart.ecg_future_s)
         elif isinstance(asked.ecg, RecordedEcg):
-            source = recorded_ecg(asked.ecg)
+            source = known = recorded_ecg(asked.ecg)
             self._heard.append(_one_lead(source, choose_lead(source)))
             start = source.start_s if start is None else start
         else:
             start = start or 0.0
-            endless = EndlessEcg(asked.ecg.rhythm, asked.ecg.heart_rate_bpm, asked.seed, start - heart.ecg_past_s)
-            source = self._overheard(endless)
+            told = asked.ecg.rhythm, asked.ecg.heart_rate_bpm, asked.seed
+            source = self._overheard(EndlessEcg(*told, start - heart.ecg_past_s))
+            near = EndlessEcg(*told, start - heart.ecg_past_s)
+            known = joined_ecg([next(near), next(near)]) if asked.first_frame else None
+        start = begin_s(asked, start, known, heart.native_fps)
         self.made_until_s = self.start_s = start
         self._shown_until_s = start
         self._lead: str | None = None

@@ -43,7 +43,8 @@ function asked(index) {
     ef_percent: takes("ef_percent") ? Number(element(index ? "ef-b" : "ef").value) : null,
     view: takes("view") ? element("view").value : null,
     seed: Math.min(Math.max(0, Math.floor(Number(element("seed").value) || 0)), Number.MAX_SAFE_INTEGER),
-    first_frame: takes("frames") ? firstFrame : null,
+    // Another question about the same heart keeps its anatomy.
+    first_frame: takes("frames") ? firstFrame ?? panes[0].anchor : null,
   };
 }
 
@@ -61,6 +62,12 @@ function addPane() {
   panes.push(pane);
 }
 
+// Another heart: nothing of the one before is kept.
+function askAnew(keep = false) {
+  for (const pane of panes) pane.anchor = null;
+  ask(keep);
+}
+
 // Ask for all hearts anew. keep: the clock goes on and the new hearts come in as soon as they are made.
 function ask(keep = false, only = null) {
   say("");
@@ -70,6 +77,13 @@ function ask(keep = false, only = null) {
   const from = soft ? Math.ceil(latest * service.fps) / service.fps : null;
   for (const [index, pane] of panes.entries()) {
     if (soft && only && only !== pane) continue;
+    // The second waits until it can have the anatomy of the first.
+    if (index === 1 && service.takes.includes("frames") && !firstFrame && panes[0].anchor === null && !panes[0].failed) {
+      pane.due = true;
+      pane.question += 1;
+      if (!soft) pane.forget();
+      continue;
+    }
     const heart = asked(index);
     if (heart === null) {
       say(source() === "live" ? "No live ECG is being sent at the moment." : "Choose an ECG file first.", true);
@@ -106,6 +120,11 @@ function tick(at) {
   const passed = lastTick === null ? 0 : Math.min(0.1, (at - lastTick) / 1000);
   lastTick = at;
   if (!panes.length) return;
+  if (panes[1]?.due && panes[0].anchor !== null) {
+    panes[1].due = false;
+    if (now === null) panes[1].ask({ ...asked(1), start_s: null }, false);
+    else ask(true, panes[1]);
+  }
   if (now === null) {
     if (!panes.every((pane) => pane.frames.length)) {
       for (const pane of panes) pane.waiting(!pane.failed && pane.asked !== null);
@@ -178,7 +197,7 @@ async function readEcg() {
     recorded = await upload("ecg", files, { rate_hz: element("ecg-rate").value, unit: element("ecg-unit").value });
     text.textContent = files.map((file) => file.name).join(", ");
     preview(recorded);
-    ask();
+    askAnew();
   } catch (error) {
     recorded = null;
     element("preview").hidden = true;
@@ -199,7 +218,7 @@ async function readFrame() {
     element("frame-note").textContent = read.note ?? "";
     element("frame-note").hidden = !read.note;
     element("frame-remove").hidden = false;
-    ask();
+    askAnew();
   } catch (error) {
     removeFrame();
     throw error;
@@ -253,16 +272,18 @@ async function save(format) {
 }
 
 function listen() {
-  const softly = whenSettled(() => ask(true));
+  const softly = whenSettled(() => ask(true)), anew = whenSettled(() => askAnew(true));
   element("ef").addEventListener("input", whenSettled(() => ask(true, panes[0])));
   element("ef-b").addEventListener("input", whenSettled(() => ask(true, panes[1])));
-  for (const id of ["rate", "seed"]) element(id).addEventListener("input", softly);
-  for (const id of ["rhythm", "view"]) element(id).addEventListener("change", softly);
+  element("rate").addEventListener("input", softly);
+  element("rhythm").addEventListener("change", softly);
+  element("seed").addEventListener("input", anew);
+  element("view").addEventListener("change", anew);
   element("rhythm-b").addEventListener("change", whenSettled(() => ask(true, panes[1])));
   element("feed").addEventListener("change", () => ask());
   element("another").addEventListener("click", () => {
     element("seed").value = Math.floor(Math.random() * 1e6);
-    ask(true);
+    askAnew(true);
   });
   for (const input of document.querySelectorAll("input[name=source]")) {
     input.addEventListener("change", () => {
@@ -275,7 +296,7 @@ function listen() {
   for (const id of ["ecg-rate", "ecg-unit"]) element(id).addEventListener("change", () => attempt(element("ecg"), readEcg));
   element("feeds").addEventListener("click", () => attempt(element("feeds"), lookForFeeds));
   element("frame").addEventListener("change", () => attempt(element("frame"), readFrame));
-  element("frame-remove").addEventListener("click", () => { removeFrame(); ask(); });
+  element("frame-remove").addEventListener("click", () => { removeFrame(); askAnew(); });
   element("play").addEventListener("click", toggle);
   element("compare").addEventListener("change", () => {
     if (element("compare").checked) {
@@ -315,7 +336,7 @@ async function begin() {
 // What tests measure: by how many frames picture and cursor differ as drawn, and what is shown.
 window.echogen = {
   measured: () => panes.map((pane) => ({ ...pane.measured, ended: pane.ended, frames: pane.frames.length })),
-  shown: () => panes.map((pane) => ({ now, time: pane.frame?.time ?? null, ef: pane.asked?.ef_percent, pending: pane.pending })),
+  shown: () => panes.map((pane) => ({ now, time: pane.frame?.time ?? null, ef: pane.asked?.ef_percent, pending: pane.pending, began: pane.began })),
 };
 
 begin().catch((error) => say(error.message));

@@ -1,6 +1,6 @@
 // One heart on the page: what has been made of it, which frame is shown, and its figures.
 
-import { Connection } from "./service.js";
+import { Connection, base64 } from "./service.js";
 import { CURSOR_SHARE, colours, drawEcho, drawStrip, spanOf } from "./drawing.js";
 
 // Of an endless heart so much of the past is kept, in s.
@@ -25,6 +25,8 @@ export class Pane {
     this.measured = { drawn: 0, most: 0 };
     this.latency = 1;
     this.told = -Infinity;
+    // The first end-diastolic frame of a heart, by which later questions about it keep its anatomy; null: not seen yet.
+    this.anchor = null;
   }
 
   forget() {
@@ -82,6 +84,9 @@ export class Pane {
     if (part.ecg) {
       this.ecg.push(part.ecg);
       this.lead = part.ecg.lead;
+    }
+    if (this.anchor === null && part.r_s.length && height === 128 && width === 128) {
+      this.anchor = base64(this.frameAt(part.r_s[0] + this.interval).pixels);
     }
     if (part.volume) this.volume.push({ start_s: times[0], rate_hz: 1 / this.interval, values: part.volume });
     this.marks.push(...part.r_s);
