@@ -115,7 +115,8 @@ def _white(sample: ByteArray) -> list[tuple[Floats, Mask]]:
         sector = find_sector(smallest)
     except InputError:
         return []
-    white &= ~sector.inside(*sample.shape[1:3], margin=0.02 * sector.radius)
+    height, width = white.shape[1:]
+    white &= ~sector.inside(height, width, margin=0.02 * sector.radius)
     if white.sum() <= _enough(sample):
         return []
     full = float(np.percentile(smallest[white], 90))
