@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 #: A pixel counts as coloured if its largest and smallest channel differ by this much.
-_LEAST_CHROMA = 25
+_LEAST_CHROMA = 18
 #: A white line is this bright at least.
 _LEAST_WHITE = 130
 _HUES = 36
@@ -128,22 +128,47 @@ def _long_parts(lit: Mask) -> list[Mask]:
     height, width = lit.shape[1:]
     reach = max(2, width // 120)
     seen = ndimage.binary_dilation(lit.any(axis=0), structure=np.ones((3, 2 * reach + 1)))
-    labels, _ = ndimage.label(seen, structure=np.ones((3, 3)))
+    labels, count = ndimage.label(seen, structure=np.ones((3, 3)))
+    thickness = np.zeros(count + 1)
+    boxes = ndimage.find_objects(labels)
+    for number, box in enumerate(boxes, start=1):
+        if box[1].stop - box[1].start > max(0.03 * width, 4 * reach):
+            inside = (lit[:, box[0], box[1]] & (labels[box] == number)).sum(axis=1)
+            thickness[number] = np.median(inside[inside > 0])
     parts = []
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        rows, columns = box
-        if columns.stop - columns.start < _LEAST_WIDTH * width:
-            continue
-        part = labels[box] == number
-        inside = lit[:, rows, columns] & part
-        count = inside.sum(axis=1)
-        thickness = float(np.median(count[count > 0])) if count.any() else 0.0
-        moves = rows.stop - rows.start - 2 - thickness
-        if 0 < thickness <= 0.02 * height + 3 and moves >= max(4.0, 1.5 * thickness) and (count > 0).mean() > 0.4:
-            whole = np.zeros((height, width), dtype=bool)
-            whole[box] = part
-            parts.append(whole)
+    for group in _in_a_row(boxes, thickness, 0.04 * width):
+        part = np.isin(labels, group)
+        columns = np.flatnonzero(part.any(axis=0))
+        rows = np.flatnonzero(part.any(axis=1))
+        thick = float(thickness[group].max())
+        moves = rows[-1] - rows[0] - 1 - thick
+        drawn = (lit & part).any(axis=1)[:, columns[0] : columns[-1] + 1].mean()
+        long = len(columns) >= _LEAST_WIDTH * width and drawn > 0.4
+        if long and thick <= 0.02 * height + 3 and moves >= max(4.0, 1.5 * thick):
+            parts.append(part)
     return parts
+
+
+def _in_a_row(boxes: list[tuple[slice, slice]], thickness: NDArray[np.float64], gap: float) -> list[list[int]]:
+    """Numbers of parts (of thickness above 0) that follow each other from left to right on the same rows: pieces of one line.
+
+    Text of the same colour beside a line is thicker than the line.
+    """
+    rest = sorted((number for number in range(1, len(thickness)) if thickness[number] > 0), key=lambda n: boxes[n - 1][1].start)
+    groups: list[list[int]] = []
+    for number in rest:
+        rows, columns = boxes[number - 1]
+        for group in groups:
+            before, end = boxes[group[-1] - 1]
+            alike = (
+                thickness[number] <= 1.5 * thickness[group[-1]] + 0.5 and thickness[group[-1]] <= 1.5 * thickness[number] + 0.5
+            )
+            if alike and 0 <= columns.start - end.stop < gap and rows.start < before.stop and before.start < rows.stop:
+                group.append(number)
+                break
+        else:
+            groups.append([number])
+    return groups
 
 
 def _weights(block: ByteArray, reference: Floats) -> Floats:

@@ -58,7 +58,8 @@ def find_track(changes: Floats, times_s: SecondsArray) -> Track | None:
     changes: (T, columns), how much changed in each column; times_s: (T,).
     """
     width = changes.shape[1]
-    local = np.maximum(changes - np.median(changes, axis=0), 0.0)
+    # What runs by changes a column now and then; columns that flicker all the time tell little.
+    local = changes / (0.1 + (changes > 0).mean(axis=0))
     smooth = ndimage.uniform_filter1d(local, max(3, width // 40), axis=1)
     seen = smooth.max(axis=1) > 0
     if seen.sum() < LEAST_FRAMES - 1:

@@ -102,7 +102,9 @@ def judge_signal(signal: DrawnSignal, times_s: Floats, stated_rate_bpm: float | 
     ecg = Ecg((values / scale)[None].astype(np.float32), RATE_HZ, (LEAD,), float(times[0]))
     r_s = times[0] + peaks / RATE_HZ
     rate = float(60.0 / np.median(np.diff(r_s))) if len(r_s) > 1 else None
-    bad, doubts = _faults(signal, detection, values, peaks, rate, missing)
+    overlap = min(times[-1], times_s[-1]) - max(times[0], times_s[0])
+    covered = float(max(overlap, 0.0) / max(times_s[-1] - times_s[0], 1e-9))
+    bad, doubts = _faults(signal, detection, values, peaks, rate, missing, covered)
     shown = (r_s >= times_s[0]) & (r_s <= times_s[-1])
     if not bad and not shown.any():
         bad.append("No heart beat lies within the video.")
@@ -149,15 +151,23 @@ def _beats(detection: Detection, values: Floats, stated_rate_bpm: float | None) 
 
 
 def _faults(
-    signal: DrawnSignal, detection: Detection, values: Floats, peaks: Floats, rate: float | None, missing: float
+    signal: DrawnSignal,
+    detection: Detection,
+    values: Floats,
+    peaks: Floats,
+    rate: float | None,
+    missing: float,
+    covered: float,
 ) -> tuple[list[str], list[str]]:
     """Sentences for what makes a signal useless, and for what makes it doubtful."""
     bad: list[str] = []
     doubts: list[str] = []
-    if signal.agreement < 0.75:
-        bad.append(f"The line keeps its shape in only {signal.agreement:.0%} of the pictures.")
-    elif signal.agreement < 0.92:
-        doubts.append(f"The line keeps its shape in only {signal.agreement:.0%} of the pictures.")
+    if signal.agreement < 0.96:
+        (bad if signal.agreement < 0.92 else doubts).append(
+            f"The line keeps its shape in only {signal.agreement:.0%} of the pictures."
+        )
+    if covered < 0.9:
+        (bad if covered < 0.5 else doubts).append(f"The line covers only {covered:.0%} of the video.")
     if missing > 0.3:
         bad.append(f"The line is missing for {missing:.0%} of its length.")
     elif missing > 0.05:
