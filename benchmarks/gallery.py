@@ -120,8 +120,8 @@ def main() -> None:
         "# Gallery",
         "",
         f"One synthetic heart (seed {options.seed}, {heart.name}) and what it can be asked, with its ECG; made by",
-        "`python benchmarks/gallery.py`. All four-chamber strips begin with one end-diastolic frame, so that the anatomy stays the",
-        "same. Every strip says that it is synthetic; none shows a patient.",
+        "`python benchmarks/gallery.py`. All four-chamber strips begin with one end-diastolic frame, so that the anatomy stays",
+        "the same. Every strip says that it is synthetic; none shows a patient.",
         "",
     ]
     anatomy = anatomy_of(heart, options.seed)

@@ -38,7 +38,7 @@ def watch(address: str, client: int, parts: int, vanishes: bool) -> dict[str, An
     """What one client got: the digest of the frames of each part, whether every header had its own seed, and how long it took."""
     began = time.monotonic()
     got: dict[str, Any] = {"client": client, "digests": [], "own": True, "busy": False}
-    with connect(address, max_size=None, ping_timeout=None) as stream:
+    with connect(address, max_size=None, ping_timeout=None, open_timeout=120) as stream:
         stream.send(json.dumps({"type": "start", "question": client, "heart": asked_of(client)}))
         for index in range(parts):
             message = stream.recv(timeout=1800)

@@ -242,7 +242,7 @@ def test_it_is_worked_by_keyboard_in_a_phone_sized_window(size: tuple[int, int],
         page.keyboard.press("Tab")
         focused = page.evaluate("[document.activeElement].map((on) => on.id || on.name || on.dataset.format)[0]")
         reached.append(focused)
-        if focused == "play" and reached.count("play") == 1:
+        if focused == "play":
             page.keyboard.press("Enter")
         if focused == "ef":
             page.keyboard.press("ArrowLeft")
@@ -250,6 +250,8 @@ def test_it_is_worked_by_keyboard_in_a_phone_sized_window(size: tuple[int, int],
             assert page.evaluate("getComputedStyle(document.activeElement.nextElementSibling).outlineStyle") == "solid"
         if focused == "rhythm":
             page.keyboard.press("a")
+        if focused == "json":
+            break
     wanted = ["play", "outline", "compare", "ef", "view", "seed", "another", "frame", "source", "rate", "rhythm", "length", "mp4"]
     assert [name for name in reached if name in wanted][: len(wanted)] == wanted
     assert page.locator("#play").inner_text() == "Pause"
