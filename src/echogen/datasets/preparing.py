@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from echogen.datasets.registry import DATASETS, open_dataset, recognise
-from echogen.datasets.shard_writing import Origin, Plan, plan_for, write_shard
+from echogen.datasets.shard_writing import Origin, Plan, names_digest, plan_for, write_shard
 from echogen.datasets.shards import Sample, sample_of
 from echogen.datasets.video_folder import VideoFolder
 from echogen.errors import InputError
@@ -120,7 +120,8 @@ def open_source(source: Source) -> RecordSamples:
 
 def prepare_plan(source: Source, per_shard: int, compress: bool) -> Plan:
     """The plan of all records of a source. Raises `InputError` where there is none."""
-    names = open_source(source).names
+    _opened.cache_clear()
+    names = _opened(source)[0].names
     if not names:
         raise InputError(f"There is nothing to prepare in {source.folder}; name the folder that holds the data set.")
     return plan_for({"dataset": source.name, "options": dict(source.options)}, names, per_shard, compress)
@@ -128,16 +129,18 @@ def prepare_plan(source: Source, per_shard: int, compress: bool) -> Plan:
 
 def prepare_shard(job: Job) -> int:
     """Write one shard, or the rest of it; gives its number. The same function runs in a process here or anywhere else."""
-    samples = _opened(job.source)
-    if plan_for(job.plan.of, samples.names, job.plan.per_shard, job.plan.compress) != job.plan:
+    samples, digest = _opened(job.source)
+    if digest != job.plan.names_sha256:
         raise InputError(f"{job.source.folder} changed while it was read; prepare it again into a new folder.")
     write_shard(job.output, job.plan, samples, job.shard)
     return job.shard
 
 
 @lru_cache(maxsize=1)
-def _opened(source: Source) -> RecordSamples:
-    return open_source(source)
+def _opened(source: Source) -> tuple[RecordSamples, str]:
+    """The samples of a source, and the digest of their names: once for all shards that a process writes."""
+    samples = open_source(source)
+    return samples, names_digest(samples.names)
 
 
 def _options(name: str) -> list[str]:

@@ -14,7 +14,7 @@ import re
 import shutil
 import tarfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -85,7 +85,12 @@ def plan_for(of: dict[str, Any], names: Sequence[str], per_shard: int, compress:
     """The plan for sources of these names. Raises `InputError` for an impossible number of samples per shard."""
     if per_shard < 1:
         raise InputError(f"A shard must hold at least one sample, not {per_shard}.")
-    return Plan(of, hashlib.sha256("\n".join(names).encode()).hexdigest(), len(names), per_shard, compress)
+    return Plan(of, names_digest(names), len(names), per_shard, compress)
+
+
+def names_digest(names: Sequence[str]) -> str:
+    """SHA-256 of names in their order."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def begin(folder: Path, plan: Plan) -> list[int]:
@@ -128,11 +133,11 @@ def write_shard(folder: Path, plan: Plan, samples: Samples, shard: int) -> None:
     done, size = _continued(partial, journal)
     with partial.open("ab") as tar, journal.open("ab") as lines:
         for index in range(first + done, min(first + plan.per_shard, plan.samples)):
-            entry, files = _made(samples, index, key_of(index, names[index]), plan.compress)
+            entry, files = _made(samples, index, names[index], plan.compress)
             for suffix, content in files.items():
                 size += _append(tar, f"{entry['key']}.{suffix}", content)
             _flush(tar)
-            entry = {"index": index, "name": names[index], **entry, "shard": final.name if files else None, "end": size}
+            entry = {"index": index, **entry, "shard": final.name if files else None, "end": size}
             lines.write((json.dumps(entry, ensure_ascii=False) + "\n").encode())
             _flush(lines)
         tar.write(bytes(2 * _BLOCK))
@@ -175,21 +180,23 @@ def _summary(folder: Path, plan: Plan) -> dict[str, Any]:
     return {"format": FORMAT, "samples": samples, "rejected": rejected, "shards": shards, "plan": asdict(plan)}
 
 
-def _made(samples: Samples, index: int, key: str, compress: bool) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _made(samples: Samples, index: int, name: str, compress: bool) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The manifest's line about a sample, and its files: none where it is rejected."""
-    origin = Origin(samples.names[index])
+    key, origin, content, rejected = key_of(index, name), Origin(name), None, None
+    files: dict[str, bytes] = {}
     try:
         origin = samples.origin(index)
         sample = samples.sample(index, key)
-        labels = {"name": samples.names[index], **asdict(origin), **sample.labels}
-        files = encode(Sample(key, sample.cine, sample.ecg, sample.masks, labels), compress=compress)
+        labels = {"name": name, **asdict(origin), **sample.labels}
+        content = _content_sha256(sample)
+        files = encode(replace(sample, labels=labels), compress=compress)
     except InputError as error:
-        return {"key": key, **asdict(origin), "content_sha256": None, "rejected": str(error)}, {}
+        content, rejected = None, str(error)
     except Exception as error:
         # One strange file of a hundred thousand must not end the run; the manifest says what happened.
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        return {"key": key, **asdict(origin), "content_sha256": None, "rejected": f"It cannot be read ({what})."}, {}
-    return {"key": key, **asdict(origin), "content_sha256": _content_sha256(sample), "rejected": None}, files
+        content, rejected = None, f"It cannot be read ({what})."
+    return {"name": name, "key": key, **asdict(origin), "content_sha256": content, "rejected": rejected}, files
 
 
 def _content_sha256(sample: Sample) -> str:
