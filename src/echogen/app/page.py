@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from echogen.errors import InputError
@@ -94,13 +95,11 @@ def protect(app: FastAPI, hosts: Iterable[str]) -> None:
 
 
 def explain_mistakes(app: FastAPI, not_understood: str, sentences: Mapping[int, str] = SENTENCES) -> None:
-    """Answer every mistake with {"error": one sentence}: by status, 422 as stated here, 400 for `InputError`."""
+    """Answer every mistake with {"error": one sentence}: by status (`not_understood` for any other), 400 for `InputError`."""
 
-    async def one_sentence(_: Request, error: Any) -> JSONResponse:
-        return JSONResponse({"error": sentences[error.status_code]}, error.status_code)
-
-    for status in sentences:
-        app.add_exception_handler(status, one_sentence)
+    @app.exception_handler(StarletteHTTPException)
+    async def _one_sentence(_: Request, error: StarletteHTTPException) -> JSONResponse:
+        return JSONResponse({"error": sentences.get(error.status_code, not_understood)}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def _not_understood(_: Request, error: RequestValidationError) -> JSONResponse:

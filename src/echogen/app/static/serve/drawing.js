@@ -92,7 +92,7 @@ function range(pieces, from, to, least) {
 }
 
 // One curve with a cursor at `now`. pieces: what is known; marks: times with a mark above. Returns the cursor's column, CSS pixels.
-export function drawStrip(canvas, { pieces, marks = [], now, colour, least, label, held }) {
+export function drawStrip(canvas, { pieces, marks = [], now, colour, least, label, held, fromZero = false }) {
   const { pen, width, height } = prepared(canvas);
   if (!width) return 0;
   const span = spanOf(width), perSecond = width / span;
@@ -107,6 +107,7 @@ export function drawStrip(canvas, { pieces, marks = [], now, colour, least, labe
   const scale = held ?? {};
   scale.low = scale.low === undefined ? seen.low : Math.min(seen.low, scale.low + 0.01 * (seen.low - scale.low));
   scale.high = scale.high === undefined ? seen.high : Math.max(seen.high, scale.high + 0.01 * (seen.high - scale.high));
+  if (fromZero) scale.low = -0.02 * scale.high;
   const top = marks.length || label ? 18 : 6;
   const row = (value) => height - 6 - (value - scale.low) / (scale.high - scale.low) * (height - 6 - top);
   pen.strokeStyle = colour;

@@ -147,6 +147,7 @@ export class Pane {
     });
     drawStrip(this.root.querySelector(".volume"), {
       pieces: this.volume, now, colour: colours.volume, least: 1e-3, label: "LV volume", held: this.scales.volume,
+      fromZero: true,
     });
     if (strip.clientWidth) {
       const span = spanOf(Math.round(strip.clientWidth));
