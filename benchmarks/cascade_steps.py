@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common import DOCS, held_out, table
+from common import DOCS, HeldOut, held_out, table
 from echogen.errors import InputError
-from echogen.generators.base import Generator
+from echogen.generators.base import Generator, ef_to_give
 from echogen.generators.cascade import Cascade, resized
-from echogen.generators.echodiffusion import EchoDiffusion
+from echogen.generators.echodiffusion import EchoDiffusion, EchoDiffusionConfig
 from echogen.measure import load_segmenter, measure
 from echogen.metrics.ejection import ejection_report
 from echogen.metrics.image import psnr, ssim
@@ -60,38 +60,62 @@ def ef_row(name: str, looks: str, seen: NDArray[np.float64], asked: NDArray[np.f
     ]
 
 
-def first_stage(model: EchoDiffusion, hearts: int, guidances: list[float]) -> list[list[str]]:
-    """How well the ejection fraction asked for is shown, by solver, steps and guidance."""
+def first_stage(model: EchoDiffusion) -> tuple[Cascade, int]:
+    """The first stage alone, sampled by Heun's solver unless steps are given, and the steps that it usually takes."""
     config = model.config.cascade
-    stage = config.stages[0]
+    cascade = Cascade(replace(config, stages=config.stages[:1], steps=None, guided_stages=None), model.cascade.networks[:1])
+    return cascade, config.steps[0] if config.steps else config.stages[0].steps
+
+
+def small_videos(
+    cascade: Cascade,
+    config: EchoDiffusionConfig,
+    cases: Sequence[HeldOut],
+    asked: Sequence[float],
+    steps: int | None,
+    guidance: float | None = None,
+) -> Tensor:
+    """Videos of a first stage (hearts x EFs asked, C, T, size, size), each heart shown by its first end-diastolic frame."""
+    pictures = []
+    for case in cases:
+        ends = case.heart.clock.ed_s
+        place = round(float(ends[ends >= 0][0]) * case.cine.fps)
+        pictures.append(case.cine.frames[min(place, len(case.cine.frames) - 1)])
+    frames = at_size(torch.from_numpy(np.stack(pictures))[:, None].float() / 255.0, cascade.config.stages[0].size)
+    shown = frames.expand(-1, cascade.networks[0].config.channels, -1, -1).repeat_interleave(len(asked), 0)
+    given = [ef_to_give(each, config.ef_calibration) / 100.0 for each in asked]
+    ef = torch.tensor(given, dtype=torch.float32).repeat(len(cases))
+    return cascade.sample(shown, ef, drawn(torch.Generator().manual_seed(0), cascade.device), steps=steps, guidance=guidance)[-1]
+
+
+def seen_efs(videos: Tensor, config: EchoDiffusionConfig) -> NDArray[np.float64]:
+    """The EF in % that the segmenter sees in small videos; nan where it sees none."""
+    frames = config.cascade.stages[-1].frames
+    return np.array([seen_ef(bytes_of(video, frames), config.fps) for video in videos])
+
+
+def ef_rows(model: EchoDiffusion, hearts: int, guidances: list[float]) -> list[list[str]]:
+    """How well the ejection fraction asked for is shown, by solver, steps and guidance."""
     cases = [held_out(FIRST_SEED + index, 2.0) for index in range(hearts)]
-    starts = [max(0, round(float(case.heart.clock.ed_s[case.heart.clock.ed_s >= 0][0]) * 32)) for case in cases]
-    pictures = [case.cine.frames[min(start, 63)] for case, start in zip(cases, starts, strict=True)]
-    frames = at_size(torch.from_numpy(np.stack(pictures))[:, None].float() / 255.0, stage.size)
-    shown = frames.expand(-1, model.cascade.networks[0].config.channels, -1, -1).repeat_interleave(len(ASKED), 0)
-    asked = np.tile(ASKED, hearts)
-    fps = model.config.fps
-    frames_shown = config.stages[-1].frames
+    cascade, usual = first_stage(model)
+    asked, best = np.tile(ASKED, hearts), cascade.config.guidance
     rows = []
 
-    def run(name: str, cascade: Cascade, steps: int | None, guidance: float) -> None:
+    def run(name: str, steps: int | None, guidance: float, config: EchoDiffusionConfig) -> None:
         began = time.process_time()
-        normal = drawn(torch.Generator().manual_seed(0), torch.device("cpu"))
-        ef = torch.from_numpy(asked).float() / 100.0
-        videos = cascade.sample(shown, ef, normal, steps=steps, guidance=guidance)[-1]
+        videos = small_videos(cascade, config, cases, ASKED, steps, guidance)
         cpu = (time.process_time() - began) / len(asked)
-        seen = np.array([seen_ef(bytes_of(video, frames_shown), fps) for video in videos])
         looks = cascade.looks(steps)[0] * (2 if guidance != 1.0 else 1)
-        rows.append(ef_row(name, str(looks), seen, asked, f"{cpu:.1f}"))
+        rows.append(ef_row(name, str(looks), seen_efs(videos, config), asked, f"{cpu:.1f}"))
         print(rows[-1], flush=True)
 
-    few = Cascade(replace(config, stages=(stage,), steps=None, guided_stages=None), model.cascade.networks[:1])
+    plain = replace(model.config, ef_calibration=())
     for guidance in guidances:
-        run(f"multistep, 8 steps, guidance {guidance:g}", few, 8, guidance)
-    best = config.guidance
-    for steps in (2, 4, 6, 12, 24):
-        run(f"multistep, {steps} steps, guidance {best:g}", few, steps, best)
-    run(f"Heun with churn, {stage.steps} steps, guidance {best:g}", few, None, best)
+        run(f"multistep, {usual} steps, guidance {guidance:g}, not calibrated", usual, guidance, plain)
+    for steps in (2, 4, 8, 12, 24):
+        run(f"multistep, {steps} steps, guidance {best:g}", steps, best, model.config)
+    heun = cascade.config.stages[0].steps
+    run(f"Heun with churn, {heun} steps, guidance {best:g}", None, best, model.config)
     return rows
 
 
@@ -157,7 +181,7 @@ def main() -> None:
     name = f"{model.name} ({model.weights_hash})"
     ef = table(
         ["first stage", "looks", "n", "R2 (95 %)", "MAE, points", "bias", "CPU s per video"],
-        first_stage(model, options.hearts, options.guidance),
+        ef_rows(model, options.hearts, options.guidance),
     )
     fine = table(
         ["second stage", "looks", "n", "PSNR, dB", "SSIM", "grain over that of the truth", "CPU s per video"],

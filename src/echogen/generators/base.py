@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -314,6 +314,17 @@ class _EcgSource:
         if streaming and self._held.start_s < start_s - 1.0:
             self._held = self._held.between(start_s, self._held.end_s)
         return self._held.between(start_s, end_s)
+
+
+def ef_to_give(ef_percent: float, calibration: Sequence[tuple[float, float]]) -> float:
+    """The EF in % to give to a network so that its videos have the one asked for.
+
+    calibration: (EF given, EF that videos then have), both rising; the EF itself where there is none.
+    """
+    if not calibration:
+        return ef_percent
+    given, made = zip(*calibration, strict=True)
+    return float(np.interp(ef_percent, made, given))
 
 
 def pick_device(device: str | torch.device) -> torch.device:

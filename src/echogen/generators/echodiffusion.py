@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from echogen.errors import InputError
-from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling
+from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling, ef_to_give
 from echogen.generators.cascade import Cascade, CascadeConfig, WatchStage
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.video_unet import VideoUnet
@@ -27,10 +27,15 @@ from echogen.samplers.edm import drawn
 
 @dataclass(frozen=True)
 class EchoDiffusionConfig:
-    """What generator.json holds beside the system's name: the cascade, and the rate of its last frames in Hz."""
+    """What generator.json holds beside the system's name.
+
+    fps: of the last frames in Hz. ef_range: what may be asked for in %. ef_calibration: see `ef_to_give`.
+    """
 
     cascade: CascadeConfig
     fps: float = 32.0
+    ef_range: tuple[float, float] = (0.0, 100.0)
+    ef_calibration: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.fps <= 0:
@@ -56,6 +61,7 @@ class EchoDiffusion(Generator):
         self.cascade = Cascade(config.cascade, [network.to(device).eval() for network in networks])
         self.native_fps = config.fps
         self.longest_s = self.window_s
+        self.ef_range = config.ef_range
         self.name, self.weights_hash = self.system, ""
         self._progress: Callable[[float, float], None] | None = None
 
@@ -114,7 +120,10 @@ class EchoDiffusion(Generator):
         """The clip. Raises `InputError` without a frame, or for one that is not square or smaller than the clip's frames."""
         frame = self._frame(conditions.frames)
         told = conditions.ef_percent
-        ef = None if told is None else torch.tensor([told / 100.0], dtype=torch.float32, device=self.device)
+        ef = None
+        if told is not None:
+            given = ef_to_give(told, self.config.ef_calibration)
+            ef = torch.tensor([given / 100.0], dtype=torch.float32, device=self.device)
         seed = np.random.SeedSequence([sampling.seed, context.index]).generate_state(1, np.uint64)[0] >> 1
         normal = drawn(torch.Generator().manual_seed(int(seed)), self.device)
         watch = self._watch(sampling.steps)

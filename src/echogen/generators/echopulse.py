@@ -19,7 +19,7 @@ from torch import Tensor
 from echogen import ecg as ecg_module
 from echogen.errors import InputError
 from echogen.generators import conditioning as steering
-from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling
+from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling, ef_to_give
 from echogen.generators.echopulse_config import EchoPulseConfig, FirstFrame
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.config import config_from_dict, load_network, save_network
@@ -149,9 +149,8 @@ class EchoPulse(Generator):
         if ef is None and config.usual_ef is not None:
             mean, spread = config.usual_ef
             ef = float(np.clip(np.random.default_rng(_mix(seed, 0, 2)).normal(mean, spread), *config.ef_range))
-        if ef is not None and config.ef_calibration:
-            given, made = zip(*config.ef_calibration, strict=True)
-            ef = float(np.interp(ef, made, given))
+        if ef is not None:
+            ef = ef_to_give(ef, config.ef_calibration)
         if view is None and conditions.frames is None:
             view = config.usual_view
         return replace(conditions, ef_percent=ef, view=view)
