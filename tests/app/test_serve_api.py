@@ -17,6 +17,7 @@ import pytest
 
 from echogen.cine import write
 from echogen.cine.sector import to_sector
+from echogen.ecg import find_landmarks
 from echogen.errors import InputError
 from echogen.records import Cine
 
@@ -27,6 +28,7 @@ from echogen.app import serve_uploads  # noqa: E402
 from echogen.app.describing import describe  # noqa: E402
 from echogen.app.page import allowed_hosts  # noqa: E402
 from echogen.app.serve_clips import labelled, measured, plain  # noqa: E402
+from echogen.app.serve_ecg import EndlessEcg  # noqa: E402
 from echogen.app.serve_server import create_app  # noqa: E402
 from echogen.app.serve_studio import Limits, Studio  # noqa: E402
 
@@ -111,7 +113,15 @@ def test_a_first_frame_is_cut_to_its_sector(client: Any, fan: Any, tmp_path: Pat
     frame = np.frombuffer(base64.b64decode(answer.json()["first_frame"]), np.uint8).reshape(128, 128)
     np.testing.assert_array_equal(frame, to_sector(cine.frames[0], 128)[0])
     asked = ASKED | {"first_frame": answer.json()["first_frame"], "format": "json"}
-    assert client.post("/api/generate", json=asked).json()["settings"]["first_frame"] is True
+    told = client.post("/api/generate", json=asked).json()
+    assert told["settings"]["first_frame"] is True
+    # It begins at an R peak, on the grid of frames, and the same request with that beginning begins there again.
+    start = told["video_start_s"]
+    assert (32 * start) % 1 == 0
+    ecg = next(EndlessEcg("sinus", 72, 7))
+    assert np.abs(find_landmarks(ecg).r_s - start).min() < 1.5 / 32
+    again = client.post("/api/generate", json=asked | {"start_s": start}).json()
+    assert again["video_start_s"] == start > 0
 
 
 @pytest.mark.parametrize("kind", ["mp4", "gif", "avi", "dcm"])
