@@ -7,6 +7,7 @@ Some clients vanish in the middle. The service runs in a process of its own, who
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from common import DOCS, table
@@ -39,7 +41,8 @@ def watch(address: str, client: int, parts: int, vanishes: bool) -> dict[str, An
     began = time.monotonic()
     got: dict[str, Any] = {"client": client, "digests": [], "own": True, "busy": False}
     with connect(address, max_size=None, ping_timeout=None, open_timeout=120) as stream:
-        stream.send(json.dumps({"type": "start", "question": client, "heart": asked_of(client)}))
+        with contextlib.suppress(ConnectionClosed):  # one that is refused may be told so before it has asked
+            stream.send(json.dumps({"type": "start", "question": client, "heart": asked_of(client)}))
         for index in range(parts):
             message = stream.recv(timeout=1800)
             if isinstance(message, str):

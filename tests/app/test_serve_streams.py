@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,30 @@ def test_a_heart_beats_ahead_of_what_is_shown_and_another_takes_its_place(addres
         assert ecg["start_s"] == pytest.approx(3.5, abs=0.01)
         assert ecg["samples"] / ecg["rate_hz"] == pytest.approx(2.0, abs=0.02)
         assert header["ecg_rate_bpm"] == pytest.approx(72, abs=8)
+
+
+def test_twenty_clients_each_get_their_own_heart(telltale: Any, serving: Any) -> None:
+    studio = Studio(telltale, None, Limits(streams=20, burst=1000))
+    with serving(create_app(studio)) as running, ThreadPoolExecutor(20) as pool:
+
+        def watch(client: int) -> list[tuple[int, int, int]]:
+            told = []
+            with connect(running.replace("http", "ws") + "api/beat", open_timeout=60) as socket:
+                start(socket, client, seed=client, ef_percent=20 + client, start_s=float(client))
+                for _ in range(1 if client % 7 == 3 else 4):
+                    header, frames = received(socket)
+                    assert (header["seed"], header["question"]) == (client, client)
+                    assert frames is not None
+                    told += [telltale.told(frame) for frame in frames]
+                if client % 7 == 3:
+                    socket.socket.close()  # vanishes in the middle
+            return told
+
+        for client, told in enumerate(pool.map(watch, range(20))):
+            first = 32 * client
+            assert told == [(number, client, 20 + client) for number in range(first, first + len(told))]
+            assert len(told) == (32 if client % 7 == 3 else 128)
+        assert settles(lambda: studio.streams.taken == 0)
 
 
 def test_a_recorded_heart_ends_with_its_ecg(address: str) -> None:

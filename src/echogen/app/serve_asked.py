@@ -169,6 +169,5 @@ def clip_ecg(asked: ClipAsked, heart: Generator) -> tuple[Ecg, float]:
     pieces = [next(endless)]
     while pieces[-1].end_s < until:
         pieces.append(next(endless))
-    return Ecg(
-        np.concatenate([p.signal_mv for p in pieces], 1), pieces[0].rate_hz, pieces[0].lead_names, pieces[0].start_s
-    ), start
+    whole = joined_ecg(pieces)
+    return whole, begin_s(asked, start, whole, heart.native_fps)
