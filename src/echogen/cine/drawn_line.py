@@ -142,8 +142,8 @@ def _long_parts(lit: Mask) -> list[Mask]:
         rows = np.flatnonzero(part.any(axis=1))
         thick = float(thickness[group].max())
         moves = rows[-1] - rows[0] - 1 - thick
-        drawn = (lit & part).any(axis=1)[:, columns[0] : columns[-1] + 1].mean()
-        long = len(columns) >= _LEAST_WIDTH * width and drawn > 0.4
+        drawn = (lit[:, :, columns[0] : columns[-1] + 1] & part[:, columns[0] : columns[-1] + 1]).any(axis=1)
+        long = len(columns) >= _LEAST_WIDTH * width and float(drawn.mean()) > 0.4
         if long and thick <= 0.02 * height + 3 and moves >= max(4.0, 1.5 * thick):
             parts.append(part)
     return parts
