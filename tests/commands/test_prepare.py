@@ -201,12 +201,3 @@ def test_a_mistake_is_one_sentence(
     assert says in outcome.err
     assert outcome.err.count("\n") == 1
     assert not (tmp_path / "out" / "shards.json").exists()
-
-
-@pytest.mark.slow
-def test_under_ray_the_same_comes_out(echogen: Run, videos: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray.data")
-    for name, more in {"here": ("--workers", 1), "ray": ("--ray", "local", "--workers", 2)}.items():
-        outcome = echogen("prepare", videos, "-o", tmp_path / name, "--per-shard", 3, *more)
-        assert outcome.code == 0, outcome.err
-    assert contents(tmp_path / "ray") == contents(tmp_path / "here")
