@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,10 +30,13 @@ if TYPE_CHECKING:
     from echogen.ecg import Landmarks
     from echogen.generators.base import Generator
     from echogen.generators.private import Private
+    from echogen.generators.refined import Refiner
     from echogen.records import Cine, Ecg
 
 SUFFIXES = (".mp4", ".gif", ".avi", ".dcm", ".nii", ".npz", ".png")
 DEFAULT_SECONDS = 4.0
+
+
 #: Seconds in which the first R peak is looked for, when the video starts at it.
 FIRST_BEAT_WITHIN_S = 10.0
 
@@ -126,6 +129,10 @@ def generate(
         float | None, typer.Option("--guidance", help="How strongly the conditions pull; 1 is not at all.")
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Decoding steps.")] = None,
+    refine: Annotated[
+        list[str] | None,
+        typer.Option("--refine", metavar="2x-space|DIR", help="Twice the size, or what a trained refiner's folder does."),
+    ] = None,
     private: Annotated[
         bool, typer.Option("--private", help="Draw anew what resembles a clip that the model learned from.")
     ] = False,
@@ -156,6 +163,8 @@ def generate(
     check_input(ecg)
     check_input(image)
     if table is not None:
+        if refine:
+            raise InputError("Videos of a table have the size of their masks; leave --refine out, or make them one by one.")
         from echogen.commands.generate_table import generate_table
 
         generate_table(table, output, case, model=model, adapter=adapter, private=private, device=device)
@@ -170,8 +179,9 @@ def generate(
 
     heart = Generator.from_pretrained(model, device, adapter)
     guarded = Private(heart, copy_filter(heart)) if private else None
+    refiners = _refiners(refine or [], device)
     with progress_bar("generating") as progress:
-        video = make_video(heart, case, guarded, progress)
+        video = make_video(heart, case, guarded, progress, refiners)
     write(video.cine, output, ecg=video.ecg, r_s=video.r_s, label="synthetic")
     video.document["settings"]["device"] = device
     write_json(output.with_suffix(".json"), video.document | {"wall_time_s": round(time.monotonic() - began, 3)})
@@ -179,9 +189,15 @@ def generate(
 
 
 def make_video(
-    heart: Generator, case: Case, guarded: Private | None = None, progress: Callable[[float, float], None] | None = None
+    heart: Generator,
+    case: Case,
+    guarded: Private | None = None,
+    progress: Callable[[float, float], None] | None = None,
+    refiners: Sequence[Refiner] = (),
 ) -> Video:
     """Make one video and measure it. guarded: draws instead of the generator, where copies are not wanted.
+
+    refiners: make it finer one after the other, after it was measured.
 
     Raises `InputError` for what cannot be read, and for what the generator does not take.
     """
@@ -212,7 +228,10 @@ def make_video(
     }
     cine, privacy = guarded.draw(heartbeat.ecg, **asked) if guarded else (heart(heartbeat.ecg, **asked), None)
     measured = _measure(cine, heartbeat)
-    shown = cine if case.fps is None or math.isclose(case.fps, heart.native_fps) else resample_frames(cine, case.fps)
+    fps = heart.native_fps
+    for refiner in refiners:
+        cine, fps = refiner(cine, seed=case.seed, progress=progress), refiner.fps(fps)
+    shown = cine if case.fps is None or math.isclose(case.fps, fps) else resample_frames(cine, case.fps)
     r_s = heartbeat.r_s(seconds)
     settings = {
         "ef_percent": case.ef,
@@ -240,12 +259,25 @@ def make_video(
         "frames": len(shown.frames),
         "fps": shown.fps if len(shown.frames) > 1 else None,
         "native_fps": heart.native_fps,
+        "refined": [{"refine": each.config.refine, "weights_hash": each.weights_hash} for each in refiners],
         "resampled": shown is not cine,
         "r_s": r_s,
         **measured,
         "measuring_error": truth_error(),
     }
     return Video(shown, heartbeat.recorded, r_s, document)
+
+
+def _refiners(asked: Sequence[str], device: str) -> list[Refiner]:
+    """Refiners by what they do, or from folders; that of the frame rate first, which learned from frames not enlarged."""
+    from echogen.generators.refined import REFINEMENTS, REFINER_FILE, Refiner
+
+    named = [each if (Path(each) / REFINER_FILE).is_file() else f"refine-{each}" for each in asked]
+    found = [Refiner.from_pretrained(name, device) for name in named]
+    kinds = [refiner.config.refine for refiner in found]
+    if len(set(kinds)) < len(kinds):
+        raise InputError("The same --refine can be given only once.")
+    return sorted(found, key=lambda refiner: REFINEMENTS.index(refiner.config.refine))
 
 
 def _recording_in_pydicom() -> Path:
