@@ -22,7 +22,7 @@ from echogen.metrics.ejection import ejection_report
 from echogen.metrics.image import psnr, ssim
 from echogen.networks.ef_regressor import at_size
 from echogen.records import ByteArray, Cine
-from echogen.samplers.edm import Denoiser, drawn, multistep
+from echogen.samplers.edm import drawn
 from report import write_section
 
 FIRST_SEED = 130_000
@@ -157,16 +157,12 @@ def second_stage(model: EchoDiffusion, hearts: int) -> list[list[str]]:
     return rows
 
 
-@torch.inference_mode()
 def second_alone(cascade: Cascade, small: Tensor, frame: Tensor, steps: int) -> Tensor:
     """(T, H, W) in 0..1 of the second stage, from the video of the first and a frame."""
-    stage, channels = cascade.config.stages[1], cascade.networks[1].config.channels
+    channels = cascade.networks[1].config.channels
     normal = drawn(torch.Generator().manual_seed(0), torch.device("cpu"))
-    lowres = cascade.lowres(1, small.expand(-1, channels, -1, -1, -1), normal)
-    predict = cascade.predict(1, frame.expand(-1, channels, -1, -1), None, 1.0, lowres)
-    shape = (1, channels, stage.frames, stage.size, stage.size)
-    video = multistep(Denoiser(predict, cascade.config.edm), shape, steps, cascade.config.edm, normal)
-    return (video.clamp(-1, 1) * 0.5 + 0.5)[0].mean(0)
+    before, shown = small.expand(-1, channels, -1, -1, -1), frame.expand(-1, channels, -1, -1)
+    return cascade.sample_stage(1, before, shown, None, normal, "multistep", steps)[0].mean(0)
 
 
 def main() -> None:

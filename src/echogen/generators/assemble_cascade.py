@@ -28,25 +28,28 @@ def assemble_cascade(
     guidance: float = 1.0,
     guided_stages: int | None = None,
     steps: Sequence[int] | None = None,
+    lowres_level: float = CascadeConfig.lowres_level,
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
     """Write a generator's folder from the runs of the task echodiffusion, one a stage.
 
-    guidance, guided_stages, steps: of a `CascadeConfig`. dtype: bfloat16, or int8 for a smaller folder.
+    guidance, guided_stages, steps, lowres_level: of a `CascadeConfig`. dtype: bfloat16, or int8 for a smaller folder.
     Raises `InputError` when a run left no stage, or stages do not follow one another.
     """
     said = [_said(run) for run in runs]
     # Stages may learn from other noise than one another; it plays no part in sampling.
-    edms = {replace(config_from_dict(Edm, each["edm"]), ln_sigma_mean=0.0, ln_sigma_std=1.0) for each in said}
+    stages = tuple(config_from_dict(Stage, each["stage"]) for each in said)
+    shared = [each["edm"] for stage, each in zip(stages, said, strict=True) if stage.edm is None]
+    edms = {replace(config_from_dict(Edm, each), ln_sigma_mean=0.0, ln_sigma_std=1.0) for each in shared}
     if len(edms) > 1:
         raise InputError("These stages were trained with different constants of the diffusion; train them with the same.")
-    stages = tuple(config_from_dict(Stage, each["stage"]) for each in said)
     spans = {stage.frames / each["fps"] for stage, each in zip(stages, said, strict=True)}
     if len(spans) > 1:
         raise InputError(f"These stages span different times ({', '.join(f'{span:g} s' for span in sorted(spans))}).")
     cascade = CascadeConfig(
         stages,
         edm=edms.pop(),
+        lowres_level=lowres_level,
         guidance=guidance,
         guided_stages=guided_stages,
         steps=None if steps is None else tuple(steps),
@@ -72,6 +75,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=1.0, help="how strongly the EF pulls; 1 is not at all")
     parser.add_argument("--guided-stages", type=int, help="so many of the first stages are guided; all unless stated")
     parser.add_argument("--steps", type=int, nargs="+", help="of the few-step solver, one number a stage")
+    parser.add_argument("--lowres-level", type=float, default=CascadeConfig.lowres_level, help="of the noise on smaller videos")
     parser.add_argument("--int8", action="store_true", help="weights of 8 bits, half as large")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     asked = parser.parse_args()
@@ -82,6 +86,7 @@ def main() -> None:
             guidance=asked.guidance,
             guided_stages=asked.guided_stages,
             steps=asked.steps,
+            lowres_level=asked.lowres_level,
             dtype=torch.int8 if asked.int8 else torch.bfloat16,
         )
     except InputError as error:

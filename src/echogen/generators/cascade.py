@@ -12,7 +12,7 @@ from torch import Tensor
 
 from echogen.errors import InputError
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
-from echogen.samplers.edm import SOLVERS, Denoiser, Edm, Normal, log_snr, noised
+from echogen.samplers.edm import SOLVERS, Denoiser, Edm, Normal, Watch, log_snr, noised
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 RESIZES = ("trilinear", "nearest")
@@ -24,12 +24,18 @@ WatchStage = Callable[[int, Tensor, float, Tensor], None]
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: frames of size x size pixels in `steps` steps of Heun's solver, with so much churn."""
+    """One stage: frames of size x size pixels in `steps` steps of Heun's solver, with so much churn.
+
+    difference: the stage makes the difference to the video before it, made as large, instead of the video. edm: its own
+    constants; None: those of the cascade.
+    """
 
     size: int
     frames: int
     steps: int
     churn: float
+    difference: bool = False
+    edm: Edm | None = None
 
     def __post_init__(self) -> None:
         if min(self.size, self.frames, self.steps) < 1 or self.churn < 0:
@@ -40,11 +46,11 @@ class Stage:
 class CascadeConfig:
     """The stages of a cascade, and how they are sampled.
 
-    edm: constants that all stages share; each has a churn of its own. resize: how a stage's video is made larger for the next,
-    one of `RESIZES`. lowres_level: 0..1, of the noise that is then put on it, told to the network as `told` says (`TOLD`).
-    guidance: classifier-free, of the EF; 1 is none. guided_stages: so many of the first stages are guided; None: all. solver: of
-    `SOLVERS`, with so many steps in each stage; steps None: each stage's own, of Heun's solver. dtype: what the networks multiply
-    in, "bfloat16" or the slower "float32".
+    edm: constants of the stages that have none of their own; each has a churn of its own. resize: how a stage's video is made
+    larger for the next, one of `RESIZES`. lowres_level: 0..1, of the noise that is then put on it, told to the network as `told`
+    says (`TOLD`). guidance: classifier-free, of the EF; 1 is none. guided_stages: so many of the first stages are guided; None:
+    all. solver: of `SOLVERS`, with so many steps in each stage; steps None: each stage's own, of Heun's solver. dtype: what the
+    networks multiply in, "bfloat16" or the slower "float32".
     """
 
     stages: tuple[Stage, ...]
@@ -170,10 +176,14 @@ class Cascade:
             return [(config.solver, each) for each in config.steps]
         return [("heun", stage.steps) for stage in config.stages]
 
+    def enlarged(self, index: int, video: Tensor) -> Tensor:
+        """The video (B, C, T, H, W) in 0..1 of the stage before, as large as that of stage `index`, in -1..1."""
+        stage = self.config.stages[index]
+        return resized(video, stage.frames, stage.size, self.config.resize) * 2.0 - 1.0
+
     def lowres(self, index: int, video: Tensor, normal: Normal) -> tuple[Tensor, Tensor]:
         """The video (B, C, T, H, W) in 0..1 of the stage before as stage `index` takes it, and the noise level told with it."""
-        stage = self.config.stages[index]
-        video = resized(video, stage.frames, stage.size, self.config.resize) * 2.0 - 1.0
+        video = self.enlarged(index, video)
         level = torch.full((len(video),), self.config.lowres_level, device=video.device)
         return noised(video, level, normal(video.shape)), TOLD[self.config.told](level)
 
@@ -220,17 +230,35 @@ class Cascade:
         cascade's solver in every stage; None: the cascade's, or else each stage's own of Heun's. Order of draws: for each stage
         the noise on the smaller video, then those of the solver.
         """
-        config = self.config
-        guidance = config.guidance if guidance is None else guidance
-        solvers = self._solvers(steps)
+        guidance = self.config.guidance if guidance is None else guidance
         videos: list[Tensor] = []
-        for index, (stage, network) in enumerate(zip(config.stages, self.networks, strict=True)):
-            lowres = self.lowres(index, videos[-1], normal) if videos else None
-            edm = replace(config.edm, churn=stage.churn)
+        for index, (solver, count) in enumerate(self._solvers(steps)):
             told = None if watch is None else (lambda x, sigma, clean, index=index: watch(index, x, sigma, clean))
-            denoiser = Denoiser(self.predict(index, frame, ef, guidance, lowres), edm, told)
-            shape = (len(frame), network.config.channels, stage.frames, stage.size, stage.size)
-            solver, count = solvers[index]
-            video = SOLVERS[solver](denoiser, shape, count, edm, normal)
-            videos.append(video.clamp(-1.0, 1.0) * 0.5 + 0.5)
+            before = videos[-1] if videos else None
+            videos.append(self.sample_stage(index, before, frame, ef, normal, solver, count, guidance=guidance, watch=told))
         return videos
+
+    @torch.inference_mode()
+    def sample_stage(
+        self,
+        index: int,
+        before: Tensor | None,
+        frame: Tensor,
+        ef: Tensor | None,
+        normal: Normal,
+        solver: str,
+        steps: int,
+        *,
+        guidance: float = 1.0,
+        watch: Watch | None = None,
+    ) -> Tensor:
+        """The video of stage `index` alone, from that of the stage `before` it; see `sample`. solver: one of `SOLVERS`."""
+        stage, network = self.config.stages[index], self.networks[index]
+        edm = replace(stage.edm or self.config.edm, churn=stage.churn)
+        lowres = None if before is None else self.lowres(index, before, normal)
+        denoiser = Denoiser(self.predict(index, frame, ef, guidance, lowres), edm, watch)
+        shape = (len(frame), network.config.channels, stage.frames, stage.size, stage.size)
+        video = SOLVERS[solver](denoiser, shape, steps, edm, normal)
+        if stage.difference and before is not None:
+            video = video + self.enlarged(index, before)
+        return video.clamp(-1.0, 1.0) * 0.5 + 0.5

@@ -60,10 +60,11 @@ class DiffusionOptions:
 
     size, frames: of its videos. steps, churn: of its sampling later on. before: the stage before it, for all but the first. crop:
     side of the part that is learned from, the same in all frames; None: all. ef_dropout: share of the rows that are not told the
-    EF. still_share: share of the steps in which every frame stands alone (the paper's time attention off). edm: of all stages.
-    refine: the stage is a refiner of any video, told no EF and no frame, and learns the difference to interpolation; frames,
-    steps and churn then have no part. first_look_share: share of its rows that are looked at as its first look is, at sigma_max
-    without noise. lowres_level: 0..1, the most noise on what it refines.
+    EF. still_share: share of the steps in which every frame stands alone (the paper's time attention off). edm: of the noise.
+    lowres_level: 0..1, the most noise on the smaller video. difference: the stage learns the difference to the smaller video made
+    as large. refine: it is a refiner of any video, told no EF and no frame, and learns the difference, too; frames, steps and
+    churn then have no part. first_look_share: share of the rows of a difference that are looked at as at first, at sigma_max,
+    where a refiner sees no noise.
     """
 
     size: int = 56
@@ -75,9 +76,10 @@ class DiffusionOptions:
     ef_dropout: float = 0.1
     still_share: float = 0.25
     edm: Edm = field(default_factory=Edm)
+    lowres_level: float = 1.0
+    difference: bool = False
     refine: Literal["2x-time", "2x-space"] | None = None
     first_look_share: float = 0.5
-    lowres_level: float = 0.02
 
 
 class EchoDiffusionTask(Task):
@@ -92,7 +94,8 @@ class EchoDiffusionTask(Task):
         self.data = settings(DiffusionData, recipe.data, "data.")
         self.options = options = settings(DiffusionOptions, recipe.options, "options.")
         self.store = ClipStore(self.data.clips)
-        self.stage = Stage(options.size, options.frames, options.steps, options.churn)
+        own = options.edm if options.difference else None
+        self.stage = Stage(options.size, options.frames, options.steps, options.churn, options.difference, own)
         start = self.starting_weights(NETWORK)
         asked = {"lowres": options.before is not None or options.refine is not None, **recipe.network}
         self.network = load_network(VideoUnet, start) if start else VideoUnet(config_from_dict(VideoUnetConfig, asked))
@@ -197,10 +200,13 @@ class EchoDiffusionTask(Task):
         rows = len(clean)
         told: dict[str, Any] = {"keep": batch["keep"], "still": self._still(step)}
         if "lowres" in batch:
-            level = torch.rand(rows, device=clean.device)
+            level = self.options.lowres_level * torch.rand(rows, device=clean.device)
             smaller = batch["lowres"] * 2.0 - 1.0
             told |= {"lowres": noised(smaller, level, torch.randn_like(smaller)), "lowres_level": log_snr(level)}
+            clean = clean - smaller if self.options.difference else clean
         ln_sigma = edm.ln_sigma_mean + edm.ln_sigma_std * torch.randn(rows, device=clean.device)
+        if self.options.difference:
+            ln_sigma = torch.where(self._first_looks(rows), math.log(edm.sigma_max), ln_sigma)
 
         def predict(video: Tensor, level: Tensor) -> Tensor:
             predicted: Tensor = self.network(video, level, batch["frame"], batch["ef"], **told)
@@ -208,12 +214,16 @@ class EchoDiffusionTask(Task):
 
         return {"loss": edm_loss(predict, clean, ln_sigma, torch.randn_like(clean), edm.sigma_data).mean()}
 
+    def _first_looks(self, rows: int) -> Tensor:
+        """(rows,) bool: those of a difference that are looked at as at first."""
+        return torch.rand(rows, device=self.device) < self.options.first_look_share
+
     def _refining_loss(self, batch: Any) -> Tensor:
         """The same loss of the difference to interpolation; a refiner's first look sees none of it and no noise."""
         options, edm, seen = self.options, self.options.edm, Seen(batch["lowres"], batch["hidden"])
         clean = (batch["video"] - seen.lowres) * 2.0
         noise, rows = torch.randn_like(clean), len(clean)
-        first = torch.rand(rows, device=clean.device) < options.first_look_share
+        first = self._first_looks(rows)
         ln_sigma = edm.ln_sigma_mean + edm.ln_sigma_std * torch.randn(rows, device=clean.device)
         ln_sigma = torch.where(first, math.log(edm.sigma_max), ln_sigma)
         noise = torch.where(first.view(-1, 1, 1, 1, 1), -clean / edm.sigma_max, noise)
@@ -234,14 +244,16 @@ class EchoDiffusionTask(Task):
             fine = (batch["video"], seen.lowres, refiner.draw(seen), refiner.draw(seen, 4))
             pictures = torch.cat([torch.cat(list(each[:, 0, 0]), dim=0) for each in fine], dim=1) * 255.0
             return pictures.round().to(torch.uint8).cpu().numpy()
-        normal = drawn(torch.Generator().manual_seed(self.recipe.seed), self.device)
+        options, normal = self.options, drawn(torch.Generator().manual_seed(self.recipe.seed), self.device)
         told: dict[str, Tensor] = {}
         if "lowres" in batch:
-            level = torch.full((len(batch["video"]),), 0.2, device=self.device)
+            level = torch.full((len(batch["video"]),), min(0.2, options.lowres_level / 2), device=self.device)
             smaller = batch["lowres"] * 2.0 - 1.0
             told = {"lowres": noised(smaller, level, normal(smaller.shape)), "lowres_level": log_snr(level)}
-        denoiser = Denoiser(lambda x, level: self.network(x, level, batch["frame"], batch["ef"], **told), self.options.edm)
-        made = multistep(denoiser, batch["video"].shape, _SAMPLE_STEPS, self.options.edm, normal).clamp(-1.0, 1.0) * 0.5 + 0.5
+        denoiser = Denoiser(lambda x, level: self.network(x, level, batch["frame"], batch["ef"], **told), options.edm)
+        made = multistep(denoiser, batch["video"].shape, _SAMPLE_STEPS, options.edm, normal)
+        made = made + batch["lowres"] * 2.0 - 1.0 if options.difference else made
+        made = made.clamp(-1.0, 1.0) * 0.5 + 0.5
         rows = [video[index, 0] for index in range(len(made)) for video in (batch["video"], made)]
         strip = torch.cat([torch.cat(list(row), dim=1) for row in rows]) * 255.0
         return strip.round().to(torch.uint8).cpu().numpy()
