@@ -211,7 +211,7 @@ def seen_large(frames: Frames) -> Seen:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--time", default="runs/refine-time/weights", help="folder of the refiner, which is not shipped")
+    parser.add_argument("--time", default="refine-2x-time", help="name or folder of the refiner")
     parser.add_argument("--space", default="refine-2x-space", help="name or folder of the refiner")
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--only", choices=["2x-time", "2x-space", "generated"], help="one section only")

@@ -131,7 +131,7 @@ def generate(
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Decoding steps.")] = None,
     refine: Annotated[
         list[str] | None,
-        typer.Option("--refine", metavar="2x-space|DIR", help="Twice the size, or what a trained refiner's folder does."),
+        typer.Option("--refine", metavar="2x-time|2x-space|DIR", help="Twice the frames per second, or the size; may be both."),
     ] = None,
     private: Annotated[
         bool, typer.Option("--private", help="Draw anew what resembles a clip that the model learned from.")
