@@ -16,9 +16,12 @@ import pytest
 
 from echogen import Cine, Study, read_cine, write
 from echogen.datasets import clip_store
+from echogen.datasets.cluster import prepare_on_ray
+from echogen.datasets.preparing import Job, prepare_plan, source_of
 from echogen.datasets.registry import DATASETS, DatasetEntry
 from echogen.datasets.shards import ShardFolder
 from echogen.datasets.video_folder import VideoFolder
+from echogen.errors import InputError
 
 Run = Callable[..., Any]
 
@@ -201,3 +204,45 @@ def test_a_mistake_is_one_sentence(
     assert says in outcome.err
     assert outcome.err.count("\n") == 1
     assert not (tmp_path / "out" / "shards.json").exists()
+
+
+@pytest.mark.slow
+def test_a_local_ray_changes_nothing(echogen: Run, videos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray.data")
+    for name, more in {"here": ("--workers", 1), "ray": ("--ray", "local", "--workers", 2)}.items():
+        outcome = echogen("prepare", videos, "-o", tmp_path / name, "--per-shard", 3, *more)
+        assert (outcome.code, outcome.err) == (0, "")
+    assert contents(tmp_path / "ray") == contents(tmp_path / "here")
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_changes_nothing(echogen: Run, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray.data")
+    from ray.cluster_utils import Cluster
+
+    for name, value in {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}.items():
+        monkeypatch.setenv(name, value)
+    small = {"num_cpus": 1, "object_store_memory": 100 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+    try:
+        cluster.add_node(**small)
+        shards = ("--per-shard", 2)
+        assert echogen("prepare", videos, "-o", tmp_path / "here", *shards, "--workers", 1).code == 0
+        outcome = echogen("prepare", videos, "-o", tmp_path / "ray", *shards, "--ray", cluster.address)
+        assert outcome.code == 0, outcome.err
+        assert contents(tmp_path / "ray") == contents(tmp_path / "here")
+        source = source_of(videos)
+        job = Job(source, tmp_path / "gone", prepare_plan(source, 2, True), 0)
+        with pytest.raises(InputError, match=r"does not see .*gone; every machine must"):
+            list(prepare_on_ray([job], cluster.address))
+    finally:
+        cluster.shutdown()
+
+
+def test_without_ray_it_says_so(echogen: Run, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    outcome = echogen("prepare", videos, "-o", tmp_path / "out", "--ray", "local")
+    assert (outcome.code, outcome.err) == (
+        2,
+        "Ray is not installed; install it with: pip install 'echogen[cluster]', or leave --ray out.\n",
+    )

@@ -30,6 +30,12 @@ def prepare(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, metavar="N", help="Processes; one for each processor unless stated.")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray", metavar="ADDRESS", help="Work under Ray: local (one on this machine), auto (the cluster here) or HOST:PORT."
+        ),
+    ] = None,
     per_shard: Annotated[int, typer.Option("--per-shard", min=1, metavar="N", help="Files that go into one shard.")] = 100,
     uncompressed: Annotated[
         bool, typer.Option("--uncompressed", help="Faster to read, more than twice as large; both are lossless.")
@@ -57,7 +63,7 @@ def prepare(
     before = plan.shards - len(jobs)
     with progress_bar("preparing") as progress:
         progress(before, plan.shards)
-        for done, _ in enumerate(_written(jobs, workers), start=before + 1):
+        for done, _ in enumerate(_written(jobs, workers, ray), start=before + 1):
             progress(done, plan.shards)
     typer.echo(described(finish(output, plan), output))
 
@@ -73,13 +79,17 @@ def described(written: Written, output: Path) -> str:
     return f"Wrote {written.samples} {'sample' if written.samples == 1 else 'samples'} to {output}{left_out}."
 
 
-def _written(jobs: list[Job], workers: int | None) -> Iterator[int]:
+def _written(jobs: list[Job], workers: int | None, ray: str | None) -> Iterator[int]:
     """The numbers of the shards, each when it is done."""
     from echogen.datasets.preparing import prepare_shard
     from echogen.metrics.processes import in_processes
 
     processes = min(workers or os.cpu_count() or 1, len(jobs))
-    if processes > 1:
+    if ray is not None:
+        from echogen.datasets.cluster import prepare_on_ray
+
+        yield from prepare_on_ray(jobs, ray, workers)
+    elif processes > 1:
         yield from in_processes(prepare_shard, [(job,) for job in jobs], processes)
     else:
         yield from map(prepare_shard, jobs)

@@ -1,0 +1,81 @@
+"""Preparing on many machines: the function that processes run here, under Ray Data (the extra `cluster`)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from echogen.datasets.preparing import Job, prepare_shard
+from echogen.errors import InputError
+
+LOCAL = "local"
+#: Rows hold two numbers and a sentence; Ray wants at least 75 MB for them.
+_OBJECT_STORE_BYTES = 100 << 20
+
+
+def prepare_on_ray(jobs: Sequence[Job], address: str, workers: int | None = None) -> Iterator[int]:
+    """Write a shard for each job under Ray; gives the number of each as it is done.
+
+    address: "local" starts a Ray on this machine, "auto" joins the one that this machine belongs to, HOST:PORT another.
+    workers: shards at a time, each on one processor; None: as many as there are processors. A local Ray works at the priority
+    of this process: at the one that Ray would choose, its workers hardly start on a machine that does other work.
+    Every machine must have echogen, and see the data set and the output under the same paths. Not for a program that has
+    already joined a Ray. Raises `InputError` where Ray is not installed or not reached, and as `prepare_shard` does.
+    """
+    if not jobs:
+        return
+    # Read when Ray starts; nothing is reported to anyone.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise InputError("Ray is not installed; install it with: pip install 'echogen[cluster]', or leave --ray out.") from error
+    own: dict[str, Any] = {}
+    if address == LOCAL:
+        own = {
+            "num_cpus": min(workers or os.cpu_count() or 1, len(jobs)),
+            "include_dashboard": False,
+            "object_store_memory": _OBJECT_STORE_BYTES,
+            "_system_config": {"worker_niceness": 0},
+        }
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(f"No Ray answers at {address!r}; start it there, or say --ray {LOCAL}.") from error
+    try:
+        yield from _mapped(ray.data, list(jobs), workers)
+    finally:
+        ray.shutdown()
+
+
+def _mapped(data: Any, jobs: list[Job], workers: int | None) -> Iterator[int]:
+    """The numbers of the shards from a map of Ray Data over the jobs: a block and a task for each, and nothing reserved."""
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.op_resource_reservation_enabled = False
+    # Arrow knows no jobs, so a row says which one.
+    places = data.from_items([{"place": place} for place in range(len(jobs))], override_num_blocks=len(jobs))
+    for row in places.map(partial(_written, jobs), num_cpus=1, compute=data.TaskPoolStrategy(workers)).iter_rows():
+        if row["error"]:
+            raise InputError(row["error"])
+        yield int(row["shard"])
+
+
+def _written(jobs: list[Job], row: dict[str, Any]) -> dict[str, Any]:
+    """A user's mistake goes back as a sentence, since Ray would bury it in its own."""
+    job = jobs[int(row["place"])]
+    try:
+        for folder in (job.source.folder, job.output):
+            if not folder.is_dir():
+                raise InputError(f"{platform.node()} does not see {folder}; every machine must, under this path.")
+        prepare_shard(job)
+    except InputError as error:
+        return {"shard": job.shard, "error": str(error)}
+    return {"shard": job.shard, "error": ""}
