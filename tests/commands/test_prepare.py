@@ -246,3 +246,12 @@ def test_without_ray_it_says_so(echogen: Run, videos: Path, tmp_path: Path, monk
         2,
         "Ray is not installed; install it with: pip install 'echogen[cluster]', or leave --ray out.\n",
     )
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:10001", "nonsense"])
+def test_a_ray_that_does_not_answer(echogen: Run, videos: Path, tmp_path: Path, address: str) -> None:
+    pytest.importorskip("ray.data")
+    outcome = echogen("prepare", videos, "-o", tmp_path / "out", "--ray", address)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"No Ray answers at '{address}'; start it there, or name local,")
+    assert outcome.err.count("\n") == 1

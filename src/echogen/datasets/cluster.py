@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import socket
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 from echogen.datasets.preparing import Job, prepare_shard
 from echogen.errors import InputError
 
-LOCAL = "local"
+LOCAL, HERE = "local", "auto"
+#: How long a cluster may take to answer; Ray itself would try for minutes.
+_ANSWER_S = 5.0
 #: Rows hold two numbers and a sentence; Ray wants at least 75 MB for them.
 _OBJECT_STORE_BYTES = 100 << 20
 
@@ -20,7 +23,7 @@ _OBJECT_STORE_BYTES = 100 << 20
 def prepare_on_ray(jobs: Sequence[Job], address: str, workers: int | None = None) -> Iterator[int]:
     """Write a shard for each job under Ray; gives the number of each as it is done.
 
-    address: "local" starts a Ray on this machine, "auto" joins the one that this machine belongs to, HOST:PORT another.
+    address: "local" starts a Ray on this machine, "auto" joins the one that this machine is part of, HOST:PORT (its head) another.
     workers: shards at a time, each on one processor; None: as many as there are processors. A local Ray works at the priority
     of this process: at the one that Ray would choose, its workers hardly start on a machine that does other work.
     Every machine must have echogen, and see the data set and the output under the same paths. Not for a program that has
@@ -44,9 +47,14 @@ def prepare_on_ray(jobs: Sequence[Job], address: str, workers: int | None = None
             "_system_config": {"worker_niceness": 0},
         }
     try:
+        if address not in (LOCAL, HERE):
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), _ANSWER_S).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"No Ray answers at {address!r}; start it there, or say --ray {LOCAL}.") from error
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"No Ray answers at {address!r}; start it there, or name {LOCAL}, {HERE} or the HOST:PORT of its head."
+        ) from error
     try:
         yield from _mapped(ray.data, list(jobs), workers)
     finally:
