@@ -23,7 +23,7 @@ _OBJECT_STORE_BYTES = 100 << 20
 def prepare_on_ray(jobs: Sequence[Job], address: str, workers: int | None = None) -> Iterator[int]:
     """Write a shard for each job under Ray; gives the number of each as it is done.
 
-    address: "local" starts a Ray on this machine, "auto" joins the one that this machine is part of, HOST:PORT (its head) another.
+    address: "local" starts a Ray here, "auto" joins the one that this machine is part of, HOST:PORT (its head) another.
     workers: shards at a time, each on one processor; None: as many as there are processors. A local Ray works at the priority
     of this process: at the one that Ray would choose, its workers hardly start on a machine that does other work.
     Every machine must have echogen, and see the data set and the output under the same paths. Not for a program that has
