@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tier", type=int, default=TIERS[0], help=f"hearts: {', '.join(map(str, TIERS))}; fewer are a trial")
     parser.add_argument("--generators", default="phantom-128", help="names of shipped generators, with commas between them")
     parser.add_argument("--generator-dir", action="append", default=[], help="folder of a generator; may be given again")
-    parser.add_argument("--best-of", type=int, default=1, help="also choose among so many videos of each generator, by EF")
+    parser.add_argument("--best-of", type=int, default=1, help="a choice by EF for generators without ECG, too")
     parser.add_argument("--add", action="append", default=[], metavar="NAME=FOLDER", help="videos of others, named by heart")
     parser.add_argument("--export", metavar="DIR", help="only write what a generator may be told of the hearts")
     parser.add_argument("--work", default="runs/bench", help="where everything made and measured is kept")

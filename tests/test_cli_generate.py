@@ -123,3 +123,28 @@ def test_private_without_a_bank_is_one_sentence(echogen: Run, tmp_path: Path) ->
     assert "The generator mine has no bank" in outcome.err
     assert "python -m echogen.metrics.bank" in outcome.err
     assert not (tmp_path / "a.npz").exists()
+
+
+def test_a_clip_from_one_frame_and_an_ejection_fraction(echogen: Run, tmp_path: Path) -> None:
+    made = echogen("simulate", "--rhythm", "sinus", "--heart-rate", 60, "--ef", 60, "--seconds", 1, "-o", tmp_path / "heart")
+    assert made.code == 0, made.err
+    image = next((tmp_path / "heart").rglob("cine.npz"))
+    small = ["generate", "--model", "echodiffusion-small", "--image", image]
+    measured = {}
+    for ef in (20, 70):
+        outcome = echogen(*small, "--ef", ef, "-o", tmp_path / f"{ef}.npz")
+        assert outcome.code == 0, outcome.err
+        document = json.loads((tmp_path / f"{ef}.json").read_text())
+        assert (document["frames"], document["fps"], document["ecg"]) == (64, pytest.approx(32.0), None)
+        assert read_cine(tmp_path / f"{ef}.npz").frames.shape == (64, 64, 64)
+        measured[ef] = document["ef_percent"]
+    assert measured[70] > measured[20] + 5
+
+    for refused, word in (
+        (echogen("generate", "--model", "echodiffusion-small", "-o", tmp_path / "no.npz"), "image"),
+        (echogen(*small, "--ef", 5, "-o", tmp_path / "no.npz"), "15"),
+        (echogen(*small, "--seconds", 9, "-o", tmp_path / "no.npz"), "2"),
+    ):
+        assert refused.code == 2
+        assert word in refused.err
+    assert not (tmp_path / "no.npz").exists()
