@@ -7,6 +7,8 @@ a small set whose ejection fractions are spread as in a hospital, or from as man
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -207,7 +209,7 @@ def main() -> None:
         f"{HIGHEST:g} % (seeds from {FIRST_SEED}). Generated: by the first stage of {model.name} ({model.weights_hash}), "
         f"{options.sampling_steps} steps, no selection, from end-diastolic frames of the real clips; its label is the ejection "
         "fraction asked for. The generator itself learned from clips of all ejection fractions, more than the regressor gets. "
-        "Command: `python benchmarks/rebalancing.py`.\n\n"
+        f"Command: `{shlex.join(['python', *sys.argv])}`.\n\n"
     )
     text += table(["trained on", "R2", "R2 of each seed", "MAE, points", "RMSE", "MAE below 35 %"], rows)
     print(text)
