@@ -10,11 +10,10 @@ Source: Ribeiro et al., https://zenodo.org/records/4916206, CC BY 4.0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from echogen.datasets.listed import Listed, ListedRecords
 from echogen.datasets.tables import Row, Source, read_rows
 from echogen.ecg import read_ecg
 from echogen.ecg.hdf5 import numbers, opened
@@ -29,7 +28,7 @@ _TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Listed):
     """A row of exams.csv.
 
     name: the exam's id. sex: "m", "f" or None. diagnoses: those of `DIAGNOSES` that it has. normal: None if not stated. died,
@@ -37,7 +36,6 @@ class Entry:
     have several exams: split by patient_id.
     """
 
-    name: str
     patient_id: int
     age_years: float
     sex: str | None
@@ -47,7 +45,7 @@ class Entry:
     follow_up_years: float | None
 
 
-class Code15:
+class Code15(ListedRecords[Entry, Ecg]):
     """The ECGs of the data set (12 leads in mV at 400 Hz), in the order of exams.csv; one is read when it is asked for.
 
     folder: holds exams.csv and the parts. skip_missing: leave out listed exams that are in no part (their names are in `missing`)
@@ -75,21 +73,6 @@ class Code15:
         if not self.entries:
             raise InputError(f"{self.folder} holds none of the exams that {_TABLE} lists; {SOURCE.where}.")
         self._paths = [holds[entry.name] for entry in self.entries]
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __iter__(self) -> Iterator[Ecg]:
-        return (self[index] for index in range(len(self)))
-
-    @property
-    def names(self) -> list[str]:
-        """The ids of the exams, in order."""
-        return [entry.name for entry in self.entries]
-
-    def labels(self, index: int) -> dict[str, Any]:
-        """What the table says of an index, as plain values."""
-        return {key: value for key, value in asdict(self.entries[index]).items() if key != "name"}
 
     def __getitem__(self, index: int) -> Ecg:
         """The ECG of an index, without the zeros around it. Raises `InputError` where its part is damaged or it is only zeros."""

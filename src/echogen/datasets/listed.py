@@ -1,4 +1,4 @@
-"""What the loaders share whose data set is a table of videos and a folder of their files."""
+"""What the loaders share whose data set is a table and the files that it lists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from echogen.datasets.tables import Source
 from echogen.errors import InputError
-from echogen.records import Study
+from echogen.records import Ecg, Study
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,35 @@ class Listed:
 
 
 E = TypeVar("E", bound=Listed)
+R = TypeVar("R", Study, Ecg)
 
 
-class ListedVideos(ABC, Generic[E]):
+class ListedRecords(ABC, Generic[E, R]):
+    """The records that a table lists, by index; what the table says of each is in `entries`."""
+
+    entries: list[E]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[R]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the entries, in order."""
+        return [entry.name for entry in self.entries]
+
+    def labels(self, index: int) -> dict[str, Any]:
+        """What the table says of an index, as plain values; of the view, what the data set calls it."""
+        return {key: value for key, value in asdict(self.entries[index]).items() if key != "name"}
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> R:
+        """The record of an index. Raises `InputError` where its file is damaged."""
+
+
+class ListedVideos(ListedRecords[E, Study]):
     """The videos that a table lists as studies by index, in its order; a video is read when it is asked for.
 
     listed: each entry with the path where its video must lie. part: what was asked for, in words. skip_missing: leave out
@@ -49,25 +75,6 @@ class ListedVideos(ABC, Generic[E]):
         kept = {path for _, path in there}
         self.missing = [entry.name for entry, path in listed if path not in kept]
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __iter__(self) -> Iterator[Study]:
-        return (self[index] for index in range(len(self)))
-
-    @property
-    def names(self) -> list[str]:
-        """The names of the videos, in order."""
-        return [entry.name for entry in self.entries]
-
     def source(self, index: int) -> Path:
         """The video file of an index."""
         return self.paths[index]
-
-    def labels(self, index: int) -> dict[str, Any]:
-        """What the table says of an index, as plain values; of the view, what the data set calls it."""
-        return {key: value for key, value in asdict(self.entries[index]).items() if key != "name"}
-
-    @abstractmethod
-    def __getitem__(self, index: int) -> Study:
-        """The study of an index. Raises `InputError` where its video is damaged."""

@@ -13,11 +13,11 @@ Source: Wagner et al., Scientific Data 7, 2020; https://physionet.org/content/pt
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from echogen.datasets.listed import Listed, ListedRecords
 from echogen.datasets.physionet import project_folder
 from echogen.datasets.tables import Row, Source, read_rows
 from echogen.ecg import read_ecg
@@ -35,7 +35,7 @@ _MOST_YEARS = 120.0
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Listed):
     """A row of the table.
 
     name: the ECG's number, five digits. patient_id: None if not stated. age_years: 90 stands for 90 and above. sex: "m", "f" or
@@ -43,7 +43,6 @@ class Entry:
     into (NORM, MI, STTC, CD, HYP), none without scp_statements.csv. report: as written, mostly German. fold: 1..10.
     """
 
-    name: str
     patient_id: int | None
     age_years: float | None
     sex: str | None
@@ -53,7 +52,7 @@ class Entry:
     fold: int
 
 
-class PtbXl:
+class PtbXl(ListedRecords[Entry, Ecg]):
     """The ECGs of the data set (12 leads in mV), in the order of its table; one is read when it is asked for.
 
     folder: holds ptbxl_database.csv. split: "TRAIN" (folds 1 to 8), "VAL" (9), "TEST" (10) or None for all. rate_hz: 500 or 100.
@@ -87,21 +86,6 @@ class PtbXl:
             raise InputError(f"{self.folder} holds no ECG of the split {split or 'asked for'}; {SOURCE.where}.")
         self.entries = [entry for entry, _ in there]
         self._paths = [path for _, path in there]
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __iter__(self) -> Iterator[Ecg]:
-        return (self[index] for index in range(len(self)))
-
-    @property
-    def names(self) -> list[str]:
-        """The ECGs' numbers, in order."""
-        return [entry.name for entry in self.entries]
-
-    def labels(self, index: int) -> dict[str, Any]:
-        """What the table says of an index, as plain values."""
-        return {key: value for key, value in asdict(self.entries[index]).items() if key != "name"}
 
     def __getitem__(self, index: int) -> Ecg:
         """The ECG of an index. Raises `InputError` where its record is damaged."""
