@@ -38,6 +38,10 @@ def simulate(
     ef: Annotated[float, typer.Option("--ef", help="Ejection fraction in %.")] = 60.0,
     view: Annotated[View, typer.Option("--view", help="Apical four- or two-chamber view.")] = "A4C",
     sex: Annotated[Sex | None, typer.Option("--sex", help="Drawn from the seed unless stated.")] = None,
+    look: Annotated[
+        Literal["plain", "varied", "balanced", "soft", "grainy", "bright", "crisp", "dark"],
+        typer.Option("--look", help="The plain phantom, a machine's pictures, or any machine's."),
+    ] = "plain",
     seconds: Annotated[float, typer.Option("--seconds", help="Length of each clip.")] = 4.0,
     fps: Annotated[float, typer.Option("--fps", help="Frames per second.")] = 32.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the first clip; the next ones count on.")] = 0,
@@ -74,6 +78,7 @@ def simulate(
                 ef_percent=ef,
                 view=view,
                 sex=sex,
+                look=look,
                 seconds=seconds,
                 fps=fps,
                 seed=seed + index,
@@ -82,7 +87,7 @@ def simulate(
             )
             output.mkdir(exist_ok=True)
             name = "recorded" if ecg is not None else rhythm
-            _save(study, folder, {"rhythm": name, "view": view, "seed": seed + index, "fps": fps})
+            _save(study, folder, {"rhythm": name, "view": view, "look": look, "seed": seed + index, "fps": fps})
     typer.echo(f"Wrote {count} {'clip' if count == 1 else 'clips'} to {output}.")
 
 

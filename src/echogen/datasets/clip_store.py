@@ -12,12 +12,12 @@ A store of finer clips has as many times as many pixels a side in frames, struct
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import multiprocessing
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from scipy.signal import resample_poly
 from echogen.errors import InputError
 from echogen.phantom.anatomy import cavity_outline
 from echogen.phantom.electrical import make_ecg
+from echogen.phantom.looks import LOOKS, PLAIN
 from echogen.phantom.rhythm import make_rhythm
 from echogen.phantom.simulate import Heart, draw_heart, heart_volume_ml, render
 from echogen.records import STRUCTURES
@@ -46,7 +47,7 @@ ARRAYS = ("frames", "structure", "displacement", "labels", "cavity", "ecg")
 FIRST_TRAINING_SEED = 1_000_000
 
 
-def draw_recording(seed: int, seconds: float) -> tuple[Heart, NDArray[np.float32]]:
+def draw_recording(seed: int, seconds: float, look: str = PLAIN) -> tuple[Heart, NDArray[np.float32]]:
     """The heart of a seed, drawn over all rhythms, rates, ejection fractions and views, and its ECG (12, samples) in mV."""
     rng = np.random.default_rng(seed)
     name = str(rng.choice(["sinus", "af", "pvc", "pause", "paced"], p=[0.62, 0.14, 0.12, 0.05, 0.07]))
@@ -55,7 +56,7 @@ def draw_recording(seed: int, seconds: float) -> tuple[Heart, NDArray[np.float32
     ecg = make_ecg(rhythm, -ECG_BEFORE_S, seconds + ECG_AFTER_S, rng, rate_hz=512.0)
     ef = float(rng.uniform(15, 78)) if rng.random() < 0.75 else float(np.clip(rng.normal(60, 7), 20, 78))
     view = "A4C" if rng.random() < 0.65 else "A2C"
-    heart = draw_heart(rhythm, rng, ef_percent=ef, view=view)
+    heart = draw_heart(rhythm, rng, ef_percent=ef, view=view, look=look)
     return heart, resample_poly(ecg.signal_mv, 1, 4, axis=1).astype(np.float32)
 
 
@@ -94,7 +95,7 @@ def cavity_cells(cavity: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return (cavity.reshape(-1, 32, cell, 32, cell).mean((2, 4)) * 255).astype(np.uint8)
 
 
-def _write_shard(job: tuple[str, int, int, int], fps: float = FPS, finer: int = 1) -> int:
+def _write_shard(job: tuple[str, int, int, int], fps: float = FPS, finer: int = 1, look: str = PLAIN) -> int:
     folder, shard, first_seed, frames = job
     torch.set_num_threads(1)
     final = Path(folder) / f"shard_{shard:04d}"
@@ -110,7 +111,7 @@ def _write_shard(job: tuple[str, int, int, int], fps: float = FPS, finer: int = 
     hearts = []
     for clip in range(SHARD_CLIPS):
         seed = first_seed + shard * SHARD_CLIPS + clip
-        heart, ecg = draw_recording(seed, seconds)
+        heart, ecg = draw_recording(seed, seconds, look)
         drawn = render(heart, np.arange(frames) / fps, seed, finer=finer)
         moved = drawn.displacement.reshape(frames, 2, 64, 2 * finer, 64, 2 * finer).mean((3, 5)) / finer
         columns["frames"].append(drawn.frames)
@@ -137,17 +138,18 @@ def render_clips(
     progress: Callable[[int, int], None] | None = None,
     fps: float = FPS,
     finer: int = 1,
+    look: str = PLAIN,
 ) -> None:
     """Render at least this many clips into a store, whole shards, in parallel; shards that exist are kept.
 
-    fps: of the frames. finer: as of `phantom.simulate.render`.
+    fps: of the frames. finer: as of `phantom.simulate.render`. look: one of `phantom.looks.LOOKS`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     shards = -(-clips // SHARD_CLIPS)
     jobs = [(str(folder), shard, first_seed, frames) for shard in range(shards)]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for done, _ in enumerate(pool.imap_unordered(partial(_write_shard, fps=fps, finer=finer), jobs), start=1):
+        for done, _ in enumerate(pool.imap_unordered(partial(_write_shard, fps=fps, finer=finer, look=look), jobs), start=1):
             if progress:
                 progress(done * SHARD_CLIPS, shards * SHARD_CLIPS)
 
@@ -166,10 +168,14 @@ class Clip:
 
 
 class ClipStore:
-    """The clips of a folder written by `render_clips`, by index. Raises `InputError` if there is none."""
+    """The clips of a folder written by `render_clips`, or of several such in one, by index.
+
+    Raises `InputError` if there is none.
+    """
 
     def __init__(self, folder: str | Path) -> None:
-        shards = sorted(p for p in Path(folder).glob("shard_*") if (p / "hearts.json").is_file() and "." not in p.name)
+        found = (p for pattern in ("shard_*", "*/shard_*") for p in Path(folder).glob(pattern))
+        shards = sorted(p for p in found if (p / "hearts.json").is_file() and "." not in p.name)
         if not shards:
             raise InputError(
                 f"There are no rendered clips in {folder}; make them with: python -m echogen.datasets.clip_store {folder}."
@@ -188,10 +194,19 @@ class ClipStore:
 
 
 def main() -> None:
-    """Render a store: python -m echogen.datasets.clip_store FOLDER [CLIPS]."""
+    """Render a store: python -m echogen.datasets.clip_store FOLDER [CLIPS] [--look LOOK] [--first-seed SEED]."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("clips", type=int, nargs="?", default=2400)
+    parser.add_argument("--look", choices=LOOKS, default=PLAIN)
+    parser.add_argument("--first-seed", type=int, default=FIRST_TRAINING_SEED)
+    options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    clips = int(sys.argv[2]) if len(sys.argv) > 2 else 2400
-    render_clips(sys.argv[1], clips, progress=lambda done, total: logging.info("%d of %d clips", done, total))
+
+    def told(done: int, total: int) -> None:
+        logging.info("%d of %d clips", done, total)
+
+    render_clips(options.folder, options.clips, first_seed=options.first_seed, look=options.look, progress=told)
 
 
 if __name__ == "__main__":

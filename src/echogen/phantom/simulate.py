@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from echogen.errors import InputError
-from echogen.phantom.anatomy import Anatomy, draw_anatomy, pose_heart
+from echogen.phantom.anatomy import Anatomy, Pose, draw_anatomy, pose_heart
+from echogen.phantom.details import Details
 from echogen.phantom.electrical import make_ecg
+from echogen.phantom.looks import PLAIN, draw_look
 from echogen.phantom.rhythm import Rhythm, make_rhythm
 from echogen.phantom.tissue import Levels, locate_tissue
 from echogen.phantom.ultrasound import Probe, Scanner, Scatterers, draw_probe
@@ -24,7 +26,7 @@ CHUNK = 16
 
 @dataclass(frozen=True)
 class Heart:
-    """What beats: rhythm, clock and volumes per beat (ml), the subject's anatomy, how it fills, and the probe that looks."""
+    """What beats: rhythm, clock, volumes per beat (ml), the subject's anatomy, how it fills, the probe that looks, the details."""
 
     rhythm: Rhythm
     clock: BeatClock
@@ -35,6 +37,7 @@ class Heart:
     probe: Probe
     levels: Levels
     sex: str
+    details: Details = field(default_factory=Details)
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,12 @@ def draw_heart(
     ef_percent: float | None = None,
     view: str = "A4C",
     sex: str | None = None,
+    look: str = PLAIN,
 ) -> Heart:
-    """A random subject with this rhythm; ef_percent None draws one."""
+    """A random subject with this rhythm; ef_percent None draws one.
+
+    look: one of `looks.LOOKS`, which changes the picture only.
+    """
     sex = sex or str(rng.choice(SEXES))
     anatomy = draw_anatomy(rng, view=view, ef_percent=ef_percent, sex=sex)
     probe = draw_probe(rng, heart_length_mm=anatomy.apex_y + anatomy.length_ed + anatomy.wall + anatomy.la_length)
@@ -91,7 +98,8 @@ def draw_heart(
         anisotropy=float(rng.uniform(5, 14)),
         border=float(rng.uniform(2, 8)),
     )
-    return Heart(rhythm, clock, edvs, esvs, filling, anatomy, probe, levels, sex)
+    details, probe, levels = draw_look(look, rng, view, probe, levels)
+    return Heart(rhythm, clock, edvs, esvs, filling, anatomy, probe, levels, sex, details)
 
 
 def _valve_openness(times_s: Floats, volume_ml: Floats, clock: BeatClock) -> Floats:
@@ -106,6 +114,20 @@ def _valve_openness(times_s: Floats, volume_ml: Floats, clock: BeatClock) -> Flo
     first = clock.ed_s[0]
     diastole = np.where(times_s < first, np.clip((first - times_s) / 0.03, 0, 1), diastole)
     return np.asarray(diastole * np.clip(0.38 + 0.62 * np.minimum(1.0, 1.5 * flow / peak), 0.0, 1.0))
+
+
+def _rate(times_s: Floats) -> float:
+    """Frames per second."""
+    return 1.0 / float(np.median(np.diff(times_s))) if len(times_s) > 1 else 32.0
+
+
+def _breathing(pose: Pose, times_s: Floats, details: Details) -> Pose:
+    """The pose moved to and fro by breathing."""
+    if details.breath_mm == 0:
+        return pose
+    phase = 2 * np.pi * times_s / details.breath_s + details.breath_phase
+    moved = torch.tensor(details.breath_mm * np.sin(phase), dtype=torch.float32, device=pose.apex_x.device)[:, None]
+    return replace(pose, apex_x=pose.apex_x + 0.6 * moved, apex_y=pose.apex_y + moved)
 
 
 def heart_volume_ml(heart: Heart, times_s: Floats) -> Floats:
@@ -128,7 +150,9 @@ def render(
     """
     dense = np.arange(times_s[0] - 0.1, times_s[-1] + 0.1, 0.004)
     openness = np.interp(times_s, dense, _valve_openness(dense, heart_volume_ml(heart, dense), heart.clock))
+    details = heart.details
     shape, pose = pose_heart(heart.anatomy, times_s, heart_volume_ml(heart, times_s), openness, device)
+    pose = _breathing(pose, times_s, details)
     scanner = Scanner(heart.probe, device, finer)
     scatterers = Scatterers(scanner, torch.Generator(device).manual_seed(seed))
     pixel_x, pixel_y = scanner.picture_points()
@@ -142,14 +166,18 @@ def render(
     def grey(picture: Tensor) -> NDArray[np.uint8]:
         return (picture * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
 
+    keep, before = details.persistence ** (32.0 / _rate(times_s)), None
     with torch.inference_mode():
         for start in range(0, count, CHUNK):
             part = slice(start, min(start + CHUNK, count))
             now = pose.at(part)
-            beams = locate_tissue(heart.anatomy, shape, now, scanner.x, scanner.y, heart.levels)
-            picture = scatterers.image(beams.level_db, beams.blood, beams.reference_x, beams.reference_y, clock[part])
+            beams = locate_tissue(heart.anatomy, shape, now, scanner.x, scanner.y, heart.levels, details)
+            picture = scatterers.image(beams.level_db, beams.blood, beams.reference_x, beams.reference_y, clock[part], details)
+            if keep:
+                for frame in picture[:, 0]:
+                    before = frame if before is None else frame.lerp_(before, keep)
             frames[part], structure[part] = grey(picture[:, 0]), grey(picture[:, 1])
-            pixels = locate_tissue(heart.anatomy, shape, now, pixel_x, pixel_y, heart.levels)
+            pixels = locate_tissue(heart.anatomy, shape, now, pixel_x, pixel_y, heart.levels, details)
             labels[part, inside] = pixels.label.cpu().numpy()
             still = 1.0 - pixels.blood
             moved_x = (pixels.reference_x - pixel_x) * still / mm_per_pixel
@@ -185,6 +213,7 @@ def simulate(
     ef_percent: float | None = 60.0,
     view: str = "A4C",
     sex: str | None = None,
+    look: str = PLAIN,
     seconds: float = 4.0,
     fps: float = 32.0,
     seed: int = 0,
@@ -195,7 +224,7 @@ def simulate(
 
     With `rhythm` a `Rhythm` (for example the beats of a real ECG, whose `ecg` is then passed through), the heart follows
     those beats. heart_rate_bpm: 30..220; ef_percent: 10..85, None draws one; seconds > 0; fps 5..240.
-    Everything follows from the seed.
+    look: one of `looks.LOOKS`, the plain phantom or a machine's. Everything follows from the seed.
     Raises `InputError` for values out of range.
     """
     if view not in VIEWS:
@@ -214,7 +243,7 @@ def simulate(
         rhythm = make_rhythm(rhythm, heart_rate_bpm, start, start + seconds, rng)
     if ecg is None:
         ecg = make_ecg(rhythm, start, start + seconds, rng)
-    heart = draw_heart(rhythm, rng, ef_percent=ef_percent, view=view, sex=sex)
+    heart = draw_heart(rhythm, rng, ef_percent=ef_percent, view=view, sex=sex, look=look)
     times = start + np.arange(max(1, round(seconds * fps))) / fps
     drawn = render(heart, times, seed, device=device, progress=progress)
     cine = Cine(drawn.frames, times, mm_per_pixel=heart.probe.mm_per_pixel, view=view)

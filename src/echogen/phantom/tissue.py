@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from echogen.phantom.anatomy import TRUNCATION, Anatomy, Pose, Shape
+from echogen.phantom.details import Details
 from echogen.records import STRUCTURES
 
 _CUT = TRUNCATION - 1.0
@@ -79,7 +80,19 @@ def _valve(
     return nearest
 
 
-def locate_tissue(anatomy: Anatomy, shape: Shape, pose: Pose, x: Tensor, y: Tensor, levels: Levels) -> Tissue:
+def _trabeculated(level: Tensor, lv: Tensor, angle: Tensor, e_in: Tensor, muscle: Tensor, details: Details) -> Tensor:
+    """Echogenicity with trabeculae: ridges that reach from the wall into the cavity, most of them near the apex."""
+    first, second, third = details.trabecular_phases
+    ridges = torch.sin(9.0 * angle + first) + torch.sin(17.0 * angle + second) + 0.7 * torch.sin(29.0 * angle + third)
+    reach = details.trabeculae * (0.35 + 0.65 * torch.cos(0.5 * angle).square()) * (0.5 + 0.25 * ridges).clamp(0.0, 1.0)
+    inward = (1.0 - e_in) / reach.clamp_min(1e-3)
+    ridge = torch.maximum(muscle - 3.0 - 8.0 * inward.square(), level)
+    return torch.where(lv & (inward < 1.0), ridge, level)
+
+
+def locate_tissue(
+    anatomy: Anatomy, shape: Shape, pose: Pose, x: Tensor, y: Tensor, levels: Levels, details: Details = Details()
+) -> Tissue:
     """The tissue at the image points x, y (points,) in mm for every frame of the pose."""
     cos, sin = math.cos(anatomy.tilt), math.sin(anatomy.tilt)
     dx, dy = x[None] - pose.apex_x, y[None] - pose.apex_y
@@ -163,14 +176,29 @@ def locate_tissue(anatomy: Anatomy, shape: Shape, pose: Pose, x: Tensor, y: Tens
     level = level + rim
     level = torch.where(thin, levels.atrial_wall - 0.4 * levels.anisotropy * (1.0 - square), level)
     border = levels.border * square * torch.exp(-(depth / 0.22).square())
-    level = torch.where(wall, levels.myocardium - levels.anisotropy * (1.0 - square) + border, level)
+    muscle = levels.myocardium - levels.anisotropy * (1.0 - square)
+    level = torch.where(wall, muscle + border, level)
     level = torch.where(blood, levels.blood, level)
 
     # Papillary muscle: a mound on the lateral wall's inside that is tissue, though volumetry counts it as cavity.
     if anatomy.papillary > 0.35:
         mound_x, mound_z = 0.80 * (shape.b_lateral - pose.delta), centre + 0.02 * pose.a
-        mound = ((heart_x - mound_x) / 4.0).square() + ((heart_z - mound_z) / 9.0).square()
-        level = torch.where(lv & (mound < 1.0), levels.myocardium - 4.0 - 6.0 * (1.0 - square), level)
+        narrow = 3.2 if details.soft_papillary else 4.0
+        mound = ((heart_x - mound_x) / narrow).square() + ((heart_z - mound_z) / 9.0).square()
+        if details.soft_papillary and anatomy.view == "A2C":
+            other_x = -0.82 * (shape.b_septal - pose.delta)
+            mound = torch.minimum(mound, ((heart_x - other_x) / 3.0).square() + ((heart_z - mound_z - 5.0) / 8.0).square())
+        if details.soft_papillary:
+            soft = torch.maximum(muscle - 2.0 - 9.0 * mound.square(), level)
+            level = torch.where(lv & (mound < 1.6), soft, level)
+        else:
+            level = torch.where(lv & (mound < 1.0), levels.myocardium - 4.0 - 6.0 * (1.0 - square), level)
+    if details.trabeculae > 0 or details.dropouts:
+        angle = torch.atan2(heart_x, up)
+        if details.trabeculae > 0:
+            level = _trabeculated(level, lv, angle, e_in, muscle, details)
+        for at, wide, deep in details.dropouts:
+            level = level - deep * torch.exp(-0.5 * ((angle - at) / wide).square()) * ~blood
 
     hinge_l, hinge_r = -(shape.b_septal - pose.delta) * _SIN_BASE, (shape.b_lateral - pose.delta) * _SIN_BASE
     leaflets = _valve(
@@ -192,10 +220,10 @@ def locate_tissue(anatomy: Anatomy, shape: Shape, pose: Pose, x: Tensor, y: Tens
         three = _valve(heart_x, heart_z, left, right, tricuspid, pose.openness, (18.0, 14.0), 0.5)
         leaflets = torch.minimum(leaflets, three)
         fibrous = torch.minimum(fibrous, (heart_x - left).square() + (heart_z - tricuspid).square())
-    on_leaflet = leaflets < 1.8
-    level = torch.where(on_leaflet, torch.maximum(level, levels.leaflet - 7.0 * leaflets), level)
-    level = torch.where(fibrous < 14.0, torch.maximum(level, levels.annulus - 0.35 * fibrous), level)
-    blood = blood & ~on_leaflet & (fibrous >= 14.0)
+    on_leaflet, on_ring = leaflets < details.leaflet_mm2, fibrous < details.annulus_mm2
+    level = torch.where(on_leaflet, torch.maximum(level, levels.leaflet - details.leaflet_fade * leaflets), level)
+    level = torch.where(on_ring, torch.maximum(level, levels.annulus - details.annulus_fade * fibrous), level)
+    blood = blood & ~on_leaflet & ~on_ring
 
     # Where this tissue was at end-diastole: same depth in the wall, same angle; what lies farther out follows less.
     inside = depth.clamp(-0.5, 3.0)

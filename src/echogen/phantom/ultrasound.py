@@ -6,12 +6,15 @@ to a structure that something else drew (`SpeckleLayer`).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from echogen.phantom.details import Details
 
 #: The canonical picture: square, the probe's point at (APEX_ROW, centre), the sector's radius, all in pixels.
 IMAGE_SIZE = 128
@@ -159,6 +162,27 @@ class Scanner:
         grey = ((decibel + self.probe.dynamic_range) / self.probe.dynamic_range).clamp(0.0, 1.0)
         return grey.pow(self.probe.curve) if self.probe.curve != 1.0 else grey
 
+    def shadow(self, level_db: Tensor, db_per_mm: float) -> Tensor:
+        """dB lost at each point (frames, depths * lines) to what lies between it and the probe."""
+        bright = torch.pow(10.0, level_db.reshape(-1, self.depths, self.lines) * 0.1)
+        before = bright.cumsum(1) - bright
+        return (before * (db_per_mm * self.probe.depth_mm / self.depths)).reshape(level_db.shape)
+
+    def finish(self, grey: Tensor, details: Details) -> Tensor:
+        """What a machine does to its grey levels (n, channels, depths * lines): smooths them, or adds what smoothing takes."""
+        if details.smooth_px <= 0:
+            return grey
+        reach = math.ceil(3 * self.finer * details.smooth_px)
+        steps = torch.arange(-reach, reach + 1, device=grey.device, dtype=grey.dtype)
+        kernel = torch.exp(-0.5 * (steps / (self.finer * details.smooth_px)).square())
+        kernel = (kernel / kernel.sum()).view(1, 1, -1, 1)
+        planes = grey.reshape(-1, 1, self.depths, self.lines)
+        smooth = F.conv2d(F.pad(planes, (0, 0, reach, reach), mode="replicate"), kernel)
+        smooth = F.conv2d(F.pad(smooth, (reach, reach, 0, 0), mode="replicate"), kernel.transpose(2, 3))
+        if details.sharpen > 0:
+            smooth = (planes + details.sharpen * (planes - smooth)).clamp(0.0, 1.0)
+        return smooth.reshape(grey.shape)
+
     def scan_convert(self, values: Tensor) -> Tensor:
         """(n, channels, depths * lines) on the beams -> (n, channels, size, size) pixels, 0 outside the sector."""
         n, channels, _ = values.shape
@@ -209,12 +233,16 @@ class Scatterers:
         field = self.scanner.blur(pair.reshape(-1, pair.shape[-1]), power=False) * self.unit_gain
         return self._power(field)
 
-    def image(self, level_db: Tensor, blood: Tensor, x_mm: Tensor, y_mm: Tensor, times_s: Tensor) -> Tensor:
+    def image(
+        self, level_db: Tensor, blood: Tensor, x_mm: Tensor, y_mm: Tensor, times_s: Tensor, details: Details = Details()
+    ) -> Tensor:
         """Grey levels 0..1, (frames, 2, size, size): with speckle, and the expected picture without.
 
         level_db, blood, x_mm, y_mm: (frames, points on the beams) as `locate_tissue` gives them; times_s: (frames, 1).
         """
         scanner = self.scanner
+        if details.shadowing > 0:
+            level_db = level_db - scanner.shadow(level_db, details.shadowing)
         pair, mottle = self.sample(x_mm, y_mm, times_s)
         frames = level_db.shape[0]
         decibel = level_db + scanner.loss_db + scanner.probe.mottle * mottle * (1.0 - blood)
@@ -228,4 +256,4 @@ class Scatterers:
         expected = scanner.blur(amplitude.square(), power=True) + scanner.haze_power + scanner.noise_power
         mean = scanner.grey(expected, expected=True)
         speckled = torch.lerp(mean, scanner.grey(power, expected=False), scanner.probe.speckle)
-        return scanner.scan_convert(torch.stack([speckled, mean], dim=1))
+        return scanner.scan_convert(scanner.finish(torch.stack([speckled, mean], dim=1), details))
