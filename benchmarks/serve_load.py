@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--model", default="phantom-128")
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--parts", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2, help="how often all clients come; memory is read after each")
     options = parser.parse_args()
     load = os.getloadavg()[0]
     command = ["serve", "--port", "0", "--streams", str(options.clients), "--model", options.model]
@@ -92,22 +93,24 @@ def main() -> None:
         beat = address.replace("http", "ws") + "api/beat"
         watch(beat, 0, 1, False)
         before = memory_mb(service.pid)
-        began = time.monotonic()
         gone = {client for client in range(options.clients) if client % 7 == 3}
-        with ThreadPoolExecutor(options.clients + 1) as pool:
-            watching = [pool.submit(watch, beat, client, options.parts, client in gone) for client in range(options.clients)]
-            while status(address)["streams"]["now"] < options.clients and time.monotonic() - began < 30:
-                time.sleep(0.05)
-            one_more = watch(beat, options.clients, 1, False)
-            answered = time.monotonic() - began
-            peak = memory_mb(service.pid)
-            got = [one.result() for one in watching]
-        wall = time.monotonic() - began
-        while status(address)["streams"]["now"] and time.monotonic() - began < wall + 30:
-            time.sleep(0.1)
-        left = status(address)["streams"]["now"]
-        watch(beat, 0, 1, False)
-        after = memory_mb(service.pid)
+        after = []
+        for _ in range(options.rounds):
+            began = time.monotonic()
+            with ThreadPoolExecutor(options.clients + 1) as pool:
+                watching = [pool.submit(watch, beat, client, options.parts, client in gone) for client in range(options.clients)]
+                while status(address)["streams"]["now"] < options.clients and time.monotonic() - began < 30:
+                    time.sleep(0.05)
+                one_more = watch(beat, options.clients, 1, False)
+                answered = time.monotonic() - began
+                got = [one.result() for one in watching]
+            wall = time.monotonic() - began
+            while status(address)["streams"]["now"] and time.monotonic() - began < wall + 30:
+                time.sleep(0.1)
+            left = status(address)["streams"]["now"]
+            watch(beat, 0, 1, False)
+            after.append(memory_mb(service.pid))
+            print(after)
     finally:
         service.send_signal(signal.SIGINT)
         service.wait(60)
@@ -121,7 +124,7 @@ def main() -> None:
         ["clients whose every part had their own seed, question and number", f"{sum(one['own'] for one in got)}"],
         ["one client more", f"told that it is busy: {'yes' if one_more['busy'] else 'no'}, after {answered:.1f} s"],
         ["places taken when all have gone", str(left)],
-        ["memory of the service before, under load, after", f"{before:.0f}, {peak:.0f}, {after:.0f} MB"],
+        ["memory of the service before, and after each time", ", ".join(f"{one:.0f}" for one in (before, *after)) + " MB"],
         ["wall seconds for all", f"{wall:.0f}"],
     ]
     note = (

@@ -3,6 +3,7 @@
 import gzip
 import os
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 
@@ -166,6 +167,23 @@ def test_the_dicom_ecg_gives_its_rhythm_strip(dicom_ecg_path):
     part = read_ecg(dicom_ecg_path, start_s=2.0, seconds=3.0)
     np.testing.assert_array_equal(part.signal_mv, ecg.signal_mv[:, 2000:5000])
     assert (part.start_s, part.end_s) == (2.0, 5.0)
+
+
+@pytest.mark.parametrize("keyword", ["ChannelSensitivity", "ChannelSensitivityCorrectionFactor", "ChannelBaseline"])
+def test_a_dicom_number_that_is_none_is_one_sentence(tmp_path, dicom_ecg_path, keyword):
+    from pydicom.datadict import tag_for_keyword
+
+    content = bytearray(dicom_ecg_path.read_bytes())
+    group, element = divmod(tag_for_keyword(keyword), 65536)
+    at = content.index(struct.pack("<HH", group, element) + b"DS") + 6
+    length = int.from_bytes(content[at : at + 2], "little")
+    content[at + 2 : at + 2 + length] = b"x".ljust(length)
+    (tmp_path / "a.dcm").write_bytes(content)
+    refused(tmp_path / "a.dcm", "damaged")
+    # Without a value it counts as not stated.
+    content[at + 2 : at + 2 + length] = b" " * length
+    (tmp_path / "a.dcm").write_bytes(content)
+    assert read_ecg(tmp_path / "a.dcm").rate_hz == 1000.0
 
 
 def test_real_files_have_the_leads_of_the_manifest(test_data):

@@ -73,22 +73,28 @@ def _colour_frame(frame: Any, reformatter: Any) -> ByteArray:
 
 
 def _stated_rate(dataset: Any) -> float | None:
-    """The HeartRate of a DICOM file in bpm; machines without electrodes write 0."""
+    """The HeartRate of a DICOM file in bpm; machines without electrodes write 0, and a damaged one counts as not stated."""
     try:
         rate = float(dataset.get("HeartRate", 0) or 0)
-    except (TypeError, ValueError):
+    except Exception:
         return None
     return rate if 20 <= rate <= 300 else None
 
 
 def _seconds_per_pixel(dataset: Any) -> float | None:
-    """The time scale of the region of type ECG (DICOM PS3.3 C.8.5.5.1), where its coordinates are those of the stored frames."""
-    for region in dataset.get("SequenceOfUltrasoundRegions", None) or ():
-        if region.get("RegionDataType") != _ECG_REGION or region.get("PhysicalUnitsXDirection") != _SECONDS:
-            continue
-        step = abs(float(region.get("PhysicalDeltaX", 0) or 0))
-        right, bottom = int(region.get("RegionLocationMaxX1", 0)), int(region.get("RegionLocationMaxY1", 0))
-        inside = right <= int(dataset.Columns) and bottom <= int(dataset.Rows)
-        if inside and math.isfinite(step) and 1e-4 < step < 0.5:
-            return step
+    """The time scale of the region of type ECG (DICOM PS3.3 C.8.5.5.1), where its coordinates are those of the stored frames.
+
+    One that is damaged counts as not stated.
+    """
+    try:
+        for region in dataset.get("SequenceOfUltrasoundRegions", None) or ():
+            if region.get("RegionDataType") != _ECG_REGION or region.get("PhysicalUnitsXDirection") != _SECONDS:
+                continue
+            step = abs(float(region.get("PhysicalDeltaX", 0) or 0))
+            right, bottom = int(region.get("RegionLocationMaxX1", 0)), int(region.get("RegionLocationMaxY1", 0))
+            inside = right <= int(dataset.Columns) and bottom <= int(dataset.Rows)
+            if inside and math.isfinite(step) and 1e-4 < step < 0.5:
+                return step
+    except Exception:
+        return None
     return None

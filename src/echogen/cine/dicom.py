@@ -37,12 +37,12 @@ def read_dicom(path: Path, fps: float | None = None) -> Cine:
         count, height, width = _shape(dataset, name)
         frames = _grey_frames(dataset, count, height, width)
         times = _frame_times(dataset, count, fps)
-        scale = _mm_per_pixel(dataset, height, width)
+        scale, view = _mm_per_pixel(dataset, height, width), _view(dataset)
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"The pictures in {name} cannot be decoded ({_one_line(error)}); export the file again.") from error
-    return Cine(frames, _known(times, name, count), mm_per_pixel=scale, view=_view(dataset))
+    return Cine(frames, _known(times, name, count), mm_per_pixel=scale, view=view)
 
 
 def read_dicom_colour(path: Path, fps: float | None = None) -> tuple[ByteArray, SecondsArray, Any]:
@@ -92,9 +92,9 @@ def open_ultrasound(path: Path) -> Any:
     name = path.name
     try:
         dataset = pydicom.dcmread(path)
+        modality = _legible(dataset.get("Modality", "") or "")
     except Exception as error:
         raise InputError(f"{name} is a damaged DICOM file ({_one_line(error)}); export it again.") from error
-    modality = _legible(dataset.get("Modality", "") or "")
     if "PixelData" not in dataset:
         raise InputError(
             f"{name} is a DICOM file without pictures (modality {modality or 'unknown'}); give an ultrasound cine or still."

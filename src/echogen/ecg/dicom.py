@@ -36,6 +36,12 @@ def _mv_per_count(channel: Any, mv_of_unit: float | None) -> float | None:
     return mv_of_unit or mv_per_unit(code)
 
 
+def _numbers(channels: list[Any], rows: list[int], keyword: str, unstated: float) -> Floats:
+    """What the channels of these rows state under a keyword; `unstated` where it is absent or empty."""
+    stated = [channels[row].get(keyword) for row in rows]
+    return np.array([unstated if value in (None, "") else float(value) for value in stated])
+
+
 def _rank(group: Any) -> tuple[bool, bool, float]:
     """Sort key: a rhythm strip before a derived beat, then the longer recording."""
     label = str(group.get("MultiplexGroupLabel", "")).upper()
@@ -52,10 +58,11 @@ def open_dicom(path: Path, mv_of_unit: float | None, rate_hz: float | None) -> S
     try:
         dataset = pydicom.dcmread(path, stop_before_pixels=True)
         groups = list(dataset.get("WaveformSequence") or [])
+        modality = re.sub(r"\W+", " ", str(dataset.get("Modality") or "unknown"))[:16].strip()
     except Exception as error:
         raise InputError(f"{where} cannot be read; it is cut short or damaged.") from error
     if not groups:
-        raise InputError(f"{where} holds no waveform (its modality is {dataset.get('Modality', 'unknown')}); give a DICOM ECG.")
+        raise InputError(f"{where} holds no waveform (its modality is {modality}); give a DICOM ECG.")
     try:
         group = max(groups, key=_rank)
         channels = list(group.ChannelDefinitionSequence)
@@ -71,17 +78,17 @@ def open_dicom(path: Path, mv_of_unit: float | None, rate_hz: float | None) -> S
         data = np.frombuffer(group.WaveformData, dtype=dtype, count=count * samples).reshape(samples, count)
         padding = group.get("WaveformPaddingValue")
         missing = np.frombuffer(padding, dtype=dtype, count=1)[0] if isinstance(padding, bytes) and padding else None
+        volts = [index for index, scale in enumerate(scales) if scale is not None]
+        chosen, names = pick_leads([_label(channels[index]) for index in volts], where)
+        rows = [volts[index] for index in chosen]
+        unit_mv = np.array([scales[row] for row in rows], dtype=np.float64)
+        sensitivity = _numbers(channels, rows, "ChannelSensitivity", 1.0)
+        sensitivity *= _numbers(channels, rows, "ChannelSensitivityCorrectionFactor", 1.0)
+        baseline = _numbers(channels, rows, "ChannelBaseline", 0.0)
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"{where} cannot be read; its waveform is cut short or damaged.") from error
-    volts = [index for index, scale in enumerate(scales) if scale is not None]
-    chosen, names = pick_leads([_label(channels[index]) for index in volts], where)
-    rows = [volts[index] for index in chosen]
-    unit_mv = np.array([scales[row] for row in rows], dtype=np.float64)
-    sensitivity = np.array([float(channels[row].get("ChannelSensitivity", 1)) for row in rows])
-    sensitivity *= np.array([float(channels[row].get("ChannelSensitivityCorrectionFactor", 1)) for row in rows])
-    baseline = np.array([float(channels[row].get("ChannelBaseline", 0)) for row in rows])
 
     def read(first: int, last: int) -> Floats:
         raw = data[first:last, rows].T

@@ -26,7 +26,7 @@ CHUNK = 16
 
 @dataclass(frozen=True)
 class Heart:
-    """What beats: rhythm, clock, volumes per beat (ml), the subject's anatomy, how it fills, the probe that looks, the details."""
+    """What beats: rhythm, clock, volumes per beat (ml), the anatomy, how it fills, the probe that looks, and details."""
 
     rhythm: Rhythm
     clock: BeatClock
