@@ -39,18 +39,19 @@ def held_out(seed: int, seconds: float) -> HeldOut:
 
 @dataclass(frozen=True)
 class Recording:
-    """A real ECG: what to call it, its file, whether the file holds a minute, and its rate where the file does not say."""
+    """A real ECG: what to call it, its file, whether the file holds a minute, and whether its trace may be shown here."""
 
     name: str
     path: Path
     long: bool = False
+    shown: bool = False
 
 
 def recordings() -> list[Recording]:
     """The real ECGs at hand: pydicom's always, the others where $ECHOGEN_TEST_DATA is set."""
     from pydicom.data import get_testdata_file
 
-    found = [Recording("DICOM 12-lead (pydicom)", Path(str(get_testdata_file("waveform_ecg.dcm"))))]
+    found = [Recording("DICOM 12-lead (pydicom)", Path(str(get_testdata_file("waveform_ecg.dcm"))), shown=True)]
     folder = os.environ.get("ECHOGEN_TEST_DATA")
     if folder:
         at = Path(folder)

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from common import DOCS, arguments
+from common import DOCS, Recording, arguments, recordings
 from echogen.app.serve_asked import ClipAsked, clip_ecg, conditions_of, encoded
 from echogen.app.serve_ecg import EndlessEcg
 from echogen.cine import filmstrip
-from echogen.ecg import find_landmarks
+from echogen.ecg import ecg_info, find_landmarks, read_ecg
 from echogen.errors import InputError
 from echogen.generators import Generator
+from echogen.phantom.electrical import make_ecg
+from echogen.phantom.rhythm import rhythm_from_landmarks
 from echogen.records import Cine
 
 IMAGES = DOCS / "images"
@@ -68,6 +70,17 @@ def anatomy_of(heart: Generator, seed: int) -> str:
     cine = heart(ecg, start_s=start, seconds=question.seconds, **conditions_of(question))
     r_s = find_landmarks(ecg).r_s
     return encoded(cine.frames[np.searchsorted(cine.times_s, r_s[r_s > start][0])])
+
+
+def recording_strip(heart: Generator, recording: Recording, seed: int) -> np.ndarray:
+    """A filmstrip from a real recording's ECG; of those that may not be shown, a simulated ECG with the same beats is."""
+    ecg = read_ecg(recording.path, seconds=min(10.0, ecg_info(recording.path).duration_s))
+    marks = find_landmarks(ecg)
+    cine = heart(ecg, start_s=float(marks.r_s[1]) - 0.1, seconds=SECONDS, seed=seed)
+    if not recording.shown:
+        rhythm = rhythm_from_landmarks(marks.r_s, marks.qrs_onset_s, marks.p_onset_s, marks.wide_qrs)
+        ecg = make_ecg(rhythm, ecg.start_s, ecg.end_s, np.random.default_rng(seed))
+    return filmstrip(cine, ecg, count=FRAMES, r_s=marks.r_s, label="synthetic")
 
 
 def save(picture: np.ndarray, path: Path) -> None:
@@ -128,6 +141,18 @@ def main() -> None:
     for name, caption, changed in STRIPS:
         save(strip(heart, options.seed, changed, anatomy), IMAGES / f"gallery-{name}.png")
         lines += [f"**{caption}**", "", f"![{caption}: frames of a synthetic echo and its ECG](images/gallery-{name}.png)", ""]
+    lines += [
+        "## From real ECGs",
+        "",
+        "The same model, the ECG of a person, nothing else given. Under the frames lies the recording that the package `pydicom`",
+        "brings; for the others, which are not ours to show, a simulated ECG with the same beats. How well beats match is in",
+        "[timing](timing.md).",
+        "",
+    ]
+    for number, recording in enumerate(recordings()):
+        save(recording_strip(heart, recording, options.seed), IMAGES / f"gallery-recording-{number}.png")
+        text = f"{recording.name}: frames of a synthetic echo, and the beats it follows"
+        lines += [f"**{recording.name}**", "", f"![{text}](images/gallery-recording-{number}.png)", ""]
     (DOCS / "gallery.md").write_text("\n".join(lines), encoding="utf-8")
     if options.page:
         page_picture(heart, IMAGES / "page.png")
