@@ -1,4 +1,4 @@
-"""A stage learns to refine, and its weights are a refiner."""
+"""A network learns to refine, and its weights are a refiner."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -43,10 +43,10 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def plan(clips: dict[str, Path], kind: str, **options: Any) -> Recipe:
     size = 256 if kind == "2x-space" else 128
     return Recipe(
-        task="echodiffusion", steps=40, batch_size=4, learning_rate=5e-3, warmup_steps=5, ema_decay=0.8, schedule="constant",
+        task="refiner", steps=40, batch_size=4, learning_rate=5e-3, warmup_steps=5, ema_decay=0.8, schedule="constant",
         precision="fp32", weight_decay=0.0, save_every=1000, sample_every=1000, log_every=1000,
         data={"clips": str(clips[kind]), "frame_step": 1}, network=NETWORK,
-        options={"size": size, "crop": 32, "refine": kind, "edm": EDM, **options},
+        options={"size": size, "crop": 32, "kind": kind, "edm": EDM, **options},
     )  # fmt: skip
 
 

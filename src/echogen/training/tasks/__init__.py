@@ -12,6 +12,7 @@ from echogen.training.tasks.echopulse_transformer import EchoPulseTransformerTas
 from echogen.training.tasks.ef_regressor import EfRegressorTask
 from echogen.training.tasks.identity import IdentityTask
 from echogen.training.tasks.masked_video import MaskedVideoTask
+from echogen.training.tasks.refiner import RefinerTask
 from echogen.training.tasks.segmenter import SegmenterTask
 from echogen.training.tasks.st_mem import StMemTask
 from echogen.training.tasks.tokenizer import TokenizerTask
@@ -21,6 +22,7 @@ TASKS: dict[str, type[Task]] = {
     "echopulse-tokenizer": EchoPulseTokenizerTask,
     "echopulse-transformer": EchoPulseTransformerTask,
     "echodiffusion": EchoDiffusionTask,
+    "refiner": RefinerTask,
     "segmenter": SegmenterTask,
     "echo-features": EchoFeaturesTask,
     "identity": IdentityTask,

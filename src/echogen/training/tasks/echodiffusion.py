@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from echogen.datasets.clip_store import FPS, ClipStore
 from echogen.errors import InputError
 from echogen.generators.cascade import Stage, resized
-from echogen.generators.refined import Refiner, RefinerConfig, Seen, between, check_network, enlarged, look
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.ef_regressor import at_size
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
@@ -62,9 +61,7 @@ class DiffusionOptions:
     side of the part that is learned from, the same in all frames; None: all. ef_dropout: share of the rows that are not told the
     EF. still_share: share of the steps in which every frame stands alone (the paper's time attention off). edm: of the noise.
     lowres_level: 0..1, the most noise on the smaller video. difference: the stage learns the difference to the smaller video made
-    as large. refine: it is a refiner of any video, told no EF and no frame, and learns the difference, too; frames, steps and
-    churn then have no part. first_look_share: share of the rows of a difference that are looked at as at first, at sigma_max,
-    where a refiner sees no noise.
+    as large. first_look_share: share of the rows of a difference that are looked at as at first, at sigma_max.
     """
 
     size: int = 56
@@ -78,7 +75,6 @@ class DiffusionOptions:
     edm: Edm = field(default_factory=Edm)
     lowres_level: float = 1.0
     difference: bool = False
-    refine: Literal["2x-time", "2x-space"] | None = None
     first_look_share: float = 0.5
 
 
@@ -97,35 +93,27 @@ class EchoDiffusionTask(Task):
         own = options.edm if options.difference else None
         self.stage = Stage(options.size, options.frames, options.steps, options.churn, options.difference, own)
         start = self.starting_weights(NETWORK)
-        asked = {"lowres": options.before is not None or options.refine is not None, **recipe.network}
+        asked = {"lowres": options.before is not None, **recipe.network}
         self.network = load_network(VideoUnet, start) if start else VideoUnet(config_from_dict(VideoUnetConfig, asked))
         self._check()
 
     def _check(self) -> None:
         config, options = self.network.config, self.options
-        found, needed = self.store[0].frames.shape[0], self._spanned * self.data.frame_step
+        found, needed = self.store[0].frames.shape[0], options.frames * self.data.frame_step
         if found < needed:
             raise InputError(
                 f"The clips have {found} frames, but the stage spans {needed}; set options.frames or data.frame_step."
             )
-        if config.lowres != (options.before is not None or options.refine is not None):
-            raise InputError("A network that takes a smaller video needs options.before or options.refine, and only such a one.")
+        if config.lowres != (options.before is not None):
+            raise InputError("A network that takes a smaller video needs options.before, and only such a one.")
         if options.before and (options.before.size > options.size or options.frames % options.before.frames):
             raise InputError(
                 f"The stage before makes {options.before.frames} frames of {options.before.size} pixels, which cannot become "
                 f"{options.frames} of {options.size}."
             )
         side, multiple = options.crop or options.size, config.shrinks
-        if options.refine is not None:
-            check_network(self.network)
-            multiple *= 2
         if side > options.size or side % multiple:
             raise InputError(f"The network needs frames of a multiple of {multiple} pixels, not {side}; set options.size.")
-
-    @property
-    def _spanned(self) -> int:
-        """Frames of a window: to refine in time, one and its neighbours; in space, one."""
-        return {None: self.options.frames, "2x-time": 3, "2x-space": 1}[self.options.refine]
 
     def networks(self) -> dict[str, nn.Module]:
         """The U-Net."""
@@ -152,8 +140,6 @@ class EchoDiffusionTask(Task):
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Videos (B, C, T, H, W), the smaller ones made as large, frames (B, C, H, W), EF (B,) as fractions and whether told."""
         rng, options = self.random(step, rank), self.options
-        if options.refine is not None:
-            return self._to_refine(rng)
         videos, frames, fractions = zip(*(self._example(rng) for _ in range(self.recipe.batch_size)), strict=True)
         channels = self.network.config.channels
         video = torch.stack(videos)[:, None].expand(-1, channels, -1, -1, -1)
@@ -172,30 +158,12 @@ class EchoDiffusionTask(Task):
             told |= {name: told[name][part] for name in ("video", "frame", "lowres") if name in told}
         return {name: tensor.contiguous() for name, tensor in told.items()}
 
-    def _to_refine(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Fine frames (B, 1, 1, H, W) and what a refiner sees of them, as `Seen` has it; all in 0..1."""
-        options, apart = self.options, self.data.frame_step
-        side, rows = options.crop or options.size, []
-        for _ in range(self.recipe.batch_size):
-            clip = self.store[int(rng.integers(len(self.store)))]
-            start = int(rng.integers(clip.frames.shape[0] - (self._spanned - 1) * apart))
-            which = slice(start, start + (self._spanned - 1) * apart + 1, apart)
-            fine = at_size(torch.from_numpy(np.array(clip.frames[which])).float()[None] / 255.0, options.size)
-            top, left = (int(v) for v in rng.integers(0, options.size - side + 1, 2))
-            rows.append(fine[..., top : top + side, left : left + side])
-        fine = torch.cat(rows)
-        in_time = options.refine == "2x-time"
-        seen = between(fine[:, :1], fine[:, 2:]) if in_time else enlarged(nn.functional.avg_pool2d(fine, 2))
-        return {"video": fine[:, 1:2, None] if in_time else fine[:, :, None], **seen._asdict()}
-
     def _still(self, step: int) -> bool:
         """Whether frames stand alone in a step, alike in all processes."""
         return bool(np.random.default_rng([self.recipe.seed, step]).random() < self.options.still_share)
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """The loss."""
-        if self.options.refine is not None:
-            return {"loss": self._refining_loss(batch)}
         edm, clean = self.options.edm, batch["video"] * 2.0 - 1.0
         rows = len(clean)
         told: dict[str, Any] = {"keep": batch["keep"], "still": self._still(step)}
@@ -206,7 +174,8 @@ class EchoDiffusionTask(Task):
             clean = clean - smaller if self.options.difference else clean
         ln_sigma = edm.ln_sigma_mean + edm.ln_sigma_std * torch.randn(rows, device=clean.device)
         if self.options.difference:
-            ln_sigma = torch.where(self._first_looks(rows), math.log(edm.sigma_max), ln_sigma)
+            first = torch.rand(rows, device=self.device) < self.options.first_look_share
+            ln_sigma = torch.where(first, math.log(edm.sigma_max), ln_sigma)
 
         def predict(video: Tensor, level: Tensor) -> Tensor:
             predicted: Tensor = self.network(video, level, batch["frame"], batch["ef"], **told)
@@ -214,36 +183,10 @@ class EchoDiffusionTask(Task):
 
         return {"loss": edm_loss(predict, clean, ln_sigma, torch.randn_like(clean), edm.sigma_data).mean()}
 
-    def _first_looks(self, rows: int) -> Tensor:
-        """(rows,) bool: those of a difference that are looked at as at first."""
-        return torch.rand(rows, device=self.device) < self.options.first_look_share
-
-    def _refining_loss(self, batch: Any) -> Tensor:
-        """The same loss of the difference to interpolation; a refiner's first look sees none of it and no noise."""
-        options, edm, seen = self.options, self.options.edm, Seen(batch["lowres"], batch["hidden"])
-        clean = (batch["video"] - seen.lowres) * 2.0
-        noise, rows = torch.randn_like(clean), len(clean)
-        first = self._first_looks(rows)
-        ln_sigma = edm.ln_sigma_mean + edm.ln_sigma_std * torch.randn(rows, device=clean.device)
-        ln_sigma = torch.where(first, math.log(edm.sigma_max), ln_sigma)
-        noise = torch.where(first.view(-1, 1, 1, 1, 1), -clean / edm.sigma_max, noise)
-        level = options.lowres_level * torch.rand(rows, device=clean.device)
-        predict = look(self.network, seen, torch.randn_like(clean), level)
-        return edm_loss(predict, clean, ln_sigma, noise, edm.sigma_data).mean()
-
     @torch.no_grad()
     def sample(self, step: int) -> NDArray[np.uint8]:
-        """Two videos of the first batch, each as it is and as it is made from its frame and EF.
-
-        Of a refiner two frames, each beside its interpolation and what one and four steps make of it.
-        """
+        """Two videos of the first batch, each as it is and as it is made from its frame and EF."""
         batch = {name: tensor[:2].to(self.device) for name, tensor in self.batch(0, 0, 1).items()}
-        if "hidden" in batch:
-            seen = Seen(batch["lowres"], batch["hidden"])
-            refiner = self._refiner(self.network)
-            fine = (batch["video"], seen.lowres, refiner.draw(seen), refiner.draw(seen, 4))
-            pictures = torch.cat([torch.cat(list(each[:, 0, 0]), dim=0) for each in fine], dim=1) * 255.0
-            return pictures.round().to(torch.uint8).cpu().numpy()
         options, normal = self.options, drawn(torch.Generator().manual_seed(self.recipe.seed), self.device)
         told: dict[str, Tensor] = {}
         if "lowres" in batch:
@@ -259,14 +202,7 @@ class EchoDiffusionTask(Task):
         return strip.round().to(torch.uint8).cpu().numpy()
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
-        """Write the network in bfloat16, and what its stage is; of a refiner its folder."""
-        if self.options.refine is not None:
-            self._refiner(networks[NETWORK]).save_pretrained(folder, torch.bfloat16)
-            return
+        """Write the network in bfloat16, and what its stage is."""
         save_network(networks[NETWORK], folder / NETWORK, torch.bfloat16)
         said = {"stage": asdict(self.stage), "fps": FPS / self.data.frame_step, "edm": asdict(self.options.edm)}
         (folder / NETWORK / STAGE_FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
-
-    def _refiner(self, network: nn.Module) -> Refiner:
-        config = RefinerConfig(str(self.options.refine), self.options.edm)
-        return Refiner(config, cast(VideoUnet, network), self.device)

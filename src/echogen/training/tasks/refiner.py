@@ -1,0 +1,122 @@
+"""A refiner learns what interpolation lacks: frames between frames, or as many pixels again, of any grey video."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from echogen.datasets.clip_store import ClipStore
+from echogen.errors import InputError
+from echogen.generators.refined import Refiner, RefinerConfig, Seen, between, check_network, enlarged, look
+from echogen.networks.config import config_from_dict, load_network
+from echogen.networks.ef_regressor import at_size
+from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
+from echogen.samplers.edm import Edm, edm_loss
+from echogen.training.recipe import Recipe, settings
+from echogen.training.task import Task
+
+NETWORK = "video-unet"
+#: Frames of a window: in time one and its neighbours, in space one.
+_SPANNED = {"2x-time": 3, "2x-space": 1}
+
+
+@dataclass(frozen=True)
+class RefinerData:
+    """Where the clips lie, and which of their frames count: clips (folder of a clip store), frame_step (1 for all frames)."""
+
+    clips: str
+    frame_step: int = 1
+
+
+@dataclass(frozen=True)
+class RefinerOptions:
+    """What is refined and how it is trained.
+
+    size: of the fine frames in pixels. crop: side of the part that is learned from; None: all. edm: of the noise. lowres_level:
+    0..1, the most noise on what is seen. first_look_share: share of the rows that are looked at as at first, without noise.
+    """
+
+    kind: Literal["2x-time", "2x-space"]
+    size: int = 128
+    crop: int | None = None
+    edm: Edm = field(default_factory=Edm)
+    lowres_level: float = 1.0
+    first_look_share: float = 0.5
+
+
+class RefinerTask(Task):
+    """Fine frames in; the loss is that of Karras et al., 2022, Eq. 2, of their difference to interpolation."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.data = settings(RefinerData, recipe.data, "data.")
+        self.options = options = settings(RefinerOptions, recipe.options, "options.")
+        self.store = ClipStore(self.data.clips)
+        start = self.starting_weights(NETWORK)
+        asked = {"lowres": True, **recipe.network}
+        self.network = load_network(VideoUnet, start) if start else VideoUnet(config_from_dict(VideoUnetConfig, asked))
+        check_network(self.network)
+        self.spanned, self.side = _SPANNED[options.kind], options.crop or options.size
+        found, needed = self.store[0].frames.shape[0], self.spanned * self.data.frame_step
+        if found < needed:
+            raise InputError(f"The clips have {found} frames, but a refiner needs {needed}; set data.frame_step.")
+        multiple = 2 * self.network.config.shrinks
+        if self.side > options.size or self.side % multiple:
+            raise InputError(f"The network needs frames of a multiple of {multiple} pixels, not {self.side}; set options.crop.")
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The U-Net."""
+        return {NETWORK: self.network}
+
+    def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        """Fine frames (B, 1, 1, H, W) and what a refiner sees of them, as `Seen` has it; all in 0..1."""
+        rng, apart, side = self.random(step, rank), self.data.frame_step, self.side
+        rows = []
+        for _ in range(self.recipe.batch_size):
+            clip = self.store[int(rng.integers(len(self.store)))]
+            start = int(rng.integers(clip.frames.shape[0] - (self.spanned - 1) * apart))
+            which = slice(start, start + (self.spanned - 1) * apart + 1, apart)
+            fine = at_size(torch.from_numpy(np.array(clip.frames[which])).float()[None] / 255.0, self.options.size)
+            top, left = (int(v) for v in rng.integers(0, self.options.size - side + 1, 2))
+            rows.append(fine[..., top : top + side, left : left + side])
+        fine = torch.cat(rows)
+        in_time = self.options.kind == "2x-time"
+        seen = between(fine[:, :1], fine[:, 2:]) if in_time else enlarged(nn.functional.avg_pool2d(fine, 2))
+        return {"video": fine[:, 1:2, None] if in_time else fine[:, :, None], **seen._asdict()}
+
+    def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
+        """The loss; the first look sees neither the difference nor noise."""
+        options, edm, seen = self.options, self.options.edm, Seen(batch["lowres"], batch["hidden"])
+        clean = (batch["video"] - seen.lowres) * 2.0
+        noise, rows = torch.randn_like(clean), len(clean)
+        first = torch.rand(rows, device=self.device) < options.first_look_share
+        ln_sigma = edm.ln_sigma_mean + edm.ln_sigma_std * torch.randn(rows, device=clean.device)
+        ln_sigma = torch.where(first, math.log(edm.sigma_max), ln_sigma)
+        noise = torch.where(first.view(-1, 1, 1, 1, 1), -clean / edm.sigma_max, noise)
+        level = options.lowres_level * torch.rand(rows, device=clean.device)
+        predict = look(self.network, seen, torch.randn_like(clean), level)
+        return {"loss": edm_loss(predict, clean, ln_sigma, noise, edm.sigma_data).mean()}
+
+    @torch.no_grad()
+    def sample(self, step: int) -> NDArray[np.uint8]:
+        """Two frames, each beside its interpolation and what one and four steps make of it."""
+        batch = {name: tensor[:2].to(self.device) for name, tensor in self.batch(0, 0, 1).items()}
+        seen, refiner = Seen(batch["lowres"], batch["hidden"]), self._refiner(self.network)
+        fine = (batch["video"], seen.lowres, refiner.draw(seen), refiner.draw(seen, 4))
+        pictures = torch.cat([torch.cat(list(each[:, 0, 0]), dim=0) for each in fine], dim=1) * 255.0
+        return pictures.round().to(torch.uint8).cpu().numpy()
+
+    def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
+        """Write a refiner's folder in bfloat16."""
+        self._refiner(networks[NETWORK]).save_pretrained(folder, torch.bfloat16)
+
+    def _refiner(self, network: nn.Module) -> Refiner:
+        return Refiner(RefinerConfig(self.options.kind, self.options.edm), cast(VideoUnet, network), self.device)
