@@ -13,7 +13,11 @@ import torch
 
 from echogen import Cine, Ecg, InputError
 from echogen.generators import EchoPulse, Generator
-from echogen.generators.base import Sampling
+from echogen.generators.arriving import ArrivingEcg
+from echogen.generators.base import ECG_FUTURE_S, ECG_PAST_S, Sampling
+from echogen.generators.listening import hear
+from echogen.generators.scene import Scene
+from echogen.networks.masked_transformer import Conditioning
 from echogen.records import Conditions
 
 
@@ -62,11 +66,16 @@ def test_the_ecg_changes_the_video_and_its_absence_is_allowed(tiny: EchoPulse, e
 
 
 def test_a_heart_asked_to_be_ahead_hears_a_later_part_of_the_ecg(tiny: EchoPulse, ecg: Ecg) -> None:
-    times, asked, usual = 1.0 + np.arange(33) / 32.0, [Conditions(ecg=ecg, ef_percent=60.0)], tiny.config
-    later, now = (tiny._conditioning(asked, times + by, 0, [(60.0, 26.0)]) for by in (0.125, 0.0))
+    asked, usual = Conditions(ecg=ecg, ef_percent=60.0), tiny.config
+
+    def told(start_s: float) -> Conditioning:
+        scene = Scene(asked, hear(ecg), start_s + np.arange(33) / 32.0, True, (60.0, 26.0))
+        return tiny._conditioning(scene, [asked])
+
+    later, now = told(1.125), told(1.0)
     tiny.config = replace(usual, ahead_s=0.125)
     try:
-        ahead = tiny._conditioning(asked, times, 0, [(60.0, 26.0)])
+        ahead = told(1.0)
     finally:
         tiny.config = usual
     torch.testing.assert_close(ahead, later)
@@ -88,12 +97,12 @@ def test_a_first_frame_is_imagined_where_none_is_given(tiny: EchoPulse, ecg: Ecg
     usual = tiny.config
     assert usual.first is not None
     asked = tiny._settled(Conditions(ecg=ecg, ef_percent=60.0), 0)
-    times = np.arange(33) / 32.0
+    scene = Scene(asked, hear(ecg), np.arange(33) / 32.0, True, (60.0, 26.0))
 
     def imagined(seed: int, guidance: float = 2.5) -> np.ndarray:
         assert usual.first is not None
         first = replace(usual.first, guidance=guidance)
-        return tiny._imagined(asked, Sampling(seed=seed), times, (60.0, 26.0), first).numpy()
+        return tiny._imagined(scene, Sampling(seed=seed), first).numpy()
 
     assert imagined(0).shape == (1, 1, 16, 1)
     assert imagined(0).max() < tiny.transformer.config.mask_id
@@ -111,7 +120,8 @@ def test_a_first_frame_is_imagined_where_none_is_given(tiny: EchoPulse, ecg: Ecg
 def test_the_cavity_comes_from_the_first_frame_or_the_seed(tiny: EchoPulse, ecg: Ecg) -> None:
     def cavity(seed: int, frames: Cine | None = None) -> tuple[float, float]:
         settled = tiny._settled(Conditions(ecg=ecg, ef_percent=60.0, frames=frames), seed)
-        found = tiny._cavity(settled, seed, np.arange(33) / 32.0, tiny._first_frame(frames))
+        scene = Scene(settled, hear(ecg), np.arange(33) / 32.0, True)
+        found = tiny._cavity(scene, seed, tiny._first_frame(frames))
         assert found is not None
         return found
 
@@ -121,7 +131,7 @@ def test_the_cavity_comes_from_the_first_frame_or_the_seed(tiny: EchoPulse, ecg:
     assert drawn.std(0).min() > 1.5
     assert np.corrcoef(drawn.T)[0, 1] > 0.2
     assert cavity(0, image) == cavity(1, image)
-    assert tiny._cavity(Conditions(ecg=ecg), 0, np.arange(33) / 32.0, None) is None
+    assert tiny._cavity(Scene(Conditions(ecg=ecg), hear(ecg), np.arange(33) / 32.0, True), 0, None) is None
 
 
 def test_a_folder_loads_to_the_same_generator(tiny: EchoPulse, ecg: Ecg, tmp_path: Path) -> None:
@@ -184,12 +194,10 @@ def test_a_stream_with_a_gap_is_refused(tiny: EchoPulse, ecg: Ecg) -> None:
 
 
 def test_memory_of_a_stream_is_bounded(tiny: EchoPulse, ecg: Ecg) -> None:
-    from echogen.generators.base import ECG_FUTURE_S, ECG_PAST_S, _EcgSource
-
     def forever() -> list[Ecg]:
         return [replace(ecg, start_s=10.0 * i) for i in range(12)]
 
-    source = _EcgSource(iter(forever()))
+    source = ArrivingEcg(iter(forever()))
     for start in np.arange(0.0, 100.0, 1.5):
         part = source.around(start - ECG_PAST_S, start + 1.0 + ECG_FUTURE_S)
         assert part is not None

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from echogen.errors import InputError
+from echogen.generators.arriving import ArrivingEcg
 from echogen.networks.adapters import (
     ADAPTERS,
     Adapter,
@@ -33,11 +34,15 @@ ECG_PAST_S, ECG_FUTURE_S = 8.0, 1.0
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample: guidance scale (1 = none), decoding steps, seed. None takes the generator's own default."""
+    """How to sample: guidance scale (1 = none), decoding steps, seed. None takes the generator's own default.
+
+    live: in short parts along with an ECG that is being recorded; see `Live`.
+    """
 
     guidance: float | None = None
     steps: int | None = None
     seed: int = 0
+    live: bool = False
 
     def __post_init__(self) -> None:
         if self.guidance is not None and not 0 <= self.guidance <= 20:
@@ -46,6 +51,25 @@ class Sampling:
             raise InputError(f"The number of steps must lie between 1 and 1000, not {self.steps}.")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"The seed must be a number from 0 to 2^63 - 1, not {self.seed}.")
+
+
+@dataclass(frozen=True)
+class Live:
+    """How closely a generator follows an ECG that is being recorded, in s.
+
+    first_s, part_s: how much video the first and each further part holds. future_s: ECG that it hears beyond a part.
+    lead_in_s: ECG before which nothing begins.
+    """
+
+    first_s: float
+    part_s: float
+    future_s: float
+    lead_in_s: float
+
+    @property
+    def delay_s(self) -> float:
+        """How far a frame lies behind the ECG at most when its part can be made, the time to make it not included."""
+        return self.part_s + self.future_s
 
 
 @dataclass(frozen=True)
@@ -158,6 +182,11 @@ class Generator(ABC):
         self._unadapted = add_adapter(network, adapter)
         self.adapter = adapter
 
+    @property
+    def live(self) -> Live | None:
+        """How it follows an ECG that is being recorded; None: it cannot."""
+        return None
+
     @abstractmethod
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
         """The next frames after `context` and the context after them.
@@ -184,19 +213,24 @@ class Generator(ABC):
         guidance: float | None = None,
         steps: int | None = None,
         seed: int = 0,
+        live: bool = False,
     ) -> Iterator[Cine]:
         """Parts of a video, one after the other, in constant memory.
 
         ecg: a whole ECG, consecutive pieces of one as they arrive, or None. start_s: time of the first frame on the ECG's clock
         (its beginning). seconds: None goes on to the ECG's end. ef_percent, view, sex, text (a sentence), frames (a reference
-        image): conditions, each of which may be absent. Raises `InputError` for what the generator does not take.
+        image): conditions, each of which may be absent. live: short parts, each as soon as the ECG that it needs is there (see
+        `Live`); another video than without, but the same one however the ECG is cut into pieces. Raises `InputError` for what
+        the generator does not take.
         """
-        sampling = Sampling(guidance, steps, seed)
+        sampling = Sampling(guidance, steps, seed, live)
+        if live and self.live is None:
+            raise InputError(f"The generator {self.name} cannot follow a live ECG; leave live out.")
         conditions = Conditions(frames=frames, ef_percent=ef_percent, view=view, sex=sex, text=text)
         self._check(replace(conditions, ecg=ecg if isinstance(ecg, Ecg) else None))
         if ecg is None and seconds is None:
             raise InputError("Without an ECG the length of the video must be given in seconds.")
-        source = _EcgSource(ecg)
+        source = ArrivingEcg(ecg)
         start = source.start_s if start_s is None else start_s
         if start < source.start_s - 1e-6:
             raise InputError(f"The video cannot start at {start:.2f} s: the ECG begins at {source.start_s:.2f} s.")
@@ -204,7 +238,7 @@ class Generator(ABC):
         context = Context(0, start)
         interval = 1.0 / self.native_fps
         while context.next_s < end - 0.5 * interval:
-            part = source.around(context.next_s - self.ecg_past_s, context.next_s + self.window_s + self.ecg_future_s)
+            part = source.around(context.next_s - self.ecg_past_s, self._needs_until_s(context, sampling, source.start_s))
             last = min(end, source.end_s)
             if context.next_s >= last - 0.5 * interval:
                 if seconds is not None:
@@ -230,6 +264,7 @@ class Generator(ABC):
         guidance: float | None = None,
         steps: int | None = None,
         seed: int = 0,
+        live: bool = False,
         progress: Callable[[float, float], None] | None = None,
     ) -> Cine:
         """The whole video; see `stream`. progress(seconds made, seconds in all) is called after each window."""
@@ -244,7 +279,8 @@ class Generator(ABC):
             seconds = seconds if seconds is not None else ecg.end_s - begin
         parts: list[Cine] = []
         options: dict[str, Any] = {"ef_percent": ef_percent, "view": view, "sex": sex, "text": text, "frames": frames}
-        for part in self.stream(ecg, start_s=start_s, seconds=seconds, guidance=guidance, steps=steps, seed=seed, **options):
+        options |= {"guidance": guidance, "steps": steps, "seed": seed, "live": live}
+        for part in self.stream(ecg, start_s=start_s, seconds=seconds, **options):
             parts.append(part)
             if progress and seconds:
                 progress(float(part.times_s[-1]) - begin, seconds)
@@ -253,6 +289,13 @@ class Generator(ABC):
         return replace(
             parts[0], frames=np.concatenate([p.frames for p in parts]), times_s=np.concatenate([p.times_s for p in parts])
         )
+
+    def _needs_until_s(self, context: Context, sampling: Sampling, ecg_start_s: float) -> float:
+        """How far the ECG must reach before the next window can be made."""
+        if not sampling.live or self.live is None:
+            return context.next_s + self.window_s + self.ecg_future_s
+        part_s = self.live.part_s if context.index else self.live.first_s
+        return max(context.next_s + part_s + self.live.future_s, ecg_start_s + self.live.lead_in_s)
 
     def _check(self, conditions: Conditions) -> None:
         for name in ("ecg", "frames", "ef_percent", "view", "sex", "text"):
@@ -265,55 +308,6 @@ class Generator(ABC):
             raise InputError(
                 f"The generator {self.name} knows ejection fractions from {low:g} to {high:g} %, not {conditions.ef_percent:g}."
             )
-
-
-class _EcgSource:
-    """An ECG, whole or arriving in pieces; keeps only what a window still needs."""
-
-    def __init__(self, ecg: Ecg | Iterable[Ecg] | None) -> None:
-        self._pieces: Iterator[Ecg] = iter(())
-        self._held: Ecg | None = None
-        self.start_s, self._ended = 0.0, True
-        if isinstance(ecg, Ecg):
-            self._held = ecg
-        elif ecg is not None:
-            self._pieces, self._ended = iter(ecg), False
-            self._more()
-            if self._held is None:
-                raise InputError("The ECG stream ended before its first sample.")
-        if self._held is not None:
-            self.start_s = self._held.start_s
-
-    @property
-    def end_s(self) -> float:
-        """The end of what has arrived; infinite without an ECG."""
-        return np.inf if self._held is None else self._held.end_s
-
-    def _more(self) -> None:
-        piece = next(self._pieces, None)
-        if piece is None:
-            self._ended = True
-        elif self._held is None:
-            self._held = piece
-        elif piece.lead_names != self._held.lead_names or piece.rate_hz != self._held.rate_hz:
-            raise InputError("A piece of the ECG stream has other leads or another rate than the pieces before it.")
-        elif abs(piece.start_s - self._held.end_s) > 1.5 / piece.rate_hz:
-            raise InputError(
-                f"The ECG stream has a gap: a piece ended at {self._held.end_s:.3f} s, the next is from {piece.start_s:.3f} s."
-            )
-        else:
-            self._held = replace(self._held, signal_mv=np.concatenate([self._held.signal_mv, piece.signal_mv], axis=1))
-
-    def around(self, start_s: float, end_s: float) -> Ecg | None:
-        """The ECG between the two times, as far as there is one."""
-        streaming = not self._ended
-        while not self._ended and (self._held is None or self._held.end_s < end_s):
-            self._more()
-        if self._held is None or self._held.end_s <= start_s:
-            return None
-        if streaming and self._held.start_s < start_s - 1.0:
-            self._held = self._held.between(start_s, self._held.end_s)
-        return self._held.between(start_s, end_s)
 
 
 def ef_to_give(ef_percent: float, calibration: Sequence[tuple[float, float]]) -> float:

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from echogen import ecg as ecg_module
 from echogen.errors import InputError
 from echogen.generators import conditioning as steering
-from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling, ef_to_give
-from echogen.generators.echopulse_config import EchoPulseConfig, FirstFrame
-from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
+from echogen.generators.base import GENERATOR_FILE, Context, Generator, Live, Sampling, ef_to_give
+from echogen.generators.echopulse_config import EchoPulseConfig, FirstFrame, LivePace
+from echogen.generators.listening import Heard, hear, hear_so_far
+from echogen.generators.scene import Scene, between, frames_of, predictor, tell
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
 from echogen.networks.token_critic import Critic, TokenCritic, check_critic, load_critic
@@ -30,7 +30,7 @@ from echogen.phantom.speckle import SpeckleLayer
 from echogen.phantom.ultrasound import IMAGE_SIZE
 from echogen.records import Cine, Conditions, Ecg
 from echogen.samplers import halton
-from echogen.samplers.maskgit import guided, linear_ramp, sample
+from echogen.samplers.maskgit import Score, linear_ramp, sample
 
 #: Displacement in pixels that the tokenizer's motion channels draw as 1.
 MOTION_SCALE = 16.0
@@ -40,6 +40,8 @@ class EchoPulse(Generator):
     """Masked video transformer over the tokens of a causal video tokenizer, steered by an ECG on the clock."""
 
     system = "echopulse"
+    #: Of the matrix products: bfloat16, or float32 for a processor that has no units for it.
+    dtype: torch.dtype = torch.bfloat16
 
     def __init__(
         self,
@@ -55,13 +57,13 @@ class EchoPulse(Generator):
             check_critic(critic, transformer)
         self.config = config
         self.device = device
-        self.dtype = torch.bfloat16
         self.tokenizer = tokenizer.to(device).eval()
         self.transformer = transformer.to(device).eval()
         self.critic = None if critic is None else critic.to(device).eval()
         patches = tokenizer.config
         by_turn = config.order == "halton"
-        self.order = halton.order(config.latents, patches.grid, patches.grid, patches.active_patches) if by_turn else None
+        order = halton.order(config.latents, patches.grid, patches.grid, patches.active_patches) if by_turn else None
+        self.order = None if order is None else order.view(config.latents, -1)
         self.native_fps = config.fps
         self.takes = frozenset(config.takes)
         self.ef_range = config.ef_range
@@ -100,48 +102,60 @@ class EchoPulse(Generator):
         """A window of mid-stream latents."""
         return 4 * self.config.latents / self.config.fps
 
+    @property
+    def live(self) -> Live:
+        """The first frame, then a few latents at a time."""
+        pace, fps = self.config.live, self.config.fps
+        return Live(1 / fps, 4 * pace.latents / fps, pace.future_s, pace.lead_in_s)
+
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
         """The next window: guess its tokens around the kept ones, draw the new frames, add speckle."""
         config, state = self.config, context.state
-        conditions = self._settled(conditions, sampling.seed)
-        is_first = context.index == 0
-        kept: Tensor | None = state.get("ids")
-        if is_first:
-            kept = self._first_frame(conditions.frames)
-            begin = context.next_s
-            count = 1 + 4 * (config.latents - 1)
-        else:
-            assert kept is not None
-            kept = kept[:, -config.prefix :]
-            begin = context.next_s - 4 * config.prefix / config.fps
-            count = 4 * config.latents
-        times = begin + np.arange(count) / config.fps
-        cavity = state["cavity"] if "cavity" in state else self._cavity(conditions, sampling.seed, times, kept)
-        if is_first and kept is None and config.first is not None:
-            kept = self._imagined(conditions, sampling, times, cavity, config.first)
-            cavity = self._cavity(conditions, sampling.seed, times, kept)
-        ids = self._guess(conditions, sampling, context.index, times, is_first, kept, cavity)
-        new = ids if is_first else ids[:, config.prefix :]
-        known: Tensor | None = None if is_first else state["ids"]
-        picture, moved = self._draw(new, known)
-        fresh = times[len(times) - picture.shape[0] :]
+        pace = config.live if sampling.live else None
+        known: Tensor | None = state.get("ids")
+        from_start: bool = state.get("from_start", True)
+        kept = self._first_frame(conditions.frames) if known is None else known[:, -(pace or config).prefix :]
+        shown = 0 if known is None or kept is None else kept.shape[1]
+        is_first = known is None or (from_start and shown == known.shape[1])
+        new, latents = self._sizes(shown, pace)
+        before = frames_of(shown, is_first) if shown else 0
+        times = context.next_s - before / config.fps + np.arange(frames_of(latents, is_first)) / config.fps
+        scene = Scene(self._settled(conditions, sampling.seed), self._hear(conditions.ecg, context, pace), times, is_first)
+        scene = replace(scene, cavity=self._cavity(scene, sampling.seed, kept) if known is None else state["cavity"])
+        first = config.first and (pace or config).first
+        if kept is None and first is not None:
+            kept = self._imagined(scene, sampling, first)
+            scene = replace(scene, cavity=self._cavity(scene, sampling.seed, kept))
+        steps = sampling.steps or (pace or config).steps
+        ids = self._guess(scene, sampling, context.index, kept, new if known is None else shown + new, steps)[:, shown:]
+        picture, moved = self._draw(ids, known, from_start)
+        fresh = times[before : before + len(picture)]
         layer = state.get("speckle") or SpeckleLayer(config.speckle, sampling.seed, self.device)
         noise = torch.Generator().manual_seed(_mix(sampling.seed, context.index, 1))
         relative = torch.tensor(fresh - state.get("start_s", fresh[0]), device=self.device)
         video = layer(picture, moved * MOTION_SCALE, relative, noise)
         frames = (video * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
-        history = new if known is None else torch.cat([known, new], dim=1)
-        following = Context(
-            context.index + 1,
-            float(fresh[-1] + 1.0 / config.fps),
-            {
-                "ids": history[:, -config.decode_context :],
-                "cavity": cavity,
-                "speckle": layer,
-                "start_s": state.get("start_s", float(fresh[0])),
-            },
-        )
-        return Cine(frames, fresh, view=conditions.view), following
+        history = ids if known is None else torch.cat([known, ids], dim=1)
+        following = {
+            "ids": history[:, -config.decode_context :],
+            "from_start": from_start and history.shape[1] <= config.decode_context,
+            "cavity": scene.cavity,
+            "lead": scene.heard and scene.heard.lead_name,
+            "speckle": layer,
+            "start_s": state.get("start_s", float(fresh[0])),
+        }
+        next_s = float(fresh[-1] + 1.0 / config.fps)
+        return Cine(frames, fresh, view=conditions.view), Context(context.index + 1, next_s, following)
+
+    def _sizes(self, shown: int, pace: LivePace | None) -> tuple[int, int]:
+        """How many latents a window adds to those that were shown before, and how many it has with those that it leaves."""
+        longest = self.config.latents
+        if pace is None:
+            return longest - shown, longest
+        if not shown:
+            return 1, min(pace.first.latents, longest)
+        new = min(pace.latents, longest - shown)
+        return new, min(shown + new + pace.ahead, longest)
 
     def _settled(self, conditions: Conditions, seed: int) -> Conditions:
         """The conditions with what is usual where nothing is asked, and the EF to give to get the one asked for."""
@@ -165,34 +179,44 @@ class EchoPulse(Generator):
             raise InputError(f"The first frame must be {IMAGE_SIZE} x {IMAGE_SIZE} in sector geometry, not {image.shape[1:]}.")
         return self.tokenizer.tokenize(torch.from_numpy(image).to(self.device).float()[None] / 255.0)
 
-    def _cavity(
-        self, conditions: Conditions, seed: int, times: NDArray[np.float64], first_frame: Tensor | None
-    ) -> tuple[float, float] | None:
+    @staticmethod
+    def _hear(ecg: Ecg | None, context: Context, pace: LivePace | None) -> Heard | None:
+        """What a window hears; an ECG that loses its beats on the way is absent while it does."""
+        if ecg is None:
+            return None
+        try:
+            if pace is None:
+                return hear(ecg)
+            return hear_so_far(ecg, context.state["lead"] if context.index % pace.lead_every else None)
+        except InputError:
+            if context.index == 0:
+                raise
+            return None
+
+    def _cavity(self, scene: Scene, seed: int, first_frame: Tensor | None) -> tuple[float, float] | None:
         """Length and width in pixels of the cavity at end-diastole, as the first frame shows it, else as the seed draws it."""
-        usual, ef = self.config.usual_cavity, conditions.ef_percent
+        usual, ef = self.config.usual_cavity, scene.conditions.ef_percent
         if usual is None or ef is None:
             return None
-        beats = self._beats(conditions.ecg, required=True)
-        if first_frame is not None and beats is not None:
-            seen = self._seen_cavity(conditions, times, first_frame)
+        if first_frame is not None and scene.heard is not None:
+            seen = self._seen_cavity(scene, first_frame)
             if seen is not None:
-                length, width = steering.expected_outline(beats, conditions.sex, ef, 1.0, 1.0)(times[:1])
+                outline = steering.expected_outline(scene.heard.beats, scene.conditions.sex, ef, 1.0, 1.0)
+                length, width = outline(scene.times_s[:1])
                 return seen[0] / float(length[0]), seen[1] / float(width[0])
         drawn = np.random.default_rng(_mix(seed, 0, 3)).normal(size=2).clip(-2.0, 2.0)
         return usual.at(drawn, ef)
 
     @torch.inference_mode()
-    def _seen_cavity(self, conditions: Conditions, times: NDArray[np.float64], first_frame: Tensor) -> tuple[float, float] | None:
+    def _seen_cavity(self, scene: Scene, first_frame: Tensor) -> tuple[float, float] | None:
         """Length and width in pixels of the cavity that the first frame shows, where the transformer finds one."""
         transformer, grid = self.transformer, self.tokenizer.config.grid
         if transformer.cavity is None:
             return None
-        ids = torch.full_like(first_frame, transformer.config.mask_id).repeat(1, self.config.latents, 1, 1)
-        ids[:, :1] = first_frame
-        clock = torch.tensor(steering.latent_times(times, True) - times[0], dtype=torch.float32, device=self.device)[None]
-        with torch.autocast(self.device.type, self.dtype):
-            asked = self._conditioning([conditions], times, 0, [None])
-            features = transformer.features(ids, clock, torch.ones(1, dtype=torch.bool, device=self.device), asked)
+        with self._autocast():
+            told = self._conditioning(replace(scene, cavity=None), [scene.conditions])
+            window = between(first_frame, self._hidden(0), scene.latents, transformer.config.mask_id)
+            features = transformer.features(window, *scene.clock(1, self.device), told)
             share = transformer.cavity(features[0, 0]).float().sigmoid().unflatten(-1, (4, -1)).mean(1).cpu()
         side = round(share.shape[-1] ** 0.5)
         places = self.tokenizer.config.active_patches or range(grid**2)
@@ -201,39 +225,18 @@ class EchoPulse(Generator):
         return steering.outline_of_cells(cells.double().numpy(), self.tokenizer.config.image_size / (grid * side))
 
     @torch.inference_mode()
-    def _imagined(
-        self,
-        conditions: Conditions,
-        sampling: Sampling,
-        times: NDArray[np.float64],
-        cavity: tuple[float, float] | None,
-        first: FirstFrame,
-    ) -> Tensor:
+    def _imagined(self, scene: Scene, sampling: Sampling, first: FirstFrame) -> Tensor:
         """The ids (1, 1, positions, groups) of a first frame, guessed before the rest of its window and guided by its view."""
-        transformer, device = self.transformer, self.device
-        rows = 2 if first.guidance != 1.0 and conditions.view is not None else 1
-        count = min(first.latents, self.config.latents)
-        shape = (1, count, transformer.config.spatial_positions, transformer.config.groups)
-        hidden = torch.full(shape, transformer.config.mask_id, dtype=torch.int64, device=device)
-        clock = torch.tensor(steering.latent_times(times, True)[:count] - times[0], dtype=torch.float32, device=device)
-        clock, head = clock.expand(rows, -1), torch.ones(rows, dtype=torch.bool, device=device)
-        with torch.autocast(device.type, self.dtype):
-            asked = self._conditioning([conditions, replace(conditions, view=None)][:rows], times, 0, [cavity] * rows)
-            seen = None if asked.modulation is None else asked.modulation[:, :count]
-            asked = asked._replace(modulation=seen)
-
-            def predict(tokens: Tensor) -> Tensor:
-                window = torch.cat([tokens, hidden[:, 1:]], dim=1).expand(rows, -1, -1, -1)
-                return transformer.logits(transformer.features(window, clock, head, asked)[:, :1]).float()
-
-            def pair(tokens: Tensor) -> tuple[Tensor, Tensor]:
-                both = predict(tokens)
-                return both[:1], both[1:]
-
+        conditions = scene.conditions
+        asked = [conditions, replace(conditions, view=None)]
+        asked = asked[: 2 if first.guidance != 1.0 and conditions.view is not None else 1]
+        with self._autocast():
+            told = self._conditioning(scene, asked)
+            latents = min(first.latents, scene.latents)
             return sample(
-                predict if rows == 1 else guided(pair, first.guidance),
-                hidden[:, :1],
-                transformer.config.mask_id,
+                predictor(self.transformer, scene, told, len(asked), kept=None, latents=latents, scale=first.guidance),
+                self._hidden(1),
+                self.transformer.config.mask_id,
                 steps=first.steps,
                 generator=torch.Generator().manual_seed(_mix(sampling.seed, 0, 4)),
                 temperature=linear_ramp(first.temperature, first.temperature_end, first.steps),
@@ -241,126 +244,67 @@ class EchoPulse(Generator):
             )
 
     @torch.inference_mode()
-    def _guess(
-        self,
-        conditions: Conditions,
-        sampling: Sampling,
-        index: int,
-        times: NDArray[np.float64],
-        is_first: bool,
-        kept: Tensor | None,
-        cavity: tuple[float, float] | None,
-    ) -> Tensor:
-        """The ids (1, latents, positions, groups) of a window, the kept ones unchanged."""
-        config, transformer, device = self.config, self.transformer, self.device
+    def _guess(self, scene: Scene, sampling: Sampling, index: int, kept: Tensor | None, until: int, steps: int) -> Tensor:
+        """The ids (1, until, positions, groups) of a window up to a latent, the kept ones unchanged."""
+        config, transformer, conditions = self.config, self.transformer, scene.conditions
+        given = 0 if kept is None else kept.shape[1]
+        if kept is not None and given == until:
+            return kept
         scale = config.guidance if sampling.guidance is None else sampling.guidance
-        steps = sampling.steps or config.steps
-        shape = (1, config.latents, transformer.config.spatial_positions, transformer.config.groups)
-        ids = torch.full(shape, transformer.config.mask_id, dtype=torch.int64, device=device)
-        if kept is not None:
-            ids[:, : kept.shape[1]] = kept
+        absent: dict[str, Any] = dict.fromkeys(config.guided)
         to_guide = any(getattr(conditions, name) is not None for name in config.guided)
-        rows = 2 if scale != 1.0 and to_guide else 1
-        clock = torch.tensor(steering.latent_times(times, is_first) - times[0], dtype=torch.float32, device=device).expand(
-            rows, -1
-        )
-        head = torch.full((rows,), is_first, dtype=torch.bool, device=device)
-        with torch.autocast(device.type, self.dtype):
-            absent: dict[str, Any] = dict.fromkeys(config.guided)
-            both = [conditions, replace(conditions, **absent)][:rows]
-            asked = self._conditioning(both, times, index, [cavity, None if "ef_percent" in config.guided else cavity])
-
-            def predict(tokens: Tensor) -> Tensor:
-                return transformer(tokens.expand(rows, -1, -1, -1), clock, head, asked).float()
-
-            def pair(tokens: Tensor) -> tuple[Tensor, Tensor]:
-                both = predict(tokens)
-                return both[:1], both[1:]
-
-            critic = self.critic if config.order == "critic" else None
-            judging = critic.trunk if isinstance(critic, TokenCritic) else transformer
-            told = self._conditioning([conditions], times, index, [cavity], judging) if critic is not None else asked
-
-            def score(tokens: Tensor) -> Tensor:
-                assert critic is not None
-                judged: Tensor = critic(transformer, tokens, clock[:1], head[:1], lambda network: told)
-                return judged
-
-            source = predict if rows == 1 else guided(pair, scale)
-            return sample(
-                source,
-                ids,
+        asked = [conditions, replace(conditions, **absent)][: 2 if scale != 1.0 and to_guide else 1]
+        with self._autocast():
+            told = self._conditioning(scene, asked)
+            guessed = sample(
+                predictor(transformer, scene, told, len(asked), kept=kept, latents=scene.latents, scale=scale),
+                self._hidden(until - given),
                 transformer.config.mask_id,
                 steps=steps,
                 generator=torch.Generator().manual_seed(_mix(sampling.seed, index, 0)),
                 temperature=linear_ramp(config.temperature, config.temperature_end, steps),
                 choice_temperature=config.choice_temperature,
-                order=self.order,
-                score=score if critic is not None else None,
+                order=None if self.order is None else self.order[given:until].flatten(),
+                score=self._judge(scene, kept, given) if config.order == "critic" else None,
             )
+        return guessed if kept is None else torch.cat([kept, guessed], dim=1)
 
-    def _conditioning(
-        self,
-        asked: Sequence[Conditions],
-        times: NDArray[np.float64],
-        index: int,
-        cavities: Sequence[tuple[float, float] | None],
-        network: MaskedTransformer | None = None,
-    ) -> Conditioning:
-        """One row for each of the conditions, which share their ECG or lack it, and for its cavity (see `_cavity`).
+    def _judge(self, scene: Scene, kept: Tensor | None, given: int) -> Score:
+        """tokens (1, new, positions, groups) -> how real the critic finds each."""
+        critic, transformer = self.critic, self.transformer
+        assert critic is not None
+        told = self._conditioning(scene, [scene.conditions], critic.trunk if isinstance(critic, TokenCritic) else transformer)
+        clock, head = scene.clock(1, self.device)
 
-        network: the one that encodes them, if not the transformer.
+        def score(tokens: Tensor) -> Tensor:
+            window = between(kept, tokens, scene.latents, transformer.config.mask_id)
+            judged: Tensor = critic(transformer, window, clock, head, lambda network: told)
+            return judged[:, given : given + tokens.shape[1]]
 
-        An ECG that loses its beats on the way is absent while it does.
-        """
-        config, device, rows = self.config, self.device, len(asked)
-        times = times + config.ahead_s
-        ecg = asked[0].ecg
-        beats = self._beats(ecg, required=index == 0)
-        lead = np.zeros(steering.window_samples(config.latents), np.float32)
-        if ecg is not None and beats is not None:
-            cleaned = ecg_module.resample(ecg_module.clean(ecg), steering.ECG_RATE_HZ)
-            chosen = steering.normalised_lead(cleaned.lead(ecg_module.choose_lead(ecg)))
-            lead = steering.lead_window(chosen, cleaned.start_s, float(times[0]), len(lead))
-        present = torch.tensor([beats is not None and row.ecg is not None for row in asked], device=device)
-        features = np.zeros((rows, config.latents, 4 * steering.FEATURES), np.float32)
-        for row, conditions, cavity in zip(features, asked, cavities, strict=False):
-            if beats is not None:
-                ef, sex = conditions.ef_percent, conditions.sex
-                outline = None if cavity is None or ef is None else steering.expected_outline(beats, sex, ef, *cavity)
-                row[:] = steering.latent_features(times, index == 0, beats, sex, ef, outline)
-        network = network or self.transformer
-        return network.condition(
-            rows,
-            ecg=torch.from_numpy(lead).to(device).expand(rows, -1),
-            ecg_start_s=torch.full((rows,), -steering.ECG_BEFORE_S, device=device),
-            ecg_keep=present,
-            ef_percent=torch.tensor([np.nan if row.ef_percent is None else row.ef_percent for row in asked], device=device),
-            view=torch.tensor([VIEW_IDS[row.view] for row in asked], device=device),
-            sex=torch.tensor([SEX_IDS[row.sex] for row in asked], device=device),
-            frame_features=torch.from_numpy(features).to(device),
-            frame_keep=present,
-        )
+        return score
 
-    @staticmethod
-    def _beats(ecg: Ecg | None, required: bool) -> steering.Beats | None:
-        if ecg is None:
-            return None
-        try:
-            return steering.find_beats(ecg)
-        except InputError:
-            if required:
-                raise
-            return None
+    def _hidden(self, latents: int) -> Tensor:
+        config = self.transformer.config
+        return torch.full((1, latents, config.spatial_positions, config.groups), config.mask_id, device=self.device)
+
+    def _conditioning(self, scene: Scene, asked: Sequence[Conditions], network: MaskedTransformer | None = None) -> Conditioning:
+        """See `tell`; network: the one that encodes the conditions, if not the transformer."""
+        return tell(network or self.transformer, scene, asked, self.config.ahead_s, self.device)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     @torch.inference_mode()
-    def _draw(self, new: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Structure (frames, 128, 128) and displacement (frames, 2, 128, 128) of the new latents, drawn after the known ones."""
+    def _draw(self, new: Tensor, known: Tensor | None, from_start: bool) -> tuple[Tensor, Tensor]:
+        """Structure (frames, 128, 128) and displacement (frames, 2, 128, 128) of the new latents, drawn after the known ones.
+
+        from_start: the known ones, or the new ones where there are none, begin with the first latent of the video.
+        """
         ids = new if known is None else torch.cat([known, new], dim=1)
-        with torch.autocast(self.device.type, self.dtype):
-            drawn = self.tokenizer.decode_ids(ids, first=known is None)[0].float()
+        with self._autocast():
+            drawn = self.tokenizer.decode_ids(ids, first=from_start)[0].float()
         if known is not None:
-            drawn = drawn[4 * known.shape[1] :]
+            drawn = drawn[frames_of(known.shape[1], from_start) :]
         return drawn[:, 0].clamp(0.0, 1.0), drawn[:, 1:3]
 
 

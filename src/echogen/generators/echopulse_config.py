@@ -53,6 +53,25 @@ class FirstFrame:
 
 
 @dataclass(frozen=True)
+class LivePace:
+    """How a live video is made: a first frame, then `latents` latents (four frames each) at a time, guessed in `steps`.
+
+    prefix: latents before a part that are seen again. ahead: hidden latents behind a part that are seen, too, and left to the
+    next one. future_s: ECG that is heard beyond a part, in s; lead_in_s: before anything begins. lead_every: parts after which
+    the best lead is chosen anew. first: how the first frame is guessed where none is given.
+    """
+
+    latents: int = 2
+    steps: int = 4
+    prefix: int = 4
+    ahead: int = 0
+    future_s: float = 0.25
+    lead_in_s: float = 3.0
+    lead_every: int = 8
+    first: FirstFrame = field(default_factory=lambda: FirstFrame(steps=8, latents=5))
+
+
+@dataclass(frozen=True)
 class EchoPulseConfig:
     """What generator.json holds beside the system's name.
 
@@ -67,6 +86,7 @@ class EchoPulseConfig:
     usual_ef: mean and SD in % of the EF that is drawn from the seed where none is asked for; usual_view: the view then, unless a
     first frame shows one. None leaves either to the network. usual_cavity: how large the cavity is at end-diastole, drawn from
     the seed or read from the first frame; None: the network is not told how large the clock expects it.
+    live: how it follows an ECG that is being recorded.
     """
 
     fps: float = 32.0
@@ -87,6 +107,7 @@ class EchoPulseConfig:
     usual_ef: tuple[float, float] | None = (60.0, 5.0)
     usual_view: str | None = "A4C"
     usual_cavity: UsualCavity | None = field(default_factory=UsualCavity)
+    live: LivePace = field(default_factory=LivePace)
     takes: tuple[str, ...] = ("ecg", "ef_percent", "frames", "sex", "view")
     speckle: SpeckleStyle = field(default_factory=SpeckleStyle)
 

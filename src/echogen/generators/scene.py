@@ -1,0 +1,121 @@
+"""What one window of video is to show, told to the transformer, and the transformer's answer about its new tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from echogen.generators import conditioning as steering
+from echogen.generators.listening import Heard
+from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
+from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
+from echogen.records import Conditions
+from echogen.samplers.maskgit import Guided, guided
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A window: what is asked, what it hears of the ECG, the times of its frames in s, and whether a single frame begins it.
+
+    cavity: length and width in pixels at end-diastole, as far as they are known.
+    """
+
+    conditions: Conditions
+    heard: Heard | None
+    times_s: NDArray[np.float64]
+    is_first: bool
+    cavity: tuple[float, float] | None = None
+
+    @property
+    def latents(self) -> int:
+        """How many latents the frames make."""
+        return -(-len(self.times_s) // 4)
+
+    def clock(self, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The times of the latents from the first frame on, (rows, latents) in s, and `is_first`, (rows,)."""
+        times = steering.latent_times(self.times_s, self.is_first) - self.times_s[0]
+        clock = torch.tensor(times, dtype=torch.float32, device=device).expand(rows, -1)
+        return clock, torch.full((rows,), self.is_first, dtype=torch.bool, device=device)
+
+
+def frames_of(latents: int, is_first: bool) -> int:
+    """How many frames latents stand for: four each, but one for the first of a video."""
+    return 4 * latents - 3 * is_first
+
+
+def tell(
+    network: MaskedTransformer, scene: Scene, asked: Sequence[Conditions], ahead_s: float, device: torch.device
+) -> Conditioning:
+    """The scene for a network, one row for each of the conditions, which share its ECG or lack it.
+
+    ahead_s: how far ahead the heart is asked to be.
+    """
+    rows, latents, heard = len(asked), scene.latents, scene.heard
+    times = scene.times_s + ahead_s
+    lead = np.zeros(steering.window_samples(latents), np.float32)
+    features = np.zeros((rows, latents, 4 * steering.FEATURES), np.float32)
+    if heard is not None:
+        lead = heard.window(float(times[0]), latents)
+        for row, conditions in zip(features, asked, strict=True):
+            ef, sex = conditions.ef_percent, conditions.sex
+            outline = None
+            if scene.cavity is not None and ef is not None:
+                outline = steering.expected_outline(heard.beats, sex, ef, *scene.cavity)
+            row[:] = steering.latent_features(times, scene.is_first, heard.beats, sex, ef, outline)
+    present = torch.tensor([heard is not None and row.ecg is not None for row in asked], device=device)
+    return network.condition(
+        rows,
+        ecg=torch.from_numpy(lead).to(device).expand(rows, -1),
+        ecg_start_s=torch.full((rows,), -steering.ECG_BEFORE_S, device=device),
+        ecg_keep=present,
+        ef_percent=torch.tensor([np.nan if row.ef_percent is None else row.ef_percent for row in asked], device=device),
+        view=torch.tensor([VIEW_IDS[row.view] for row in asked], device=device),
+        sex=torch.tensor([SEX_IDS[row.sex] for row in asked], device=device),
+        frame_features=torch.from_numpy(features).to(device),
+        frame_keep=present,
+    )
+
+
+def between(kept: Tensor | None, tokens: Tensor, latents: int, mask_id: int) -> Tensor:
+    """A window of latents: those that are kept, the tokens (1, new, positions, groups), and hidden ones up to its end."""
+    parts = [tokens] if kept is None else [kept, tokens]
+    behind = latents - sum(part.shape[1] for part in parts)
+    if behind:
+        parts.append(tokens.new_full((tokens.shape[0], behind, *tokens.shape[2:]), mask_id))
+    return torch.cat(parts, dim=1)
+
+
+def predictor(
+    transformer: MaskedTransformer,
+    scene: Scene,
+    told: Conditioning,
+    rows: int,
+    *,
+    kept: Tensor | None,
+    latents: int,
+    scale: float,
+) -> Callable[[Tensor], Tensor] | Guided:
+    """tokens (1, new, positions, groups) -> their logits, in a window of latents whose first ones are kept.
+
+    With two rows the answer is guided from the second to the first by a scale.
+    """
+    clock, head = scene.clock(rows, transformer.position.device)
+    clock = clock[:, :latents]
+    told = told._replace(modulation=None if told.modulation is None else told.modulation[:, :latents])
+    given = 0 if kept is None else kept.shape[1]
+
+    def predict(tokens: Tensor) -> Tensor:
+        window = between(kept, tokens, latents, transformer.config.mask_id).expand(rows, -1, -1, -1)
+        features = transformer.features(window, clock, head, told)
+        return transformer.logits(features[:, given : given + tokens.shape[1]])
+
+    def pair(tokens: Tensor) -> tuple[Tensor, Tensor]:
+        both = predict(tokens).float()
+        return both[:1], both[1:]
+
+    return predict if rows == 1 else guided(pair, scale)
