@@ -189,6 +189,13 @@ def test_scale_enlarges(tmp_path):
     assert read_cine(tmp_path / "a.avi").frames.shape == (40, 192, 192)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_a_colon_in_a_name_is_no_protocol(tmp_path, suffix, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(moving_cine(np.arange(3) / 25), f"10:30{suffix}")
+    assert len(read_cine(f"10:30{suffix}").frames) == 3
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".avi"])
 def test_nothing_is_left_when_encoding_fails_and_the_old_file_stays(tmp_path, suffix, monkeypatch):
     ecg, _ = ticking_ecg()

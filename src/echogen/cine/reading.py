@@ -24,6 +24,9 @@ from echogen.records import ByteArray, Cine, SecondsArray
 READABLE = "DICOM, MP4, AVI, MKV, GIF, PNG, JPEG, NIfTI, MetaImage or NPZ"
 #: What browsers show for a GIF frame that states no duration, in ms.
 _GIF_DEFAULT_MS = 100.0
+#: Only what `file_kind` lets through is looked for: other formats can name further files, or addresses on a network.
+_PICTURES = ("GIF", "PNG", "JPEG", "BMP", "TIFF", "WEBP")
+_CONTAINERS = {"format_whitelist": "avi,mov,matroska", "protocol_whitelist": "file"}
 _FULL_RANGE = 2
 _Y_PLANE_FORMATS = ("yuv420p", "yuv422p", "yuv444p", "yuv411p", "yuv440p", "nv12")
 _FULL_RANGE_FORMATS = ("yuvj420p", "yuvj422p", "yuvj444p", "yuvj411p", "yuvj440p", "gray")
@@ -154,7 +157,7 @@ def decode_pictures(
     """
     frames, durations_ms = [], []
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_PICTURES) as image:
             if image.format == "GIF" and not first_only and not _ends_like_a_gif(path):
                 raise ValueError("its end is missing")
             count = 1 if first_only or image.format in ("TIFF", "MPO") else int(getattr(image, "n_frames", 1))
@@ -191,6 +194,14 @@ def _grey_picture(image: Image.Image) -> ByteArray:
     return np.array(image.convert("L"))
 
 
+def open_video(path: Path) -> Any:
+    """The container of a video file, of PyAV; raises what that raises. No other file and no address is opened."""
+    import av
+
+    # The whole path: what comes before a colon in a bare name would be taken for a protocol.
+    return av.open(str(path.absolute()), options=_CONTAINERS)
+
+
 def _read_video(path: Path, fps: float | None, first_only: bool = False) -> Cine:
     return Cine(*decode_video(path, fps, _grey_plane, first_only))
 
@@ -202,14 +213,13 @@ def decode_video(
 
     convert: what becomes of a decoded frame, given also a reformatter of PyAV; channels: how many values a pixel that has.
     """
-    import av
     from av.video.reformatter import VideoReformatter
 
     frames: list[ByteArray] = []
     stamps: list[float | None] = []
     rate = None
     try:
-        with av.open(str(path)) as container:
+        with open_video(path) as container:
             if not container.streams.video:
                 raise InputError(f"{path.name} has no picture track; give an echo video.")
             stream = container.streams.video[0]

@@ -217,7 +217,8 @@ def _encode(
     container_options = {"movflags": options["movflags"]} if "movflags" in options else {}
     codec_options = {key: value for key, value in options.items() if key != "movflags"}
     reformatter = VideoReformatter()
-    with av.open(str(target), "w", options=container_options) as container:
+    # The whole path: what comes before a colon in a bare name would be taken for a protocol.
+    with av.open(str(target.absolute()), "w", options=container_options) as container:
         stream: Any = container.add_stream(codec, rate=rate, options=codec_options)
         stream.pix_fmt = pixel_format
         stream.codec_context.time_base = clock

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from echogen.cine.reading import read_cine
+from echogen.cine.reading import open_video, read_cine
 from echogen.cine.writing import write
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
 from echogen.ecg.restricted_pickle import read_array_pickle
@@ -113,7 +113,7 @@ def _promised_frames(video: Path) -> int:
     import av
 
     try:
-        with av.open(str(video)) as container:
+        with open_video(video) as container:
             return container.streams.video[0].frames if container.streams.video else 0
     except (av.FFmpegError, OSError, ValueError):
         return 0
