@@ -303,6 +303,10 @@ def test_a_damaged_store_and_a_foreign_codec_are_refused(tmp_path):
         change(chunks=[10**12])[0]
     with pytest.raises(InputError, match="incomplete or damaged"):
         change()[0]
+    shutil.rmtree(times.parents[1])
+    times.parents[1].write_bytes(b"PK no zip file")
+    with pytest.raises(InputError, match="incomplete or damaged"):
+        EchoXFlow(folder)[0]
 
 
 def test_uneven_samples_are_put_on_an_even_grid():

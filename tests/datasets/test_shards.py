@@ -214,9 +214,22 @@ def test_damage_is_one_sentence(tmp_path: Path):
     shard.unlink()
     with pytest.raises(InputError, match=r"lacks 1 of its shards \(shard-000001.tar"):
         ShardFolder(folder)
-    (folder / "shards.json").write_text("{")
+    for summary in ("{", "[]", "{}", '{"format": 1}', '{"format": 1, "shards": [{"file": "shard-000000.tar", "samples": -1}]}'):
+        (folder / "shards.json").write_text(summary)
+        with pytest.raises(InputError, match="damaged"):
+            ShardFolder(folder)
+
+
+@pytest.mark.parametrize("labels", ['["a"]', '{"beats": [1]}', '{"beats": 3}', "nothing"])
+def test_labels_of_another_form_are_damage(tmp_path: Path, labels: str):
+    folder = shards_of(tmp_path / "out", 1, 1)
+    (shard,) = folder.glob("*.tar")
+    content = shard.read_bytes()
+    at = content.index(b'{"name"')
+    end = content.index(b"\n", at)
+    shard.write_bytes(content[:at] + labels.encode().ljust(end - at) + content[end:])
     with pytest.raises(InputError, match="damaged"):
-        ShardFolder(folder)
+        ShardFolder(folder)[0]
 
 
 @pytest.fixture(scope="module")

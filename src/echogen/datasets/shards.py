@@ -94,7 +94,7 @@ def encode(sample: Sample, *, compress: bool = True) -> dict[str, bytes]:
 
 
 def decode(key: str, files: Mapping[str, bytes]) -> Sample:
-    """The sample of the files that `encode` made."""
+    """The sample of the files that `encode` made. What is damaged raises errors of many kinds; `ShardFolder` says it in one."""
     cine = ecg = masks = None
     if CINE in files:
         arrays = _arrays(files[CINE])
@@ -106,7 +106,10 @@ def decode(key: str, files: Mapping[str, bytes]) -> Sample:
         ecg = Ecg(arrays["signal_mv"], float(arrays["rate_hz"]), names, float(arrays["start_s"]))
     if MASKS in files:
         masks = _arrays(files[MASKS])["masks"]
-    return Sample(key, cine, ecg, masks, json.loads(files[LABELS]))
+    sample = Sample(key, cine, ecg, masks, json.loads(files[LABELS]))
+    if cine is not None:
+        _ = sample.study  # labels of another form are found here, not where they are used
+    return sample
 
 
 class ShardFolder:
@@ -121,8 +124,13 @@ class ShardFolder:
         summary = read_summary(self.folder)
         if summary is None:
             raise InputError(f"There are no finished shards in {folder}; make them with `echogen prepare`.")
-        self.files = [self.folder / shard["file"] for shard in summary["shards"]]
-        self.lengths = [int(shard["samples"]) for shard in summary["shards"]]
+        try:
+            self.files = [self.folder / Path(shard["file"]).name for shard in summary["shards"]]
+            self.lengths = [int(shard["samples"]) for shard in summary["shards"]]
+            if min(self.lengths, default=0) < 0:
+                raise ValueError("fewer than no samples")
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged_summary(self.folder) from error
         if lacking := [path.name for path in self.files if not path.is_file()]:
             raise InputError(f"{folder} lacks {len(lacking)} of its shards ({lacking[0]} is the first); copy them again.")
         self._ends = list(accumulate(self.lengths))
@@ -165,12 +173,16 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known = summary["format"] == FORMAT
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged; copy it again or prepare the data set anew.") from error
-    if not known:
-        raise InputError(f"{path} is of format {summary['format']}, which this version of echogen does not read.")
+        stated = int(summary["format"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise _damaged_summary(folder) from error
+    if stated != FORMAT:
+        raise InputError(f"{path} is of format {stated}, which this version of echogen does not read.")
     return summary
+
+
+def _damaged_summary(folder: Path) -> InputError:
+    return InputError(f"{folder / SUMMARY} is damaged; copy it again or prepare the data set anew.")
 
 
 class _OpenShard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ def opened(path: Path, where: str) -> Iterator[Any]:
         raise InputError(f"{where} cannot be read; it is incomplete or damaged.") from error
     finally:
         if isinstance(store, ZipStore):
-            store.close()
+            # One that is no zip file was never opened, which its close does not expect.
+            with suppress(AttributeError):
+                store.close()
 
 
 def attributes(group: Any) -> Mapping[str, Any]:
