@@ -1,10 +1,11 @@
-"""Damaged ECG files by the thousand: every reader must read them or refuse them in one sentence, and do nothing else.
+"""Damaged files by the thousand: every reader must read them or refuse them in one sentence, and do nothing else.
 
-python benchmarks/fuzz.py --files 100000      writes docs/fuzz.md
+python benchmarks/fuzz.py --files 100000               writes docs/fuzz.md: so many ECG files and so many echo files
+python benchmarks/fuzz.py --kind echo --files 2000     only those
 
 Files of every format, made here and real ones where $ECHOGEN_TEST_DATA is set, are mutated (bits, bytes, cuts, numbers in
 text, pieces of other files) and read in worker processes that have 1 GB of memory and 5 s of processor time for a file.
-File k of a seed is always the same; `--only k` reads that one here and shows what happens.
+File k of a kind and seed is always the same; `--kind echo --only k` reads that one here and shows what happens.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,11 +29,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from fuzz_seeds import Files, corpus
+from fuzz_seeds import Files, read
 
 MEMORY_BYTES = 1_000_000_000
 PROCESSOR_S = 5
 WALL_S = 60
+#: The module with `corpus` and `read`, the section of docs/fuzz.md, and what half of the files are read with, by kind.
+KINDS: dict[str, tuple[str, str, dict[str, float]]] = {
+    "ecg": ("fuzz_seeds", "ECG files", {"rate_hz": 250.0}),
+    "echo": ("fuzz_echo_seeds", "Echo files and shards", {"fps": 25.0}),
+}
 OUTCOMES = ("read", "refused", "other error", "hang", "killed", "wrote")
 
 _NUMBERS = [*b"0 -1 1 65536 2147483648 4294967296 99999999999999999999 1e308 nan inf x".split(), b""]
@@ -80,15 +87,15 @@ def mutate(data: bytes, random: np.random.Generator, other: bytes) -> bytes:
     return bytes(out)
 
 
-def case(seeds: dict[str, Files], seed: int, index: int) -> tuple[str, Files, dict[str, float]]:
-    """File `index`: the name of what it was made of, its files, and the arguments it is read with."""
+def case(seeds: dict[str, Files], seed: int, index: int, stated: dict[str, float]) -> tuple[str, Files, dict[str, float]]:
+    """File `index`: the name of what it was made of, its files, and the arguments it is read with: none, or `stated`."""
     random = np.random.default_rng([seed, index])
     names = list(seeds)
     name = names[index % len(names)]
     other = next(iter(seeds[names[int(random.integers(len(names)))]].values()))
     first, *beside = seeds[name]
     files = {first: mutate(seeds[name][first], random, other)} | {one: seeds[name][one] for one in beside}
-    return name, files, {"rate_hz": 250.0} if random.random() < 0.5 else {}
+    return name, files, stated if random.random() < 0.5 else {}
 
 
 class Audit:
@@ -111,9 +118,15 @@ class Audit:
             self.seen.append(event)
 
 
-def attempt(folder: Path, files: Files, arguments: dict[str, float], audit: Audit | None = None) -> tuple[str, str]:
+def attempt(
+    folder: Path,
+    files: Files,
+    arguments: dict[str, float],
+    audit: Audit | None = None,
+    read: Callable[..., None] = read,
+) -> tuple[str, str]:
     """Read the files in a folder: outcome (see OUTCOMES) and what was said."""
-    from echogen import InputError, read_ecg
+    from echogen import InputError
 
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -121,7 +134,7 @@ def attempt(folder: Path, files: Files, arguments: dict[str, float], audit: Audi
         audit.seen.clear()
         audit.on = True
     try:
-        read_ecg(folder / next(iter(files)), **arguments)
+        read(folder / next(iter(files)), **arguments)
         outcome = "read", ""
     except InputError as error:
         outcome = "refused", str(error)
@@ -132,14 +145,20 @@ def attempt(folder: Path, files: Files, arguments: dict[str, float], audit: Audi
     finally:
         if audit:
             audit.on = False
-    if (audit and audit.seen) or {one.name for one in folder.iterdir()} != set(files):
+    changed = {one.name: one.read_bytes() for one in folder.iterdir()} != files
+    if (audit and audit.seen) or changed:
         outcome = "wrote", "; ".join(audit.seen if audit else [])
     for one in folder.iterdir():
         one.unlink()
     return outcome
 
 
-def work(seed: int, first: int, last: int) -> None:
+def address_space() -> int:
+    """Bytes of it that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def work(kind: str, seed: int, first: int, last: int) -> None:
     """Read files first..last - 1 within the limits and print an outcome a line; too much time ends the process."""
     import warnings
 
@@ -147,25 +166,31 @@ def work(seed: int, first: int, last: int) -> None:
     sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    seeds, audit = corpus(), Audit()
+    module, _, stated = KINDS[kind]
+    made, audit = import_module(module), Audit()
+    seeds = made.corpus()
     with tempfile.TemporaryDirectory() as made_here:
         folder = Path(made_here)
         for files in seeds.values():
-            attempt(folder, files, {})  # loads what the readers load
+            attempt(folder, files, {}, read=made.read)  # loads what the readers load
+        print(f"{address_space()}\tbefore", flush=True)
         for index in range(first, last):
-            name, files, arguments = case(seeds, seed, index)
+            name, files, arguments = case(seeds, seed, index, stated)
             print(f"{index}\tstart\t{name}", flush=True)
             signal.setitimer(signal.ITIMER_PROF, PROCESSOR_S)
             signal.setitimer(signal.ITIMER_REAL, WALL_S)
             begun = time.process_time()
-            outcome, said = attempt(folder, files, arguments, audit)
+            outcome, said = attempt(folder, files, arguments, audit, made.read)
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
             print(f"{index}\t{outcome}\t{name}\t{time.process_time() - begun:.4f}\t{said[:300]!r}", flush=True)
 
 
-def results(seed: int, first: int, last: int, workers: int) -> Iterator[tuple[int, str, str, float, str]]:
-    """(index, outcome, name, seconds, said) of every file; a worker that dies is replaced behind the file it died of."""
+def results(kind: str, seed: int, first: int, last: int, workers: int) -> Iterator[tuple[int, str, str, float, str]]:
+    """(index, outcome, name, seconds, said) of every file; a worker that dies is replaced behind the file it died of.
+
+    Each worker begins with (bytes of address space that it has, "before", "", 0, "").
+    """
     import threading
     from queue import Queue
 
@@ -173,17 +198,21 @@ def results(seed: int, first: int, last: int, workers: int) -> Iterator[tuple[in
 
     def run(begin: int, end: int) -> None:
         while begin < end:
-            command = [sys.executable, __file__, "--seed", str(seed), "--worker", str(begin), str(end)]
+            command = [sys.executable, __file__, "--kind", kind, "--seed", str(seed), "--worker", str(begin), str(end)]
             # Into a file: a pipe that nobody reads would stop a worker that complains much.
             with tempfile.TemporaryFile("w+") as complaints:
-                process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
+                # One arena: the threads of libraries would set aside address space that they never use.
+                own = os.environ | {"MALLOC_ARENA_MAX": "1"}
+                process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True, env=own)
                 current = None
                 assert process.stdout is not None
                 for line in process.stdout:
-                    index, outcome, name, *rest = line.rstrip("\n").split("\t")
-                    current = (int(index), name) if outcome == "start" else None
-                    if outcome != "start":
-                        queue.put((int(index), outcome, name, float(rest[0]), rest[1]))
+                    index, outcome, *rest = line.rstrip("\n").split("\t")
+                    current = (int(index), rest[0]) if outcome == "start" else None
+                    if outcome == "before":
+                        queue.put((int(index), outcome, "", 0.0, ""))
+                    elif outcome != "start":
+                        queue.put((int(index), outcome, rest[0], float(rest[1]), rest[2]))
                         begin = int(index) + 1
                 code = process.wait()
                 complaints.seek(0)
@@ -213,43 +242,40 @@ def _group(name: str) -> str:
     return name.split(",")[0].split("/")[0].split(" (")[0]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--only", type=int, help="read this one file here")
-    parser.add_argument("--worker", type=int, nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        work(options.seed, *options.worker)
-        return
-    if options.only is not None:
-        name, files, arguments = case(corpus(), options.seed, options.only)
-        print(name, arguments, {one: len(content) for one, content in files.items()})
-        from echogen import read_ecg
+def show(kind: str, seed: int, index: int) -> None:
+    """Read one file here."""
+    module, _, stated = KINDS[kind]
+    made = import_module(module)
+    name, files, arguments = case(made.corpus(), seed, index, stated)
+    print(name, arguments, {one: len(content) for one, content in files.items()})
+    with tempfile.TemporaryDirectory() as folder:
+        for one, content in files.items():
+            (Path(folder) / one).write_bytes(content)
+        made.read(Path(folder) / next(iter(files)), **arguments)
+    print("read")
 
-        with tempfile.TemporaryDirectory() as folder:
-            for one, content in files.items():
-                (Path(folder) / one).write_bytes(content)
-            print(read_ecg(Path(folder) / next(iter(files)), **arguments))
-        return
+
+def section(kind: str, files: int, seed: int, workers: int) -> str:
+    """Read so many files of a kind, and say in a table what came of them."""
     # Only here: workers have no room for what these load.
-    from common import DOCS, table
-    from report import write_section
+    from common import table
 
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     longest: dict[str, float] = defaultdict(float)
     faults: dict[str, tuple[int, str]] = {}
-    begun = time.time()
-    for done, (index, outcome, name, seconds, said) in enumerate(results(options.seed, 0, options.files, options.workers), 1):
+    begun, cpu_s, before, done = time.time(), 0.0, 0, 0
+    for index, outcome, name, seconds, said in results(kind, seed, 0, files, workers):
+        if outcome == "before":
+            before = max(before, index)
+            continue
+        done, cpu_s = done + 1, cpu_s + seconds
         counts[_group(name)][outcome] += 1
         longest[_group(name)] = max(longest[_group(name)], seconds)
         if outcome not in ("read", "refused"):
             print(index, name, outcome, said, flush=True)
             faults.setdefault(f"{_group(name)}: {outcome}", (index, said))
         if done % 1000 == 0:
-            print(f"{done} files, {time.time() - begun:.0f} s", flush=True)
+            print(f"{done} files, {time.time() - begun:.0f} s, {cpu_s:.0f} CPU s of reading", flush=True)
     header = ["mutated from", "files", *OUTCOMES, "longest, s"]
     rows = [
         [name, str(sum(own.values())), *(str(own[outcome]) for outcome in OUTCOMES), f"{longest[name]:.2f}"]
@@ -258,16 +284,42 @@ def main() -> None:
     total = sum(counts.values(), Counter[str]())
     rows.append(["all", str(sum(total.values())), *(str(total[outcome]) for outcome in OUTCOMES), f"{max(longest.values()):.2f}"])
     text = (
-        f"`python benchmarks/fuzz.py --files {options.files} --seed {options.seed}`. Workers have {MEMORY_BYTES // 10**9} GB of"
-        f" memory and {PROCESSOR_S} s of processor time for a file. Refused: one plain sentence (`InputError`). Other error: any"
-        " other exception. Hang: the time was not enough. Killed: the process died. Wrote: a file was written, made or removed, a"
-        " program started or a connection opened. Real files take part where `$ECHOGEN_TEST_DATA` is set.\n\n"
-        + table(header, rows)
+        f"`python benchmarks/fuzz.py --kind {kind} --files {files} --seed {seed}`. Workers have {MEMORY_BYTES // 10**9} GB of"
+        f" address space, of which Python, libraries and seeds take {before / 1e9:.2f} GB before the first file, and"
+        f" {PROCESSOR_S} s of processor time for a file ({1000 * cpu_s / files:.1f} ms on average). Refused: one plain sentence"
+        " (`InputError`). Other error: any other exception. Hang: the time was not enough. Killed: the process died. Wrote: a"
+        " file was written, made, changed or removed, a program started or a connection opened. Real files take part where"
+        " `$ECHOGEN_TEST_DATA` is set.\n\n" + table(header, rows)
     )
     if faults:
         listed = [f"- {what}, first at file {index}: {said}" for what, (index, said) in sorted(faults.items())]
         text += "\n" + "\n".join(listed) + "\n"
-    write_section(DOCS / "fuzz.md", "ECG files", text)
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", choices=list(KINDS), help="both unless stated")
+    parser.add_argument("--files", type=int, default=1000, help="of each kind")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--only", type=int, help="read this one file here")
+    parser.add_argument("--dry", action="store_true", help="leave docs/fuzz.md as it is")
+    parser.add_argument("--worker", type=int, nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        work(options.kind, options.seed, *options.worker)
+    elif options.only is not None:
+        show(options.kind or "ecg", options.seed, options.only)
+    else:
+        for kind in [options.kind] if options.kind else list(KINDS):
+            text = section(kind, options.files, options.seed, options.workers)
+            print(text)
+            if not options.dry:
+                from common import DOCS
+                from report import write_section
+
+                write_section(DOCS / "fuzz.md", KINDS[kind][1], text)
 
 
 if __name__ == "__main__":

@@ -38,12 +38,12 @@ def _edf(kind: str) -> Files:
     return _written(kind, whole(leads).write)
 
 
-def _zip(names: dict[str, bytes]) -> bytes:
+def zipped(names: dict[str, bytes], packed: bool = True) -> bytes:
     """An archive that is the same every time."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED) as archive:
         for name, content in names.items():
-            archive.writestr(zipfile.ZipInfo(name), content)
+            archive.writestr(zipfile.ZipInfo(name), content, archive.compression)
     return out.getvalue()
 
 
@@ -60,7 +60,7 @@ def made_from_devices() -> dict[str, Files]:
         "MATLAB 4": {"x.mat": w["matlab4"]({"val": spikes, "fs": np.array([[240.0]])})},
         "Pickle": {"x.pkl": pickle.dumps(spikes)},
         "Apple Health": {
-            "x.zip": _zip({"e/export.xml": w["APPLE_XML"], "e/electrocardiograms/ecg_2021-12-17.csv": watch}),
+            "x.zip": zipped({"e/export.xml": w["APPLE_XML"], "e/electrocardiograms/ecg_2021-12-17.csv": watch}),
         },
     }
 
@@ -135,7 +135,7 @@ def real() -> dict[str, Files]:
 
     found: dict[str, Files] = {"DICOM (pydicom)": {"x.dcm": Path(str(get_testdata_file("waveform_ecg.dcm"))).read_bytes()}}
     folder = os.environ.get("ECHOGEN_TEST_DATA")
-    for path in sorted(Path(folder).glob("ecg_*/*")) if folder else ():
+    for path in sorted([*Path(folder).glob("ecg_*/*"), *Path(folder).glob("stmem_dummy/*.pkl")]) if folder else ():
         if path.stat().st_size > LARGEST_SEED_BYTES or path.suffix in (".atr", ".xyz"):
             continue
         beside = (
@@ -149,3 +149,10 @@ def real() -> dict[str, Files]:
 def corpus() -> dict[str, Files]:
     """All of them, by name."""
     return made() | made_from_devices() | real()
+
+
+def read(path: Path, **arguments: float) -> None:
+    """Read a file of `corpus` as a user would."""
+    from echogen import read_ecg
+
+    read_ecg(path, **arguments)
