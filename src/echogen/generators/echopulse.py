@@ -128,16 +128,20 @@ class EchoPulse(Generator):
             scene = replace(scene, cavity=self._cavity(scene, sampling.seed, kept))
         steps = sampling.steps or (pace or config).steps
         ids = self._guess(scene, sampling, context.index, kept, new if known is None else shown + new, steps)[:, shown:]
-        picture, moved = self._draw(ids, known, from_start)
+        told = scene.told_outline(config.ahead_s)[:, shown : shown + ids.shape[1]].to(self.device)
+        history, outlines = (
+            new if old is None else torch.cat([old, new], dim=1) for old, new in ((known, ids), (state.get("outlines"), told))
+        )
+        picture, moved = self._draw(history, outlines, ids.shape[1], from_start)
         fresh = times[before : before + len(picture)]
         layer = state.get("speckle") or SpeckleLayer(config.speckle, sampling.seed, self.device)
         noise = torch.Generator().manual_seed(_mix(sampling.seed, context.index, 1))
         relative = torch.tensor(fresh - state.get("start_s", fresh[0]), device=self.device)
         video = layer(picture, moved * MOTION_SCALE, relative, noise)
         frames = (video * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
-        history = ids if known is None else torch.cat([known, ids], dim=1)
         following = {
             "ids": history[:, -config.decode_context :],
+            "outlines": outlines[:, -config.decode_context :],
             "from_start": from_start and history.shape[1] <= config.decode_context,
             "cavity": scene.cavity,
             "lead": scene.heard and scene.heard.lead_name,
@@ -295,16 +299,16 @@ class EchoPulse(Generator):
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     @torch.inference_mode()
-    def _draw(self, new: Tensor, known: Tensor | None, from_start: bool) -> tuple[Tensor, Tensor]:
-        """Structure (frames, 128, 128) and displacement (frames, 2, 128, 128) of the new latents, drawn after the known ones.
+    def _draw(self, ids: Tensor, outlines: Tensor, count: int, from_start: bool) -> tuple[Tensor, Tensor]:
+        """Structure (frames, 128, 128) and displacement (frames, 2, 128, 128) of the last `count` latents, drawn after the others.
 
-        from_start: the known ones, or the new ones where there are none, begin with the first latent of the video.
+        outlines (1, latents, 8): as the decoder is told them. from_start: they begin with the first latent of the video.
         """
-        ids = new if known is None else torch.cat([known, new], dim=1)
         with self._autocast():
-            drawn = self.tokenizer.decode_ids(ids, first=from_start)[0].float()
-        if known is not None:
-            drawn = drawn[frames_of(known.shape[1], from_start) :]
+            drawn = self.tokenizer.decode_ids(ids, from_start, outlines)[0].float()
+        before = ids.shape[1] - count
+        if before:
+            drawn = drawn[frames_of(before, from_start) :]
         return drawn[:, 0].clamp(0.0, 1.0), drawn[:, 1:3]
 
 

@@ -36,6 +36,23 @@ class Scene:
         """How many latents the frames make."""
         return -(-len(self.times_s) // 4)
 
+    def outline(self, conditions: Conditions | None = None) -> steering.Outline | None:
+        """The outline of the cavity that the heart's clock expects; None where beats, EF or size are not known.
+
+        conditions: others than the scene's own.
+        """
+        conditions = conditions or self.conditions
+        if self.heard is None or self.cavity is None or conditions.ef_percent is None:
+            return None
+        return steering.expected_outline(self.heard.beats, conditions.sex, conditions.ef_percent, *self.cavity)
+
+    def told_outline(self, ahead_s: float) -> Tensor:
+        """The outline as a decoder is told it, (1, latents, 8); nan where it is not known."""
+        outline = self.outline()
+        if outline is None:
+            return torch.full((1, self.latents, 8), torch.nan)
+        return torch.from_numpy(steering.latent_outline(self.times_s + ahead_s, self.is_first, outline))[None]
+
     def clock(self, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """The times of the latents from the first frame on, (rows, latents) in s, and `is_first`, (rows,)."""
         times = steering.latent_times(self.times_s, self.is_first) - self.times_s[0]
@@ -62,10 +79,7 @@ def tell(
     if heard is not None:
         lead = heard.window(float(times[0]), latents)
         for row, conditions in zip(features, asked, strict=True):
-            ef, sex = conditions.ef_percent, conditions.sex
-            outline = None
-            if scene.cavity is not None and ef is not None:
-                outline = steering.expected_outline(heard.beats, sex, ef, *scene.cavity)
+            ef, sex, outline = conditions.ef_percent, conditions.sex, scene.outline(conditions)
             row[:] = steering.latent_features(times, scene.is_first, heard.beats, sex, ef, outline)
     present = torch.tensor([heard is not None and row.ecg is not None for row in asked], device=device)
     return network.condition(

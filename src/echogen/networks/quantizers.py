@@ -125,6 +125,14 @@ class FSQ(Quantizer):
         ids = ((steps.detach().round().long() + half_width) * self.basis).sum(-1)
         return Quantized(steps / half_width, ids, z.new_zeros(()))
 
+    def nearby(self, ids: Tensor, share: Tensor) -> Tensor:
+        """ids (..., 1) of which a share (broadcast to their shape) takes a step up or down in one of its numbers, at random."""
+        digit = torch.randint(len(self.levels), ids.shape, device=ids.device)
+        levels, basis = self.levels[digit], self.basis[digit]
+        step = (ids // basis) % levels
+        moved = torch.minimum((step + 2 * torch.randint(2, ids.shape, device=ids.device) - 1).clamp_min(0), levels - 1)
+        return torch.where(torch.rand(ids.shape, device=ids.device) < share, ids + (moved - step) * basis, ids)
+
     def codes(self, ids: Tensor) -> Tensor:
         """The levels that an id stands for, in mixed radix."""
         half_width = self.levels // 2

@@ -27,7 +27,8 @@ class VideoTokenizerConfig:
     image_size: height and width in pixels. patch x patch pixels x time_patch frames make a token. time_window: how many latent
     frames back (its own included) a temporal layer sees, None = all. active_patches: row-major places of the patches that can
     hold sector; the others are never encoded and come out as zeros. smooth_head_channels: 0 = one linear map per patch, else the
-    width of a convolutional head that sees across patch borders. seconds_per_latent: time_patch / frame rate.
+    width of a convolutional head that sees across patch borders. seconds_per_latent: time_patch / frame rate. told_outline: the
+    decoder can be told how long and wide the cavity is in every frame, which codes keep only coarsely.
     """
 
     image_size: int = 128
@@ -50,6 +51,7 @@ class VideoTokenizerConfig:
     active_patches: tuple[int, ...] | None = None
     smooth_head_channels: int = 0
     seconds_per_latent: float = 0.125
+    told_outline: bool = False
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch:
@@ -140,6 +142,13 @@ class VideoTokenizer(nn.Module):
             if width
             else None
         )
+        self.told: nn.Sequential | None = None
+        if config.told_outline:
+            last = nn.Linear(dim, dim)
+            # It begins by saying nothing, so that weights from before go on as they were.
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.told = nn.Sequential(nn.Linear(2 * config.time_patch + 1, dim), nn.GELU(), last)
         places = None if config.active_patches is None else torch.tensor(config.active_patches)
         self.register_buffer("active", places, persistent=False)
 
@@ -189,13 +198,19 @@ class VideoTokenizer(nn.Module):
         """The ids (B, 1 + k, S, groups) of a video; see `encode`."""
         return self.quantize(self.encode(video)).ids
 
-    def decode(self, values: Tensor, first: bool = True) -> Tensor:
+    def decode(self, values: Tensor, first: bool = True, outline: Tensor | None = None) -> Tensor:
         """Quantised values (B, T', S, dim) -> pixels (B, frames, channels_out, H, W), unbounded, about [0, 1].
 
         first: latent 0 stands for a single frame, giving 1 + (T' - 1) time_patch frames; else the sequence starts mid-stream and
-        gives T' time_patch frames.
+        gives T' time_patch frames. outline (B, T', 2 time_patch): the cavity's length and width in each frame, in numbers of
+        order one, nan where unknown; None: unknown in all. Ignored where the config does not take it.
         """
         x = values + self.position_decoder
+        if self.told is not None:
+            if outline is None:
+                outline = values.new_full((*values.shape[:2], 2 * self.config.time_patch), torch.nan)
+            known = outline.isfinite().all(-1, keepdim=True)
+            x = x + self.told(torch.cat([outline.where(known, 0.0), known.to(outline.dtype)], dim=-1)).unsqueeze(2)
         x = self._along_time(x, self.temporal_decoder)
         x = self.norm_decoder(self._within_frames(x, self.spatial_decoder))
         parts = []
@@ -210,9 +225,9 @@ class VideoTokenizer(nn.Module):
         video: Tensor = self.smooth(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
         return video if self.active is None else video * self._sector(video)
 
-    def decode_ids(self, ids: Tensor, first: bool = True) -> Tensor:
+    def decode_ids(self, ids: Tensor, first: bool = True, outline: Tensor | None = None) -> Tensor:
         """Ids (B, T', S, groups) -> pixels; see `decode`."""
-        return self.decode(self.quantizer.decode_ids(ids), first)
+        return self.decode(self.quantizer.decode_ids(ids), first, outline)
 
     def forward(self, video: Tensor, crop: tuple[int, int] | None = None) -> TokenizerOutput:
         """Encode, quantise and decode a video; crop = (start, length) decodes only those latents, as if mid-stream.

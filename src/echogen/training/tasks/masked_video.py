@@ -35,6 +35,7 @@ from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.physiology import Floats
 from echogen.records import Ecg
 from echogen.training.masked_tokens import CriticTraining, check_tokens
+from echogen.training.outlines import true_outline
 from echogen.training.recipe import Recipe, settings
 from echogen.training.task import OptimizerGroup, Task
 
@@ -179,7 +180,7 @@ class MaskedVideoTask(Task):
         sex = heart["sex"] if everything and rng.random() >= options.drop_sex else None
         view = heart["view"] if everything and rng.random() >= options.drop_view else None
         ef = float(heart["ef_percent"])
-        outline: Outline | None = _outline(heart, 1.0 + rng.normal(0.0, options.outline_error))
+        outline: Outline | None = true_outline(heart, 1.0 + rng.normal(0.0, options.outline_error))
         if not ef_known or rng.random() < options.drop_outline:
             outline = None
         features = latent_features(frames, first, beats, sex, ef if ef_known else None, outline)
@@ -298,10 +299,3 @@ def _beats(heart: Mapping[str, Any], rng: np.random.Generator, jitter_s: float) 
         p = np.full(len(p), np.nan)
     onset: Floats = np.asarray(heart["qrs_onset_s"], dtype=np.float64) + off
     return Beats(r + off, onset, p, np.asarray(heart["wide_qrs"], dtype=bool))
-
-
-def _outline(heart: Mapping[str, Any], factor: float) -> Outline:
-    """The true length and width of a clip's cavity at any time of the clip, all of them off by a factor."""
-    length, width = (factor * np.asarray(heart[name], dtype=np.float64) for name in ("length_px", "width_px"))
-    frames = np.arange(len(length))
-    return lambda times_s: (np.interp(times_s * FPS, frames, length), np.interp(times_s * FPS, frames, width))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from echogen.datasets.clip_store import ClipStore
+from echogen.datasets.clip_store import FPS, ClipStore
+from echogen.generators.conditioning import latent_outline
 from echogen.generators.echopulse import MOTION_SCALE
 from echogen.networks.config import config_from_dict, load_network, save_network
+from echogen.networks.quantizers import FSQ, Quantized
 from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
+from echogen.training.outlines import true_outline
 from echogen.training.recipe import Recipe, settings
 from echogen.training.task import Task
 
@@ -34,7 +37,9 @@ class TokenizerOptions:
     """Weights of the losses beside the structure's squared error; crop_share: of windows decoded as if mid-stream.
 
     edge: by how much pixels near the cavity's edge, which decide the EF, count more than others. decoder_only: the encoder and
-    its codes stay as they are, so that a transformer trained on these ids goes on fitting.
+    its codes stay as they are, so that a transformer trained on these ids goes on fitting. drop_outline: of the windows whose
+    decoder is not told the cavity's outline, where it can be; outline_error: SD of the relative error of what it is told.
+    wrong_codes: in half of the windows up to this share of the codes is a step off, as codes that a transformer guesses are.
     """
 
     change: float = 1.0
@@ -42,6 +47,9 @@ class TokenizerOptions:
     crop_share: float = 0.5
     edge: float = 0.0
     decoder_only: bool = False
+    drop_outline: float = 0.2
+    outline_error: float = 0.015
+    wrong_codes: float = 0.0
 
 
 class TokenizerTask(Task):
@@ -61,6 +69,8 @@ class TokenizerTask(Task):
             if start
             else VideoTokenizer(config_from_dict(VideoTokenizerConfig, recipe.network))
         )
+        if recipe.network.get("told_outline") and not self.tokenizer.config.told_outline:
+            self.tokenizer = _taking_outlines(self.tokenizer)
         if self.options.decoder_only:
             self.tokenizer.freeze_encoder()
         self.store = ClipStore(self.data.clips)
@@ -72,7 +82,7 @@ class TokenizerTask(Task):
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Random windows of random clips."""
         rng = self.random(step, rank)
-        frames, structure, displacement, cavity = [], [], [], []
+        frames, structure, displacement, cavity, outlines = [], [], [], [], []
         for _ in range(self.recipe.batch_size):
             clip = self.store[int(rng.integers(len(self.store)))]
             start = int(rng.integers(clip.frames.shape[0] - self.data.frames + 1))
@@ -81,11 +91,15 @@ class TokenizerTask(Task):
             structure.append(clip.structure[window])
             displacement.append(clip.displacement[window])
             cavity.append(clip.cavity[window])
+            outline = true_outline(clip.heart, 1.0 + rng.normal(0.0, self.options.outline_error))
+            told = latent_outline((start + np.arange(self.data.frames)) / FPS, True, outline)
+            outlines.append(told if rng.random() >= self.options.drop_outline else np.full_like(told, np.nan))
         return {
             "frames": torch.from_numpy(np.stack(frames)),
             "structure": torch.from_numpy(np.stack(structure)),
             "displacement": torch.from_numpy(np.stack(displacement)),
             "cavity": torch.from_numpy(np.stack(cavity)),
+            "outline": torch.from_numpy(np.stack(outlines)),
         }
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
@@ -98,9 +112,11 @@ class TokenizerTask(Task):
         if float(torch.rand(())) < self.options.crop_share and latents > 2:
             start = int(torch.randint(1, latents // 2 + 1, ()))
             crop = (start, latents - start)
-        output = self.tokenizer(video, crop)
+        quantized, values = self._quantized(video)
+        begin, length = crop or (0, latents)
+        part = slice(begin, begin + length)
+        drawn = self.tokenizer.decode(values[:, part], begin == 0, batch["outline"][:, part]).float()
         shown = slice(0, self.data.frames) if crop is None else self.tokenizer.frames(*crop)
-        drawn = output.reconstruction.float()
         target = batch["structure"][:, shown].float() / 255.0
         picture, movement = drawn.split([1, drawn.shape[2] - 1], dim=2)
         error = picture.squeeze(2) - target
@@ -113,8 +129,8 @@ class TokenizerTask(Task):
         coarse = F.avg_pool2d(movement.flatten(0, 1), 2).view_as(moved)
         tissue = (moved != 0).any(2, keepdim=True).float() + 0.05
         motion = ((coarse - moved).square() * tissue).mean() / tissue.mean()
-        loss = picture_loss + self.options.change * change + self.options.motion * motion + output.quantizer_loss
-        used = output.ids.unique().numel() / self.tokenizer.quantizer.vocabulary
+        loss = picture_loss + self.options.change * change + self.options.motion * motion + quantized.loss
+        used = quantized.ids.unique().numel() / self.tokenizer.quantizer.vocabulary
         return {
             "loss": loss,
             "mse": mse,
@@ -122,6 +138,18 @@ class TokenizerTask(Task):
             "motion_px": motion.sqrt() * MOTION_SCALE,
             "codes_used": torch.tensor(used, device=loss.device),
         }
+
+    def _quantized(self, video: Tensor) -> tuple[Quantized, Tensor]:
+        """What the quantizer makes of a video, and the values that the decoder gets: some of codes that are a step off."""
+        quantized = self.tokenizer.quantize(self.tokenizer.encode(video))
+        quantizer = self.tokenizer.quantizer
+        if not self.options.wrong_codes or not isinstance(quantizer, FSQ):
+            return quantized, quantized.values
+        rows = (len(video), *[1] * (quantized.ids.dim() - 1))
+        share = self.options.wrong_codes * torch.rand(rows, device=video.device) * (torch.rand(rows, device=video.device) < 0.5)
+        wrong = quantizer.decode_ids(quantizer.nearby(quantized.ids, share))
+        # The gradient goes to the codes as they were.
+        return quantized, quantized.values + (wrong - quantized.values).detach()
 
     def sample(self, step: int) -> NDArray[np.uint8]:
         """Two clips: frames with speckle, structure, reconstruction."""
@@ -137,6 +165,13 @@ class TokenizerTask(Task):
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
         """Write the tokenizer in bfloat16."""
         save_network(networks["tokenizer"], folder / "tokenizer", torch.bfloat16)
+
+
+def _taking_outlines(tokenizer: VideoTokenizer) -> VideoTokenizer:
+    """The same tokenizer, whose decoder learns to be told outlines."""
+    grown = VideoTokenizer(replace(tokenizer.config, told_outline=True))
+    grown.load_state_dict({**grown.state_dict(), **tokenizer.state_dict()})
+    return grown
 
 
 def _near_edge(cavity: Tensor, side: int) -> Tensor:
