@@ -54,7 +54,7 @@ function addPane() {
     say(wait ? `${error} It is tried again by itself.` : error);
     if (wait) {
       clearTimeout(retry);
-      retry = setTimeout(() => { say(""); ask(); }, wait * 1000);
+      retry = setTimeout(() => { if (panes.includes(pane)) ask(true, pane); }, wait * 1000);
     }
     marked();
   });
@@ -73,8 +73,10 @@ function ask(keep = false, only = null) {
   say("");
   const soft = keep && source() === "simulated" && now !== null && panes.every((pane) => pane.frames.length || pane === only);
   const latest = soft ? now + Math.min(2.5, Math.max(0.25, ...panes.map((pane) => pane.latency))) : 0;
+  // Where what there is ends sooner, the new goes on from there.
+  const ends = panes.filter((pane) => pane.frames.length && (!only || only === pane)).map((pane) => pane.until);
   // On the frames of the clock, so that hearts beside each other show the same moments.
-  const from = soft ? Math.ceil(latest * service.fps) / service.fps : null;
+  const from = soft ? Math.ceil(Math.max(now, Math.min(latest, ...ends)) * service.fps) / service.fps : null;
   for (const [index, pane] of panes.entries()) {
     if (soft && only && only !== pane) continue;
     // The second waits until it can have the anatomy of the first.
@@ -114,6 +116,41 @@ function toggle() {
   marked();
 }
 
+// The first moment from a time on that all these hearts can show, or null where one must be waited for.
+function shownByAll(hearts, time) {
+  for (let moment = time; ;) {
+    const each = hearts.map((pane) => pane.next(moment));
+    if (each.includes(null)) return null;
+    const latest = Math.max(moment, ...each);
+    if (latest === moment) return moment;
+    moment = latest;
+  }
+}
+
+// The first moment that all hearts show.
+const beginning = () => Math.max(...panes.filter((pane) => pane.frames.length).map((pane) => pane.from));
+
+// Let the clock go on, unless a heart has to be waited for. What a new question leaves out between its frames and those before it
+// is passed over.
+function advance(passed) {
+  const next = now + passed;
+  // One that has only just been asked for, or begins later, does not stop the other.
+  const begun = panes.filter((pane) => pane.from <= next || pane.behind);
+  const short = begun.filter((pane) => pane.next(next) === null);
+  const moment = shownByAll(begun, next);
+  if (moment !== null) now = moment;
+  else if (short.some((pane) => pane.ended === null && !pane.failed)) held += passed;
+  if (short.length && short.every((pane) => pane.ended !== null)) now = beginning();
+  for (const pane of panes) pane.waiting(!pane.at(moment ?? next) && pane.ended === null && !pane.failed);
+}
+
+// Time stands still. A heart that is added now is shown from its beginning.
+function stay() {
+  const begin = beginning();
+  if (begin > now && panes.every((pane) => pane.at(begin))) now = begin;
+  for (const pane of panes) pane.waiting(!pane.at(now) && pane.ended === null && !pane.failed);
+}
+
 // The one clock: every heart shows the frame of the same moment, and time stands still while one has none.
 function tick(at) {
   requestAnimationFrame(tick);
@@ -126,22 +163,15 @@ function tick(at) {
     else ask(true, panes[1]);
   }
   if (now === null) {
-    if (!panes.every((pane) => pane.frames.length)) {
+    // One that has failed does not stop the other.
+    const hoped = panes.filter((pane) => !pane.failed || pane.frames.length);
+    if (!hoped.length || !hoped.every((pane) => pane.frames.length)) {
       for (const pane of panes) pane.waiting(!pane.failed && pane.asked !== null);
       return;
     }
-    now = Math.max(...panes.map((pane) => pane.from));
-  } else if (playing) {
-    const next = now + passed;
-    // One that has only just been asked for does not stop the other.
-    const short = panes.filter((pane) => pane.frames.length && next >= pane.until);
-    for (const pane of panes) {
-      pane.waiting((short.includes(pane) || !pane.frames.length) && pane.ended === null && !pane.failed);
-    }
-    if (!short.length) now = next;
-    else if (short.some((pane) => pane.ended === null && !pane.failed)) held += passed;
-    if (short.length && short.every((pane) => pane.ended !== null)) now = Math.max(...panes.map((pane) => pane.from));
-  }
+    now = beginning();
+  } else if (playing) advance(passed);
+  else stay();
   for (const pane of panes) pane.draw(now, element("outline").checked);
   element("clock").textContent = `${now.toFixed(1)} s`;
   // Told once it has waited for longer than any heart needs to begin.

@@ -18,6 +18,7 @@ export class Pane {
     });
     this.question = 0;
     this.asked = null;
+    this.coming = null;
     this.forget();
     this.shown = null;
     this.frame = null;
@@ -38,7 +39,7 @@ export class Pane {
     this.began = null;
     this.lead = "";
     this.scales = { ecg: {}, volume: {} };
-    this.fresh = true;
+    this.now = null;
   }
 
   // Ask for a heart. keep: go on with what is there until the new one is made.
@@ -47,6 +48,7 @@ export class Pane {
     this.asked = heart;
     this.askedAt = performance.now();
     this.pending = true;
+    this.coming = [];
     this.failed = false;
     if (!keep) this.forget();
     this.ended = null;
@@ -56,22 +58,36 @@ export class Pane {
     this.connection.send({ type: "start", question: this.question, heart });
   }
 
+  // Parts of a new heart wait until they reach the clock, so that nothing is ever shown but the frame of the moment.
   take(part) {
     if (part.question !== this.question) return;
-    const { times_s: times, width, height, outline_points: points } = part;
-    if (this.pending) {
-      this.pending = false;
-      this.latency = 0.5 * this.latency + 0.5 * (performance.now() - this.askedAt) / 1000;
-      this.began = times[0];
-      const before = (list, time) => list.filter(time);
-      this.frames = before(this.frames, (frame) => frame.time < times[0] - 1e-6);
-      this.volume = before(this.volume, (piece) => piece.start_s < times[0] - 1e-6);
-      this.marks = before(this.marks, (time) => time < times[0]);
-      const start = part.ecg ? part.ecg.start_s : times[0];
-      this.ecg = this.ecg.map((piece) => ({
-        ...piece, values: piece.values.slice(0, Math.max(0, Math.round((start - piece.start_s) * piece.rate_hz))),
-      }));
+    if (this.pending) this.latency = 0.5 * this.latency + 0.5 * (performance.now() - this.askedAt) / 1000;
+    this.pending = false;
+    if (this.coming === null) {
+      this.join(part);
+      return;
     }
+    this.coming.push(part);
+    if (this.now !== null && part.times_s.at(-1) < this.now) return;
+    this.cut(this.coming[0]);
+    for (const one of this.coming) this.join(one);
+    this.coming = null;
+  }
+
+  // Leave out what an earlier heart has from the beginning of this part on.
+  cut({ times_s: [begin], ecg }) {
+    const before = (pieces, end) => pieces.map((piece) => ({
+      ...piece, values: piece.values.slice(0, Math.max(0, Math.round((end - piece.start_s) * piece.rate_hz))),
+    }));
+    this.began = begin;
+    this.frames = this.frames.filter((frame) => frame.time < begin - 1e-6);
+    this.marks = this.marks.filter((time) => time < begin);
+    this.volume = before(this.volume, begin);
+    this.ecg = before(this.ecg, ecg ? ecg.start_s : begin);
+  }
+
+  join(part) {
+    const { times_s: times, width, height, outline_points: points } = part;
     const size = width * height;
     for (let at = 0; at < times.length; at += 1) {
       this.frames.push({
@@ -117,13 +133,13 @@ export class Pane {
     return this.asked?.ecg.kind === "recorded";
   }
 
-  // The end of what can be shown, in s.
-  get until() {
-    return this.frames.length ? this.frames.at(-1).time + this.interval : -Infinity;
-  }
-
+  // The beginning of what can be shown, in s, and its end. A frame is shown from half an interval before its time to half after.
   get from() {
     return this.frames.length ? this.frames[0].time : Infinity;
+  }
+
+  get until() {
+    return this.frames.length ? this.frames.at(-1).time + this.interval / 2 : -Infinity;
   }
 
   frameAt(now) {
@@ -136,10 +152,35 @@ export class Pane {
     return this.frames[low];
   }
 
+  // Whether it has nothing to show yet because the clock is ahead of what has come.
+  get behind() {
+    return !this.frames.length && !this.failed && this.coming !== null && this.coming.length > 0;
+  }
+
+  // The frame of a moment, or null where there is none.
+  at(now) {
+    if (!this.frames.length) return null;
+    const frame = this.frameAt(now + this.interval / 2);
+    return Math.abs(frame.time - now) <= this.interval / 2 + 1e-6 ? frame : null;
+  }
+
+  // The first moment from a time on of which there is a frame, or null where none is made yet.
+  next(now) {
+    if (this.at(now)) return now;
+    return this.frames.find((frame) => frame.time > now)?.time ?? null;
+  }
+
   // Draw what belongs to a time, and note by how many frames picture and cursor differ as they were drawn.
   draw(now, withOutline) {
-    if (!this.frames.length) return;
-    this.frame = this.frameAt(now + this.interval / 2);
+    this.now = now;
+    if (Math.abs(now - this.told) > 0.25) {
+      this.told = now;
+      if (this.connection.open && !this.failed) this.connection.send({ type: "shown", until_s: now });
+    }
+    if (!this.finite) this.tidy(now - KEPT_S);
+    const frame = this.at(now);
+    if (!frame) return;
+    this.frame = frame;
     drawEcho(this.root.querySelector(".echo"), this.frame, withOutline);
     const strip = this.root.querySelector(".ecg");
     const cursor = drawStrip(strip, {
@@ -156,11 +197,6 @@ export class Pane {
       this.measured.last = (cursorTime - this.frame.time) / this.interval;
       this.measured.most = Math.max(this.measured.most, Math.abs(this.measured.last));
     }
-    if (Math.abs(now - this.told) > 0.25) {
-      this.told = now;
-      if (this.connection.open && !this.failed) this.connection.send({ type: "shown", until_s: now });
-    }
-    if (!this.finite) this.tidy(now - KEPT_S);
   }
 
   tidy(before) {
