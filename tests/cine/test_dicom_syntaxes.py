@@ -1,17 +1,20 @@
 """DICOM ultrasound of every transfer syntax and colour that can be written here: grey frames, converted once."""
 
 import io
+import struct
 
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
 from pydicom import uid
+from pydicom.datadict import tag_for_keyword
 from pydicom.encaps import encapsulate
 from pydicom.pixels import pixel_array
 from pydicom.pixels.processing import convert_color_space
 
 from echogen import Cine, InputError, read_cine, write
+from echogen.cine.colour import read_colour
 
 ROWS, COLUMNS = np.indices((48, 64))
 COLOUR = np.stack(
@@ -159,6 +162,40 @@ def test_what_cannot_be_decoded_is_named(tmp_path, dataset, syntax):
     (tmp_path / "b.dcm").write_bytes((tmp_path / "a.dcm").read_bytes()[:-30])
     with pytest.raises(InputError):
         read_cine(tmp_path / "b.dcm")
+
+
+def test_a_decoder_that_panics_is_one_sentence(tmp_path, dataset):
+    # Two segments of 16-bit RLE, whose last run reaches over the end of the frame.
+    segment = (bytes([99]) + bytes(100)) * (48 * 64 // 100 + 1)
+    offsets = np.array([2, 64, 64 + len(segment), *[0] * 13], "<u4").tobytes()
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    dataset.PixelData = encapsulate([offsets + segment + segment] * 3)
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = uid.RLELossless
+    dataset.save_as(tmp_path / "a.dcm")
+    for read in (read_cine, read_colour):
+        with pytest.raises(InputError, match="cannot be decoded"):
+            read(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("keyword", ["HeartRate", "PhysicalDeltaX"])
+def test_a_rate_or_scale_of_the_ecg_that_is_no_number_counts_as_not_stated(tmp_path, dataset, keyword):
+    region = pydicom.Dataset()
+    region.RegionSpatialFormat, region.RegionDataType, region.PhysicalUnitsXDirection = 3, 10, 4
+    region.RegionLocationMaxX1 = region.RegionLocationMaxY1 = 9
+    region.PhysicalDeltaX, dataset.HeartRate = 0.025, 75
+    dataset.SequenceOfUltrasoundRegions = [region]
+    dataset.save_as(tmp_path / "a.dcm")
+    found = read_colour(tmp_path / "a.dcm")
+    assert (found.heart_rate_bpm, found.ecg_seconds_per_pixel) == (75, 0.025)
+    content = bytearray((tmp_path / "a.dcm").read_bytes())
+    group, element = divmod(tag_for_keyword(keyword), 65536)
+    at = content.index(struct.pack("<HH", group, element)) + 8
+    length = int.from_bytes(content[at - 2 : at], "little")
+    content[at : at + length] = b"x" * length if keyword == "HeartRate" else np.array([np.nan]).tobytes()
+    (tmp_path / "a.dcm").write_bytes(content)
+    found = read_colour(tmp_path / "a.dcm")
+    assert (found.heart_rate_bpm is None, found.ecg_seconds_per_pixel is None) == (keyword == "HeartRate", keyword != "HeartRate")
 
 
 def test_a_damaged_modality_does_not_spoil_the_sentence(tmp_path, dataset):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,11 @@ def read_dicom(path: Path, fps: float | None = None) -> Cine:
     """
     name = path.name
     dataset = open_ultrasound(path)
-    try:
+    with _decoding(name):
         count, height, width = _shape(dataset, name)
         frames = _grey_frames(dataset, count, height, width)
         times = _frame_times(dataset, count, fps)
         scale, view = _mm_per_pixel(dataset, height, width), _view(dataset)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"The pictures in {name} cannot be decoded ({_one_line(error)}); export the file again.") from error
     return Cine(frames, _known(times, name, count), mm_per_pixel=scale, view=view)
 
 
@@ -51,7 +48,7 @@ def read_dicom_colour(path: Path, fps: float | None = None) -> tuple[ByteArray, 
 
     name = path.name
     dataset = open_ultrasound(path)
-    try:
+    with _decoding(name):
         count, height, width = _shape(dataset, name, 3)
         frames = np.empty((count, height, width, 3), dtype=np.uint8)
         number = 0
@@ -65,11 +62,18 @@ def read_dicom_colour(path: Path, fps: float | None = None) -> tuple[ByteArray, 
         if number != count:
             raise ValueError(f"{number} of {count} frames are there")
         times = _frame_times(dataset, count, fps)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"The pictures in {name} cannot be decoded ({_one_line(error)}); export the file again.") from error
     return frames, _known(times, name, count), dataset
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Whatever a decoder raises becomes one `InputError`; the panics of those written in Rust are no `Exception`."""
+    try:
+        yield
+    except (InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise InputError(f"The pictures in {name} cannot be decoded ({_one_line(error)}); export the file again.") from error
 
 
 def _known(times: SecondsArray | None, name: str, count: int) -> SecondsArray:
@@ -115,7 +119,7 @@ def _legible(value: Any, longest: int = 16) -> str:
     return "".join(letter for letter in str(value)[:longest] if letter.isprintable())
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()).split(". ")[0][:120].rstrip(".") or type(error).__name__
 
 
