@@ -164,3 +164,16 @@ def test_kinds_and_sizes_are_checked():
         QuantizerConfig(kind="lfq", codebook_size=1000)
     with pytest.raises(InputError, match="at least"):
         QuantizerConfig(levels=(8, 1))
+
+
+def test_nearby_codes_are_a_step_off_in_one_number():
+    quantizer = make("fsq", levels=(5, 4, 3), groups=1)
+    ids = torch.arange(60).view(1, 60, 1).repeat(8, 1, 1)
+    assert torch.equal(quantizer.nearby(ids, torch.zeros(8, 1, 1)), ids)
+    near = quantizer.nearby(ids, torch.ones(8, 1, 1))
+    levels, basis = torch.tensor([5, 4, 3]), torch.tensor([1, 5, 20])
+    off = ((near // basis) % levels - (ids // basis) % levels).abs()
+    assert near.min() >= 0
+    assert near.max() < 60
+    assert set(off.sum(-1).unique().tolist()) == {0, 1}  # at the end of a number's levels there is no step beyond
+    assert 0.5 < (off.sum(-1) == 1).float().mean() < 0.9

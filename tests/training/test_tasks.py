@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,20 @@ def test_a_decoder_trained_alone_leaves_the_ids(clips: Path, tokenizer: tuple[Pa
     train(task, plain, tmp_path, progress=False)
     assert torch.equal(network.tokenize(video), ids)
     assert not torch.allclose(network.decode_ids(ids), drawn)
+
+
+def test_a_trained_decoder_learns_to_be_told_outlines(clips: Path, tokenizer: tuple[Path, float, float], tmp_path: Path) -> None:
+    options = {"decoder_only": True, "wrong_codes": 0.3, "drop_outline": 0.0}
+    plain = tokenizer_plan(clips, init_from=str(tokenizer[0]), options=options, steps=8)
+    plain = replace(plain, network={**plain.network, "told_outline": True})
+    task = make_task(plain)
+    network = task.networks()["tokenizer"]
+    batch = task.batch(0, 0, 1)
+    ids = network.tokenize(batch["frames"].float() / 255.0)
+    assert batch["outline"].isfinite().all()
+    assert torch.equal(network.decode_ids(ids, outline=batch["outline"]), network.decode_ids(ids))
+    train(task, plain, tmp_path, progress=False)
+    assert not torch.allclose(network.decode_ids(ids, outline=batch["outline"]), network.decode_ids(ids))
 
 
 def token_data(clips: Path, weights: Path, folder: Path) -> dict[str, Any]:

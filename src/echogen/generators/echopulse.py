@@ -300,7 +300,7 @@ class EchoPulse(Generator):
 
     @torch.inference_mode()
     def _draw(self, ids: Tensor, outlines: Tensor, count: int, from_start: bool) -> tuple[Tensor, Tensor]:
-        """Structure (frames, 128, 128) and displacement (frames, 2, 128, 128) of the last `count` latents, drawn after the others.
+        """Structure (frames, 128, 128) and displacement (frames, 2, 128, 128) of the last `count` latents, after the others.
 
         outlines (1, latents, 8): as the decoder is told them. from_start: they begin with the first latent of the video.
         """
