@@ -70,6 +70,10 @@ class LivePace:
     lead_every: int = 8
     first: FirstFrame = field(default_factory=lambda: FirstFrame(steps=8, latents=5))
 
+    def __post_init__(self) -> None:
+        if min(self.latents, self.steps, self.prefix, self.lead_every) < 1 or min(self.ahead, self.future_s, self.lead_in_s) < 0:
+            raise InputError("The settings of live video must be positive.")
+
 
 @dataclass(frozen=True)
 class EchoPulseConfig:

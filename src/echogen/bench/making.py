@@ -1,4 +1,4 @@
-"""How fast a generator is on this machine: seconds and FLOPs part by part, beside the machine's own matrix products."""
+"""How long a video takes: seconds and FLOPs part by part, beside the machine's own matrix products."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ MATMUL_SIZE = 2048
 PARTS = ("ECG", "encode", "first frame", "guessing tokens", "decode", "speckle", "rest")
 #: The methods of a generator that belong to a part, where it has them.
 _GENERATOR_PARTS = {
+    "_hear": "ECG",
     "_conditioning": "ECG",
     "_condition": "ECG",
     "_tokens": "ECG",
@@ -118,9 +119,9 @@ def matmul_tflops(dtype: torch.dtype, device: torch.device, size: int = MATMUL_S
     square = torch.randn(size, size, device=device).to(dtype)
 
     def seconds() -> float:
-        begin = _now(device)
+        begin = now(device)
         square @ square
-        return _now(device) - begin
+        return now(device) - begin
 
     seconds()
     return 2 * size**3 / min(seconds() for _ in range(repeats)) / 1e12
@@ -130,7 +131,7 @@ def measure_machine(device: torch.device, size: int = MATMUL_SIZE) -> Machine:
     """The load before, then the matmul rate in float32 and bfloat16."""
     load = load_average()
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    rates = {_name(dtype): matmul_tflops(dtype, device, size) for dtype in (torch.float32, torch.bfloat16)}
+    rates = {name_of(dtype): matmul_tflops(dtype, device, size) for dtype in (torch.float32, torch.bfloat16)}
     return Machine(str(device), processor, torch.get_num_threads(), load, torch.__version__, rates)
 
 
@@ -211,14 +212,14 @@ def measure(
         flops[PARTS[-1]] = counter.get_total_flops() - sum(flops.values())
     runs = []
     for repeat in range(repeats):
-        with metered(generator, lambda: _now(device)) as spent:
-            cpu, begin = time.process_time(), _now(device)
+        with metered(generator, lambda: now(device)) as spent:
+            cpu, begin = time.process_time(), now(device)
             video(repeat + 1)
-            wall, cpu = _now(device) - begin, time.process_time() - cpu
+            wall, cpu = now(device) - begin, time.process_time() - cpu
         spent[PARTS[-1]] = wall - sum(spent.values())
         runs.append((wall, cpu, spent))
     wall, cpu, spent = min(runs, key=lambda run: run[0])
-    dtype = _name(getattr(generator, "dtype", torch.float32))
+    dtype = name_of(getattr(generator, "dtype", torch.float32))
     rate = machine.matmul_tflops[dtype] * 1e12
     parts = tuple(
         Part(
@@ -290,12 +291,13 @@ def _attention_flops(query: Any, key: Any, value: Any, *args: Any, **options: An
     return int(sdpa_flop_count(query, key, value))
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
     """Seconds on a clock, when all that was asked of a device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
-def _name(dtype: torch.dtype) -> str:
+def name_of(dtype: torch.dtype) -> str:
+    """What a type is called, for instance bfloat16."""
     return str(dtype).removeprefix("torch.")
