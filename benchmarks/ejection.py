@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 import echogen
@@ -12,8 +10,7 @@ from echogen.datasets.clip_store import FPS
 from echogen.measure import measure
 from echogen.measure.shipped import load_segmenter
 from echogen.metrics.ejection import ejection_report
-from echogen.phantom.simulate import render
-from echogen.physiology import beat_clock, beat_volumes
+from echogen.phantom.simulate import render, with_ef
 from echogen.records import Cine
 from report import write_section
 
@@ -24,13 +21,7 @@ FIRST_SEED = 20_000
 
 def truth_cine(case: HeldOut, ef_percent: float) -> Cine:
     """The same subject and ECG with another EF."""
-    old = case.heart
-    anatomy = replace(old.anatomy, ef_percent=ef_percent, mapse=old.anatomy.mapse * ef_percent / old.anatomy.ef_percent)
-    clock = beat_clock(
-        old.rhythm.qrs_onset_s, old.rhythm.p_onset_s, sex=old.sex, ef_percent=ef_percent, wide_qrs=old.rhythm.wide_qrs
-    )
-    edvs, esvs = beat_volumes(clock, anatomy.edv_ml, anatomy.edv_ml * (1 - ef_percent / 100), old.filling)
-    heart = replace(old, anatomy=anatomy, clock=clock, edvs_ml=edvs, esvs_ml=esvs)
+    heart = with_ef(case.heart, ef_percent)
     times = np.arange(round((SECONDS + 0.5) * FPS)) / FPS
     return Cine(render(heart, times, case.seed).frames, times, heart.probe.mm_per_pixel, heart.anatomy.view)
 

@@ -7,7 +7,7 @@ from scipy.ndimage import map_coordinates
 from echogen.errors import InputError
 from echogen.measure.geometry import lv_geometry
 from echogen.phantom.rhythm import make_rhythm
-from echogen.phantom.simulate import draw_heart, heart_volume_ml, render, simulate, true_beats, with_probe
+from echogen.phantom.simulate import draw_heart, heart_volume_ml, render, simulate, true_beats, with_ef, with_probe
 from echogen.physiology import area_length_volume_ml
 from echogen.records import STRUCTURES
 
@@ -237,3 +237,12 @@ def test_wrong_requests_are_refused_in_one_sentence(wrong, word):
     with pytest.raises(InputError, match=word) as raised:
         simulate(**{"seconds": 0.1, **wrong})
     assert str(raised.value).count("\n") == 0
+
+
+def test_the_same_heart_with_another_ef_keeps_its_rhythm_and_its_end_diastole() -> None:
+    heart = draw_heart(make_rhythm("sinus", 70, 0.0, 4.0, np.random.default_rng(1)), np.random.default_rng(2), ef_percent=60)
+    weak = with_ef(heart, 30)
+    np.testing.assert_array_equal(weak.rhythm.r_s, heart.rhythm.r_s)
+    np.testing.assert_allclose(np.median(weak.edvs_ml), np.median(heart.edvs_ml), rtol=0.02)
+    np.testing.assert_allclose(100 * (1 - np.median(weak.esvs_ml / weak.edvs_ml)), 30, atol=1.0)
+    assert (weak.probe, weak.sex) == (heart.probe, heart.sex)

@@ -120,6 +120,25 @@ def test_a_trained_decoder_learns_to_be_told_outlines(clips: Path, tokenizer: tu
     assert not torch.allclose(network.decode_ids(ids, outline=batch["outline"]), network.decode_ids(ids))
 
 
+def test_crossed_windows_show_the_same_heart_with_another_ef(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clip_store, "SHARD_CLIPS", 1)
+    frames = len(clip_store.ClipStore(clips)[0].frames)
+    clip_store._write_shard((str(tmp_path), 0, clip_store.FIRST_TRAINING_SEED, frames), other_ef=True)
+    first, other = clip_store.ClipStore(clips)[0], clip_store.ClipStore(tmp_path)[0]
+    assert first.heart["ef_percent"] != other.heart["ef_percent"]
+    assert first.heart["r_s"] == other.heart["r_s"]
+    data = {"clips": str(clips), "frames": 9, "other_ef": str(tmp_path)}
+    straight, crossed = (
+        make_task(plan("tokenizer", data=data, network=TOKENIZER, options={"crossed": share, "drop_outline": 0.0})).batch(0, 0, 1)
+        for share in (0.0, 1.0)
+    )
+    assert torch.equal(straight["frames"], crossed["frames"])
+    assert not torch.equal(straight["structure"], crossed["structure"])
+    assert not torch.equal(straight["outline"], crossed["outline"])
+
+
 def token_data(clips: Path, weights: Path, folder: Path) -> dict[str, Any]:
     return {"clips": str(clips), "tokenizer": str(weights / "tokenizer"), "cache": str(folder), "latents": 6, "starts": [0]}
 

@@ -253,3 +253,13 @@ def simulate(
 def with_probe(heart: Heart, **changes: float) -> Heart:
     """The same heart seen with other settings."""
     return replace(heart, probe=replace(heart.probe, **changes))  # type: ignore[arg-type]
+
+
+def with_ef(heart: Heart, ef_percent: float) -> Heart:
+    """The same heart, rhythm and picture with another ejection fraction in %; its end-diastolic volume stays."""
+    old = heart.anatomy
+    anatomy = replace(old, ef_percent=ef_percent, mapse=old.mapse * ef_percent / old.ef_percent)
+    rhythm = heart.rhythm
+    clock = beat_clock(rhythm.qrs_onset_s, rhythm.p_onset_s, sex=heart.sex, ef_percent=ef_percent, wide_qrs=rhythm.wide_qrs)
+    edvs, esvs = beat_volumes(clock, anatomy.edv_ml, anatomy.edv_ml * (1 - ef_percent / 100), heart.filling)
+    return replace(heart, anatomy=anatomy, clock=clock, edvs_ml=edvs, esvs_ml=esvs)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from echogen.datasets.clip_store import FPS, ClipStore
+from echogen.errors import InputError
 from echogen.generators.conditioning import latent_outline
 from echogen.generators.echopulse import MOTION_SCALE
 from echogen.networks.config import config_from_dict, load_network, save_network
@@ -26,10 +27,14 @@ from echogen.training.task import Task
 
 @dataclass(frozen=True)
 class ClipData:
-    """Where the clips lie and how long a window of them is: clips (folder of a clip store), frames (1 + a multiple of 4)."""
+    """Where the clips lie and how long a window of them is: clips (folder of a clip store), frames (1 + a multiple of 4).
+
+    other_ef: a store of the same hearts, each with another ejection fraction.
+    """
 
     clips: str
     frames: int = 33
+    other_ef: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class TokenizerOptions:
     its codes stay as they are, so that a transformer trained on these ids goes on fitting. drop_outline: of the windows whose
     decoder is not told the cavity's outline, where it can be; outline_error: SD of the relative error of what it is told.
     wrong_codes: in half of the windows up to this share of the codes is a step off, as codes that a transformer guesses are.
+    crossed: of the windows, those that are drawn as data.other_ef shows them from the codes of the clip: the decoder learns that
+    the outline it is told is right where it and the codes differ.
     """
 
     change: float = 1.0
@@ -50,6 +57,7 @@ class TokenizerOptions:
     drop_outline: float = 0.2
     outline_error: float = 0.015
     wrong_codes: float = 0.0
+    crossed: float = 0.0
 
 
 class TokenizerTask(Task):
@@ -74,6 +82,9 @@ class TokenizerTask(Task):
         if self.options.decoder_only:
             self.tokenizer.freeze_encoder()
         self.store = ClipStore(self.data.clips)
+        self.other = self.store if self.data.other_ef is None else ClipStore(self.data.other_ef)
+        if len(self.other) != len(self.store) or self.other[0].heart["seed"] != self.store[0].heart["seed"]:
+            raise InputError("data.other_ef must hold the same hearts as data.clips, rendered with --other-ef.")
 
     def networks(self) -> dict[str, nn.Module]:
         """The tokenizer."""
@@ -84,16 +95,19 @@ class TokenizerTask(Task):
         rng = self.random(step, rank)
         frames, structure, displacement, cavity, outlines = [], [], [], [], []
         for _ in range(self.recipe.batch_size):
-            clip = self.store[int(rng.integers(len(self.store)))]
+            index = int(rng.integers(len(self.store)))
+            clip = self.store[index]
             start = int(rng.integers(clip.frames.shape[0] - self.data.frames + 1))
             window = slice(start, start + self.data.frames)
             frames.append(clip.frames[window])
+            crossed = self.data.other_ef is not None and rng.random() < self.options.crossed
+            clip = self.other[index] if crossed else clip
             structure.append(clip.structure[window])
             displacement.append(clip.displacement[window])
             cavity.append(clip.cavity[window])
             outline = true_outline(clip.heart, 1.0 + rng.normal(0.0, self.options.outline_error))
             told = latent_outline((start + np.arange(self.data.frames)) / FPS, True, outline)
-            outlines.append(told if rng.random() >= self.options.drop_outline else np.full_like(told, np.nan))
+            outlines.append(told if crossed or rng.random() >= self.options.drop_outline else np.full_like(told, np.nan))
         return {
             "frames": torch.from_numpy(np.stack(frames)),
             "structure": torch.from_numpy(np.stack(structure)),
