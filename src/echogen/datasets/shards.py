@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from echogen.datasets.npz_bytes import arrays_of
 from echogen.errors import InputError
 from echogen.records import Beat, ByteArray, Cine, Ecg, Study
 
@@ -93,20 +94,20 @@ def encode(sample: Sample, *, compress: bool = True) -> dict[str, bytes]:
     return files
 
 
-def decode(key: str, files: Mapping[str, bytes]) -> Sample:
+def decode(key: str, files: Mapping[str, bytes | memoryview]) -> Sample:
     """The sample of the files that `encode` made. What is damaged raises errors of many kinds; `ShardFolder` says it in one."""
     cine = ecg = masks = None
     if CINE in files:
-        arrays = _arrays(files[CINE])
+        arrays = arrays_of(files[CINE])
         pixel, view = float(arrays["mm_per_pixel"]), str(arrays["view"])
         cine = Cine(arrays["frames"], arrays["times_s"], pixel if np.isfinite(pixel) else None, view or None)
     if ECG in files:
-        arrays = _arrays(files[ECG])
+        arrays = arrays_of(files[ECG])
         names = tuple(str(name) for name in arrays["lead_names"])
         ecg = Ecg(arrays["signal_mv"], float(arrays["rate_hz"]), names, float(arrays["start_s"]))
     if MASKS in files:
-        masks = _arrays(files[MASKS])["masks"]
-    sample = Sample(key, cine, ecg, masks, json.loads(files[LABELS]))
+        masks = arrays_of(files[MASKS])["masks"]
+    sample = Sample(key, cine, ecg, masks, json.loads(bytes(files[LABELS])))
     if cine is not None:
         _ = sample.study  # labels of another form are found here, not where they are used
     return sample
@@ -200,19 +201,15 @@ class _OpenShard:
 
     def read(self, place: int) -> Sample:
         key, files = self.places[place]
-        contents = {}
-        for suffix, (start, size) in files.items():
-            self.file.seek(start)
-            contents[suffix] = self.file.read(size)
-        return decode(key, contents)
+        first, last = next(iter(files.values()))[0], sum(next(reversed(files.values())))
+        content = np.empty(last - first, np.uint8).data
+        self.file.seek(first)
+        if self.file.readinto(content) != len(content):
+            raise ValueError("cut short")
+        return decode(key, {suffix: content[start - first : start - first + size] for suffix, (start, size) in files.items()})
 
 
 def _npz(compress: bool, **arrays: Any) -> bytes:
     stream = io.BytesIO()
     (np.savez_compressed if compress else np.savez)(stream, **arrays)
     return stream.getvalue()
-
-
-def _arrays(data: bytes) -> dict[str, Any]:
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return dict(arrays)
