@@ -117,7 +117,7 @@ def test_a_killed_run_continues(echogen: Run, videos: Path, tmp_path: Path, monk
 
 def test_what_simulate_wrote_keeps_its_truth(echogen: Run, tmp_path: Path) -> None:
     assert echogen("simulate", "-o", tmp_path / "clips", "--seconds", 1, "--ef", 41).code == 0
-    outcome = echogen("prepare", tmp_path / "clips", "-o", tmp_path / "out", "--workers", 1, "--uncompressed")
+    outcome = echogen("prepare", tmp_path / "clips", "-o", tmp_path / "out", "--workers", 1, "--compress")
     assert outcome.out == f"Wrote 1 sample to {tmp_path / 'out'}.\n"
     truth = json.loads((tmp_path / "clips" / "clip-00000" / "truth.json").read_text())
     study = ShardFolder(tmp_path / "out")[0].study

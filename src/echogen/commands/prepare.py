@@ -37,8 +37,8 @@ def prepare(
         ),
     ] = None,
     per_shard: Annotated[int, typer.Option("--per-shard", min=1, metavar="N", help="Files that go into one shard.")] = 100,
-    uncompressed: Annotated[
-        bool, typer.Option("--uncompressed", help="Faster to read, more than twice as large; both are lossless.")
+    compress: Annotated[
+        bool, typer.Option("--compress", help="Less than half as large, ten times slower to read; both are lossless.")
     ] = False,
 ) -> None:
     """Turn a data set into shards that stream fast, with everything that is known about each recording.
@@ -58,7 +58,7 @@ def prepare(
 
     options = {"split": split, "fps": fps}
     source = source_of(dataset.resolve(), name, **{key: value for key, value in options.items() if value is not None})
-    plan = prepare_plan(source, per_shard, not uncompressed)
+    plan = prepare_plan(source, per_shard, compress)
     jobs = [Job(source, output.resolve(), plan, shard) for shard in begin(output, plan)]
     before = plan.shards - len(jobs)
     with progress_bar("preparing") as progress:
