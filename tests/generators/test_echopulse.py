@@ -207,25 +207,16 @@ def test_memory_of_a_stream_is_bounded(tiny: EchoPulse, ecg: Ecg) -> None:
         assert source._held.duration_s < 25.0
 
 
-def test_a_decoder_that_takes_outlines_is_told_them(tiny: EchoPulse, ecg: Ecg) -> None:
-    tokenizer = VideoTokenizer(replace(tiny.tokenizer.config, told_outline=True))
-    torch.manual_seed(0)
-    torch.nn.init.normal_(tokenizer.told[2].weight)  # type: ignore[index, arg-type]
+def test_a_decoder_that_knows_the_cavity_settles_it(tiny: EchoPulse, ecg: Ecg) -> None:
+    tokenizer = VideoTokenizer(replace(tiny.tokenizer.config, cavity_cells=64))
     tokenizer.load_state_dict({**tokenizer.state_dict(), **tiny.tokenizer.state_dict()})
+    assert tokenizer.cavity is not None
+    torch.manual_seed(2)
+    torch.nn.init.normal_(tokenizer.cavity.weight, std=0.3)
     heart = EchoPulse(tiny.config, tokenizer, tiny.transformer, torch.device("cpu"))
     whole = heart(ecg, seconds=3.0, ef_percent=50, seed=3)
     joined = [part.frames for part in heart.stream(pieces(ecg, 0.7), seconds=3.0, ef_percent=50, seed=3)]
     np.testing.assert_array_equal(np.concatenate(joined), whole.frames)
-    # The same codes, drawn by a decoder that hears nothing of the EF.
     assert not np.array_equal(whole.frames, tiny(ecg, seconds=3.0, ef_percent=50, seed=3).frames)
-    # Without an ECG nothing is known of the outline.
-    np.testing.assert_array_equal(*(each(None, seconds=1.0, seed=3).frames for each in (heart, untold(heart))))
-
-
-def untold(heart: EchoPulse) -> EchoPulse:
-    """The same generator, whose decoder is told only that it knows nothing."""
-    tokenizer = VideoTokenizer(heart.tokenizer.config)
-    tokenizer.load_state_dict(heart.tokenizer.state_dict())
-    first = tokenizer.told[0]  # type: ignore[index]
-    torch.nn.init.zeros_(first.weight)  # type: ignore[arg-type]
-    return EchoPulse(heart.config, tokenizer, heart.transformer, torch.device("cpu"))
+    # Without an ECG nothing is expected of it.
+    np.testing.assert_array_equal(*(each(None, seconds=1.0, seed=3).frames for each in (heart, tiny)))

@@ -109,22 +109,6 @@ def test_decoding_ids_equals_the_reconstruction():
     torch.testing.assert_close(tokenizer.decode_ids(out.ids), out.reconstruction)
 
 
-def test_a_decoder_draws_the_outline_it_is_told():
-    tokenizer = make(told_outline=True, time_window=2)
-    ids = tokenizer.tokenize(torch.rand(1, 13, 32, 32))
-    plain = tokenizer.decode_ids(ids)
-    outline = torch.randn(1, 4, 8)
-    torch.testing.assert_close(tokenizer.decode_ids(ids, outline=outline), plain)  # weights from before go on as they were
-    torch.nn.init.normal_(tokenizer.told[2].weight)
-    unknown = tokenizer.decode_ids(ids)
-    told = tokenizer.decode_ids(ids, outline=outline)
-    assert not torch.allclose(told, unknown)
-    outline[:, 3] = torch.nan
-    partly = tokenizer.decode_ids(ids, outline=outline)
-    torch.testing.assert_close(partly[:, :9], told[:, :9])
-    torch.testing.assert_close(tokenizer.decode_ids(ids, outline=torch.full_like(outline, torch.nan)), unknown)
-
-
 def test_colour_video_is_taken_channels_first():
     tokenizer = make(channels_in=3)
     assert tokenizer.tokenize(torch.rand(1, 3, 5, 32, 32)).shape == (1, 2, 16, 1)

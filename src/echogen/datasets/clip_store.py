@@ -34,7 +34,7 @@ from echogen.phantom.anatomy import cavity_outline
 from echogen.phantom.electrical import make_ecg
 from echogen.phantom.looks import LOOKS, PLAIN
 from echogen.phantom.rhythm import make_rhythm
-from echogen.phantom.simulate import Heart, draw_heart, heart_volume_ml, render, with_ef
+from echogen.phantom.simulate import Heart, draw_heart, heart_volume_ml, render
 from echogen.records import STRUCTURES
 
 FPS = 32.0
@@ -95,12 +95,6 @@ def cavity_cells(cavity: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return (cavity.reshape(-1, 32, cell, 32, cell).mean((2, 4)) * 255).astype(np.uint8)
 
 
-def _another_ef(heart: Heart, seed: int) -> float:
-    """An ejection fraction in % that is up to 20 points from the heart's own, usually 10."""
-    change = np.random.default_rng([seed, 1]).normal(0.0, 10.0)
-    return float(np.clip(heart.anatomy.ef_percent + np.clip(change, -20.0, 20.0), 12.0, 82.0))
-
-
 def _write_shard(
     job: tuple[str, int, int, int], fps: float = FPS, finer: int = 1, look: str = PLAIN, other_ef: bool = False
 ) -> int:
@@ -120,7 +114,6 @@ def _write_shard(
     for clip in range(SHARD_CLIPS):
         seed = first_seed + shard * SHARD_CLIPS + clip
         heart, ecg = draw_recording(seed, seconds, look)
-        heart = with_ef(heart, _another_ef(heart, seed)) if other_ef else heart
         drawn = render(heart, np.arange(frames) / fps, seed, finer=finer)
         moved = drawn.displacement.reshape(frames, 2, 64, 2 * finer, 64, 2 * finer).mean((3, 5)) / finer
         columns["frames"].append(drawn.frames)
@@ -148,21 +141,17 @@ def render_clips(
     fps: float = FPS,
     finer: int = 1,
     look: str = PLAIN,
-    other_ef: bool = False,
 ) -> None:
     """Render at least this many clips into a store, whole shards, in parallel; shards that exist are kept.
 
     fps: of the frames. finer: as of `phantom.simulate.render`. look: one of `phantom.looks.LOOKS`.
-    other_ef: of the same hearts, each with another ejection fraction than without this.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     shards = -(-clips // SHARD_CLIPS)
     jobs = [(str(folder), shard, first_seed, frames) for shard in range(shards)]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for done, _ in enumerate(
-            pool.imap_unordered(partial(_write_shard, fps=fps, finer=finer, look=look, other_ef=other_ef), jobs), start=1
-        ):
+        for done, _ in enumerate(pool.imap_unordered(partial(_write_shard, fps=fps, finer=finer, look=look), jobs), start=1):
             if progress:
                 progress(done * SHARD_CLIPS, shards * SHARD_CLIPS)
 
@@ -207,21 +196,19 @@ class ClipStore:
 
 
 def main() -> None:
-    """Render a store: python -m echogen.datasets.clip_store FOLDER [CLIPS] [--look LOOK] [--first-seed SEED] [--other-ef]."""
+    """Render a store: python -m echogen.datasets.clip_store FOLDER [CLIPS] [--look LOOK] [--first-seed SEED]."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("clips", type=int, nargs="?", default=2400)
     parser.add_argument("--look", choices=LOOKS, default=PLAIN)
     parser.add_argument("--first-seed", type=int, default=FIRST_TRAINING_SEED)
-    parser.add_argument("--other-ef", action="store_true", help="the same hearts, each with another ejection fraction")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
     def told(done: int, total: int) -> None:
         logging.info("%d of %d clips", done, total)
 
-    chosen = {"first_seed": options.first_seed, "look": options.look, "other_ef": options.other_ef}
-    render_clips(options.folder, options.clips, progress=told, **chosen)
+    render_clips(options.folder, options.clips, first_seed=options.first_seed, look=options.look, progress=told)
 
 
 if __name__ == "__main__":

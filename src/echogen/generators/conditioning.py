@@ -170,15 +170,6 @@ def latent_features(
     return each.reshape(-1, 4 * FEATURES)
 
 
-def latent_outline(frame_times_s: Floats, first: bool, outline: Outline) -> NDArray[np.float32]:
-    """(latents, 8): the cavity's length and width in each latent's four frames, of order one, as a decoder is told them."""
-    length, width = outline(frame_times_s)
-    each = np.stack([(length - USUAL_LENGTH_PX) / 6.0, (width - USUAL_WIDTH_PX) / 5.0], axis=-1)
-    if first:
-        each = np.concatenate([np.repeat(each[:1], 4, axis=0), each[1:]])
-    return each.reshape(-1, 8).astype(np.float32)
-
-
 def latent_times(frame_times_s: Floats, first: bool) -> Floats:
     """(latents,) the mean time of each latent's frames: one frame for a first latent, four for the others."""
     if first:

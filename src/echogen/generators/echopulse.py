@@ -22,6 +22,7 @@ from echogen.generators.base import GENERATOR_FILE, Context, Generator, Live, Sa
 from echogen.generators.echopulse_config import EchoPulseConfig, FirstFrame, LivePace
 from echogen.generators.listening import Heard, hear, hear_so_far
 from echogen.generators.scene import Scene, between, frames_of, predictor, tell
+from echogen.generators.settling import find_cavities, scale_of, settle
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
 from echogen.networks.token_critic import Critic, TokenCritic, check_critic, load_critic
@@ -34,6 +35,8 @@ from echogen.samplers.maskgit import Score, linear_ramp, sample
 
 #: Displacement in pixels that the tokenizer's motion channels draw as 1.
 MOTION_SCALE = 16.0
+#: Side in pixels of the cells of which the decoder says how much is cavity.
+CELL_PX = 4.0
 
 
 class EchoPulse(Generator):
@@ -128,22 +131,24 @@ class EchoPulse(Generator):
             scene = replace(scene, cavity=self._cavity(scene, sampling.seed, kept))
         steps = sampling.steps or (pace or config).steps
         ids = self._guess(scene, sampling, context.index, kept, new if known is None else shown + new, steps)[:, shown:]
-        told = scene.told_outline(config.ahead_s)[:, shown : shown + ids.shape[1]].to(self.device)
-        history, outlines = (
-            new if old is None else torch.cat([old, new], dim=1) for old, new in ((known, ids), (state.get("outlines"), told))
-        )
-        picture, moved = self._draw(history, outlines, ids.shape[1], from_start)
+        history = ids if known is None else torch.cat([known, ids], dim=1)
+        picture, moved, cells = self._draw(history, ids.shape[1], from_start)
         fresh = times[before : before + len(picture)]
+        scale: tuple[float, float] | None = state.get("scale")
+        if cells is not None and (outline := scene.outline()) and (found := find_cavities(cells, CELL_PX)):
+            length, width = outline(fresh + config.ahead_s)
+            scale = scale or scale_of(found, length, width)
+            picture, moved = settle(picture, moved, found, scale[0] * length, scale[1] * width)
         layer = state.get("speckle") or SpeckleLayer(config.speckle, sampling.seed, self.device)
         noise = torch.Generator().manual_seed(_mix(sampling.seed, context.index, 1))
         relative = torch.tensor(fresh - state.get("start_s", fresh[0]), device=self.device)
-        video = layer(picture, moved * MOTION_SCALE, relative, noise)
+        video = layer(picture, moved, relative, noise)
         frames = (video * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
         following = {
             "ids": history[:, -config.decode_context :],
-            "outlines": outlines[:, -config.decode_context :],
             "from_start": from_start and history.shape[1] <= config.decode_context,
             "cavity": scene.cavity,
+            "scale": scale,
             "lead": scene.heard and scene.heard.lead_name,
             "speckle": layer,
             "start_s": state.get("start_s", float(fresh[0])),
@@ -299,17 +304,33 @@ class EchoPulse(Generator):
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     @torch.inference_mode()
-    def _draw(self, ids: Tensor, outlines: Tensor, count: int, from_start: bool) -> tuple[Tensor, Tensor]:
-        """Structure (frames, 128, 128) and displacement (frames, 2, 128, 128) of the last `count` latents, after the others.
+    def _draw(self, ids: Tensor, count: int, from_start: bool) -> tuple[Tensor, Tensor, NDArray[np.float64] | None]:
+        """Structure (frames, 128, 128) and displacement (frames, 2, 128, 128) in pixels of the last `count` latents.
 
-        outlines (1, latents, 8): as the decoder is told them. from_start: they begin with the first latent of the video.
+        Third, the share (frames, 32, 32) of each cell that is cavity, where the decoder says so. from_start: the latents begin
+        with the first one of the video.
         """
+        tokenizer, before = self.tokenizer, ids.shape[1] - count
         with self._autocast():
-            drawn = self.tokenizer.decode_ids(ids, from_start, outlines)[0].float()
-        before = ids.shape[1] - count
-        if before:
-            drawn = drawn[frames_of(before, from_start) :]
-        return drawn[:, 0].clamp(0.0, 1.0), drawn[:, 1:3]
+            features = tokenizer.decoded(tokenizer.quantizer.decode_ids(ids))
+            drawn = tokenizer.picture(features, from_start)[0].float()
+            said = None if tokenizer.cavity is None else tokenizer.cavity(features[0]).float().sigmoid().cpu()
+        skipped = frames_of(before, from_start) if before else 0
+        cells = None if said is None else self._cells(said, from_start)[skipped:]
+        drawn = drawn[skipped:]
+        return drawn[:, 0].clamp(0.0, 1.0), drawn[:, 1:3] * MOTION_SCALE, cells
+
+    def _cells(self, said: Tensor, from_start: bool) -> NDArray[np.float64]:
+        """What is said of the tokens (latents, positions, cells) as pictures (frames, 32, 32)."""
+        grid, count = self.tokenizer.config.grid, len(said)
+        places = torch.tensor(self.tokenizer.config.active_patches or range(grid**2))
+        patches = torch.zeros(count, grid**2, said.shape[-1]).index_copy(1, places, said)
+        side = round((said.shape[-1] / 4) ** 0.5)
+        cells = (
+            patches.view(count, grid, grid, 4, side, side).permute(0, 3, 1, 4, 2, 5).reshape(count, 4, grid * side, grid * side)
+        )
+        frames = list(cells.double().numpy())
+        return np.concatenate([frames[0].mean(0, keepdims=True), *frames[1:]] if from_start else frames)
 
 
 def _mix(seed: int, index: int, purpose: int) -> int:

@@ -46,13 +46,6 @@ class Scene:
             return None
         return steering.expected_outline(self.heard.beats, conditions.sex, conditions.ef_percent, *self.cavity)
 
-    def told_outline(self, ahead_s: float) -> Tensor:
-        """The outline as a decoder is told it, (1, latents, 8); nan where it is not known."""
-        outline = self.outline()
-        if outline is None:
-            return torch.full((1, self.latents, 8), torch.nan)
-        return torch.from_numpy(steering.latent_outline(self.times_s + ahead_s, self.is_first, outline))[None]
-
     def clock(self, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """The times of the latents from the first frame on, (rows, latents) in s, and `is_first`, (rows,)."""
         times = steering.latent_times(self.times_s, self.is_first) - self.times_s[0]

@@ -27,8 +27,8 @@ class VideoTokenizerConfig:
     image_size: height and width in pixels. patch x patch pixels x time_patch frames make a token. time_window: how many latent
     frames back (its own included) a temporal layer sees, None = all. active_patches: row-major places of the patches that can
     hold sector; the others are never encoded and come out as zeros. smooth_head_channels: 0 = one linear map per patch, else the
-    width of a convolutional head that sees across patch borders. seconds_per_latent: time_patch / frame rate. told_outline: the
-    decoder can be told how long and wide the cavity is in every frame, which codes keep only coarsely.
+    width of a convolutional head that sees across patch borders. seconds_per_latent: time_patch / frame rate. cavity_cells:
+    cells of a token's patch (all its frames) for which the decoder says how much of each is left ventricular cavity, 0 = none.
     """
 
     image_size: int = 128
@@ -51,7 +51,7 @@ class VideoTokenizerConfig:
     active_patches: tuple[int, ...] | None = None
     smooth_head_channels: int = 0
     seconds_per_latent: float = 0.125
-    told_outline: bool = False
+    cavity_cells: int = 0
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch:
@@ -142,13 +142,7 @@ class VideoTokenizer(nn.Module):
             if width
             else None
         )
-        self.told: nn.Sequential | None = None
-        if config.told_outline:
-            last = nn.Linear(dim, dim)
-            # It begins by saying nothing, so that weights from before go on as they were.
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-            self.told = nn.Sequential(nn.Linear(2 * config.time_patch + 1, dim), nn.GELU(), last)
+        self.cavity = nn.Linear(dim, config.cavity_cells) if config.cavity_cells else None
         places = None if config.active_patches is None else torch.tensor(config.active_patches)
         self.register_buffer("active", places, persistent=False)
 
@@ -198,21 +192,22 @@ class VideoTokenizer(nn.Module):
         """The ids (B, 1 + k, S, groups) of a video; see `encode`."""
         return self.quantize(self.encode(video)).ids
 
-    def decode(self, values: Tensor, first: bool = True, outline: Tensor | None = None) -> Tensor:
+    def decode(self, values: Tensor, first: bool = True) -> Tensor:
         """Quantised values (B, T', S, dim) -> pixels (B, frames, channels_out, H, W), unbounded, about [0, 1].
 
         first: latent 0 stands for a single frame, giving 1 + (T' - 1) time_patch frames; else the sequence starts mid-stream and
-        gives T' time_patch frames. outline (B, T', 2 time_patch): the cavity's length and width in each frame, in numbers of
-        order one, nan where unknown; None: unknown in all. Ignored where the config does not take it.
+        gives T' time_patch frames.
         """
-        x = values + self.position_decoder
-        if self.told is not None:
-            if outline is None:
-                outline = values.new_full((*values.shape[:2], 2 * self.config.time_patch), torch.nan)
-            known = outline.isfinite().all(-1, keepdim=True)
-            x = x + self.told(torch.cat([outline.where(known, 0.0), known.to(outline.dtype)], dim=-1)).unsqueeze(2)
-        x = self._along_time(x, self.temporal_decoder)
-        x = self.norm_decoder(self._within_frames(x, self.spatial_decoder))
+        return self.picture(self.decoded(values), first)
+
+    def decoded(self, values: Tensor) -> Tensor:
+        """What the decoder knows of every token, (B, T', S, dim); see `decode`."""
+        x = self._along_time(values + self.position_decoder, self.temporal_decoder)
+        features: Tensor = self.norm_decoder(self._within_frames(x, self.spatial_decoder))
+        return features
+
+    def picture(self, x: Tensor, first: bool = True) -> Tensor:
+        """Pixels of what `decoded` gave; see `decode`."""
         parts = []
         if first:
             parts.append(self._pictures(self.head_first(x[:, :1]), 1))
@@ -225,9 +220,9 @@ class VideoTokenizer(nn.Module):
         video: Tensor = self.smooth(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
         return video if self.active is None else video * self._sector(video)
 
-    def decode_ids(self, ids: Tensor, first: bool = True, outline: Tensor | None = None) -> Tensor:
+    def decode_ids(self, ids: Tensor, first: bool = True) -> Tensor:
         """Ids (B, T', S, groups) -> pixels; see `decode`."""
-        return self.decode(self.quantizer.decode_ids(ids), first, outline)
+        return self.decode(self.quantizer.decode_ids(ids), first)
 
     def forward(self, video: Tensor, crop: tuple[int, int] | None = None) -> TokenizerOutput:
         """Encode, quantise and decode a video; crop = (start, length) decodes only those latents, as if mid-stream.

@@ -1,4 +1,4 @@
-"""How long and wide the cavity of a simulated clip truly is."""
+"""Where the cavity of a simulated clip truly is: its length and width, and the cells that it covers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from echogen.datasets.clip_store import FPS
-from echogen.generators.conditioning import Outline
+from echogen.generators.conditioning import CAVITY_CELLS, Outline
 
 
 def true_outline(heart: Mapping[str, Any], factor: float) -> Outline:
@@ -16,3 +17,18 @@ def true_outline(heart: Mapping[str, Any], factor: float) -> Outline:
     length, width = (factor * np.asarray(heart[name], dtype=np.float64) for name in ("length_px", "width_px"))
     frames = np.arange(len(length))
     return lambda times_s: (np.interp(times_s * FPS, frames, length), np.interp(times_s * FPS, frames, width))
+
+
+def cells_of_tokens(cavity: NDArray[np.uint8], first: bool, grid: int, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """(latents, positions, cells): how much of each cell of a token's patch is cavity, in each of its four frames.
+
+    cavity: (frames, cells, cells) of a clip, 0..255. first: the first frame is a latent of its own. grid: patches along a side.
+    places: the patches that are tokens.
+    """
+    if first:
+        cavity = np.concatenate([np.repeat(cavity[:1], 4, axis=0), cavity[1:]])
+    side = round((CAVITY_CELLS / 4) ** 0.5)
+    coarse = cavity.shape[-1] // (side * grid)
+    cells = cavity.reshape(len(cavity), side * grid, coarse, side * grid, coarse).mean((2, 4)).astype(np.uint8)
+    cut = cells.reshape(-1, 4, grid, side, grid, side).transpose(0, 2, 4, 1, 3, 5)
+    return cut.reshape(len(cut), grid * grid, -1)[:, places]

@@ -35,7 +35,7 @@ from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.physiology import Floats
 from echogen.records import Ecg
 from echogen.training.masked_tokens import CriticTraining, check_tokens
-from echogen.training.outlines import true_outline
+from echogen.training.outlines import cells_of_tokens, true_outline
 from echogen.training.recipe import Recipe, settings
 from echogen.training.task import OptimizerGroup, Task
 
@@ -188,7 +188,7 @@ class MaskedVideoTask(Task):
         return {
             "ids": ids,
             "hidden": hidden,
-            "cavity": self._cavity(index, begin, first),
+            "cavity": cells_of_tokens(self.store[index].cavity[begin : begin + len(frames)], first, self.grid, self.places),
             "times_s": (latent_times(frames, first) - frames[0]).astype(np.float32),
             "is_first": np.array(first),
             "features": features,
@@ -199,18 +199,6 @@ class MaskedVideoTask(Task):
             "view": np.array(VIEW_IDS[view]),
             "sex": np.array(SEX_IDS[sex]),
         }
-
-    def _cavity(self, index: int, begin: int, first: bool) -> NDArray[np.uint8]:
-        """(latents, positions, cells): how much of each cell of a token's patch is cavity, in each of its four frames."""
-        latents, grid = self.data.latents, self.grid
-        cells = self.store[index].cavity[begin : begin + (1 + 4 * (latents - 1) if first else 4 * latents)]
-        if first:
-            cells = np.concatenate([np.repeat(cells[:1], 4, axis=0), cells[1:]])
-        side = round((CAVITY_CELLS / 4) ** 0.5)
-        coarse = cells.shape[-1] // (side * grid)
-        cells = cells.reshape(len(cells), side * grid, coarse, side * grid, coarse).mean((2, 4)).astype(np.uint8)
-        cut = cells.reshape(latents, 4, grid, side, grid, side).transpose(0, 2, 4, 1, 3, 5)
-        return cut.reshape(latents, grid * grid, -1)[:, self.places]
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Cross-entropy and accuracy of the hidden tokens, and the cross-entropy of where the cavity is."""

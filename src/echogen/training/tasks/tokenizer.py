@@ -13,28 +13,22 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from echogen.datasets.clip_store import FPS, ClipStore
-from echogen.errors import InputError
-from echogen.generators.conditioning import latent_outline
+from echogen.datasets.clip_store import ClipStore
 from echogen.generators.echopulse import MOTION_SCALE
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.quantizers import FSQ, Quantized
 from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
-from echogen.training.outlines import true_outline
+from echogen.training.outlines import cells_of_tokens
 from echogen.training.recipe import Recipe, settings
 from echogen.training.task import Task
 
 
 @dataclass(frozen=True)
 class ClipData:
-    """Where the clips lie and how long a window of them is: clips (folder of a clip store), frames (1 + a multiple of 4).
-
-    other_ef: a store of the same hearts, each with another ejection fraction.
-    """
+    """Where the clips lie and how long a window of them is: clips (folder of a clip store), frames (1 + a multiple of 4)."""
 
     clips: str
     frames: int = 33
-    other_ef: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,11 +36,9 @@ class TokenizerOptions:
     """Weights of the losses beside the structure's squared error; crop_share: of windows decoded as if mid-stream.
 
     edge: by how much pixels near the cavity's edge, which decide the EF, count more than others. decoder_only: the encoder and
-    its codes stay as they are, so that a transformer trained on these ids goes on fitting. drop_outline: of the windows whose
-    decoder is not told the cavity's outline, where it can be; outline_error: SD of the relative error of what it is told.
-    wrong_codes: in half of the windows up to this share of the codes is a step off, as codes that a transformer guesses are.
-    crossed: of the windows, those that are drawn as data.other_ef shows them from the codes of the clip: the decoder learns that
-    the outline it is told is right where it and the codes differ.
+    its codes stay as they are, so that a transformer trained on these ids goes on fitting. wrong_codes: in half of the windows up
+    to this share of the codes is a step off, as codes that a transformer guesses are. cavity: weight of saying where the cavity
+    is, where the network can.
     """
 
     change: float = 1.0
@@ -54,10 +46,8 @@ class TokenizerOptions:
     crop_share: float = 0.5
     edge: float = 0.0
     decoder_only: bool = False
-    drop_outline: float = 0.2
-    outline_error: float = 0.015
     wrong_codes: float = 0.0
-    crossed: float = 0.0
+    cavity: float = 0.02
 
 
 class TokenizerTask(Task):
@@ -77,14 +67,11 @@ class TokenizerTask(Task):
             if start
             else VideoTokenizer(config_from_dict(VideoTokenizerConfig, recipe.network))
         )
-        if recipe.network.get("told_outline") and not self.tokenizer.config.told_outline:
-            self.tokenizer = _taking_outlines(self.tokenizer)
+        if (cells := recipe.network.get("cavity_cells", 0)) and self.tokenizer.cavity is None:
+            self.tokenizer = _saying_where(self.tokenizer, cells)
         if self.options.decoder_only:
             self.tokenizer.freeze_encoder()
         self.store = ClipStore(self.data.clips)
-        self.other = self.store if self.data.other_ef is None else ClipStore(self.data.other_ef)
-        if len(self.other) != len(self.store) or self.other[0].heart["seed"] != self.store[0].heart["seed"]:
-            raise InputError("data.other_ef must hold the same hearts as data.clips, rendered with --other-ef.")
 
     def networks(self) -> dict[str, nn.Module]:
         """The tokenizer."""
@@ -93,27 +80,20 @@ class TokenizerTask(Task):
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Random windows of random clips."""
         rng = self.random(step, rank)
-        frames, structure, displacement, cavity, outlines = [], [], [], [], []
+        frames, structure, displacement, cavity = [], [], [], []
         for _ in range(self.recipe.batch_size):
-            index = int(rng.integers(len(self.store)))
-            clip = self.store[index]
+            clip = self.store[int(rng.integers(len(self.store)))]
             start = int(rng.integers(clip.frames.shape[0] - self.data.frames + 1))
             window = slice(start, start + self.data.frames)
             frames.append(clip.frames[window])
-            crossed = self.data.other_ef is not None and rng.random() < self.options.crossed
-            clip = self.other[index] if crossed else clip
             structure.append(clip.structure[window])
             displacement.append(clip.displacement[window])
             cavity.append(clip.cavity[window])
-            outline = true_outline(clip.heart, 1.0 + rng.normal(0.0, self.options.outline_error))
-            told = latent_outline((start + np.arange(self.data.frames)) / FPS, True, outline)
-            outlines.append(told if crossed or rng.random() >= self.options.drop_outline else np.full_like(told, np.nan))
         return {
             "frames": torch.from_numpy(np.stack(frames)),
             "structure": torch.from_numpy(np.stack(structure)),
             "displacement": torch.from_numpy(np.stack(displacement)),
             "cavity": torch.from_numpy(np.stack(cavity)),
-            "outline": torch.from_numpy(np.stack(outlines)),
         }
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
@@ -129,7 +109,8 @@ class TokenizerTask(Task):
         quantized, values = self._quantized(video)
         begin, length = crop or (0, latents)
         part = slice(begin, begin + length)
-        drawn = self.tokenizer.decode(values[:, part], begin == 0, batch["outline"][:, part]).float()
+        features = self.tokenizer.decoded(values[:, part])
+        drawn = self.tokenizer.picture(features, begin == 0).float()
         shown = slice(0, self.data.frames) if crop is None else self.tokenizer.frames(*crop)
         target = batch["structure"][:, shown].float() / 255.0
         picture, movement = drawn.split([1, drawn.shape[2] - 1], dim=2)
@@ -144,8 +125,13 @@ class TokenizerTask(Task):
         tissue = (moved != 0).any(2, keepdim=True).float() + 0.05
         motion = ((coarse - moved).square() * tissue).mean() / tissue.mean()
         loss = picture_loss + self.options.change * change + self.options.motion * motion + quantized.loss
+        losses = {}
+        if self.tokenizer.cavity is not None:
+            cells = _cells(batch["cavity"], self.tokenizer.config)[:, part]
+            losses["cavity"] = F.binary_cross_entropy_with_logits(self.tokenizer.cavity(features).float(), cells)
+            loss = loss + self.options.cavity * losses["cavity"]
         used = quantized.ids.unique().numel() / self.tokenizer.quantizer.vocabulary
-        return {
+        return losses | {
             "loss": loss,
             "mse": mse,
             "change": change,
@@ -181,11 +167,18 @@ class TokenizerTask(Task):
         save_network(networks["tokenizer"], folder / "tokenizer", torch.bfloat16)
 
 
-def _taking_outlines(tokenizer: VideoTokenizer) -> VideoTokenizer:
-    """The same tokenizer, whose decoder learns to be told outlines."""
-    grown = VideoTokenizer(replace(tokenizer.config, told_outline=True))
+def _saying_where(tokenizer: VideoTokenizer, cells: int) -> VideoTokenizer:
+    """The same tokenizer, whose decoder learns to say where the cavity is."""
+    grown = VideoTokenizer(replace(tokenizer.config, cavity_cells=cells))
     grown.load_state_dict({**grown.state_dict(), **tokenizer.state_dict()})
     return grown
+
+
+def _cells(cavity: Tensor, config: VideoTokenizerConfig) -> Tensor:
+    """How much of each cell of each token is cavity, 0..1, (B, latents, positions, cells), of windows (B, frames, 32, 32)."""
+    places = np.arange(config.grid**2) if config.active_patches is None else np.array(config.active_patches)
+    cells = [cells_of_tokens(window.cpu().numpy(), True, config.grid, places) for window in cavity]
+    return torch.from_numpy(np.stack(cells)).to(cavity.device).float() / 255.0
 
 
 def _near_edge(cavity: Tensor, side: int) -> Tensor:

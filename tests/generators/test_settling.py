@@ -1,0 +1,85 @@
+"""The wall is settled where the heart's clock expects it, and the picture stays a heart."""
+
+import numpy as np
+import pytest
+import torch
+
+from echogen.datasets.clip_store import cavity_cells, describe, draw_recording
+from echogen.generators.settling import find_cavities, scale_of, settle
+from echogen.measure import measure
+from echogen.measure.shipped import load_segmenter
+from echogen.phantom.simulate import Heart, Rendering, render, with_ef
+from echogen.physiology import Floats
+from echogen.records import STRUCTURES, Cine
+
+TIMES = np.arange(65) / 32.0
+SEED = 60_001
+
+
+@pytest.fixture(scope="module")
+def heart() -> Heart:
+    return draw_recording(SEED, 2.1)[0]
+
+
+@pytest.fixture(scope="module")
+def drawn(heart: Heart) -> Rendering:
+    return render(heart, TIMES, SEED)
+
+
+def outline(heart: Heart) -> tuple[Floats, Floats]:
+    told = describe(heart, len(TIMES))
+    return np.array(told["length_px"]), np.array(told["width_px"])
+
+
+def cells(drawn: Rendering) -> Floats:
+    return cavity_cells(drawn.labels == STRUCTURES["lv"]) / 255.0
+
+
+def test_the_cavity_is_found_as_it_is(heart: Heart, drawn: Rendering) -> None:
+    found = find_cavities(cells(drawn), 4.0)
+    assert found is not None
+    length, width = outline(heart)
+    np.testing.assert_allclose(found.length, length, rtol=0.03)
+    np.testing.assert_allclose(found.width, width, rtol=0.04)
+    assert (found.axis[:, 1] > 0.8).all()  # from apex to base is down
+
+
+def test_what_is_settled_has_the_ef_asked_for(heart: Heart, drawn: Rendering) -> None:
+    found = find_cavities(cells(drawn), 4.0)
+    assert found is not None
+    segmenter = load_segmenter()
+    picture = torch.from_numpy(drawn.frames / 255.0).float()
+    made = []
+    for ef in (heart.anatomy.ef_percent - 20, heart.anatomy.ef_percent):
+        length, width = outline(with_ef(heart, ef))
+        scale = scale_of(found, length, width)
+        settled, _ = settle(picture, torch.from_numpy(drawn.displacement), found, scale[0] * length, scale[1] * width)
+        frames = (settled.clamp(0, 1) * 255).byte().numpy()
+        made.append(measure(Cine(frames, TIMES, heart.probe.mm_per_pixel), segmenter).ef_percent)
+    assert made[0] == pytest.approx(heart.anatomy.ef_percent - 20, abs=6)
+    assert made[1] == pytest.approx(heart.anatomy.ef_percent, abs=4)
+
+
+def test_what_fits_already_stays(drawn: Rendering) -> None:
+    found = find_cavities(cells(drawn), 4.0)
+    assert found is not None
+    picture, moved = torch.from_numpy(drawn.frames / 255.0).float(), torch.from_numpy(drawn.displacement)
+    same, still = settle(picture, moved, found, found.length, found.width)
+    torch.testing.assert_close(same, picture, atol=1e-3, rtol=0)
+    torch.testing.assert_close(still, moved, atol=2e-2, rtol=0)
+
+
+def test_what_is_far_stays_and_the_tissue_is_told_how_far_it_went(drawn: Rendering) -> None:
+    found = find_cavities(cells(drawn), 4.0)
+    assert found is not None
+    picture, moved = torch.from_numpy(drawn.frames / 255.0).float(), torch.from_numpy(drawn.displacement)
+    settled, went = settle(picture, moved, found, 0.9 * found.length, 0.8 * found.width)
+    change = (settled - picture).abs().mean((0, 1))
+    assert float(change[:16].mean()) < 0.2 * float(change[48:80].mean())
+    further = (went - moved).abs().amax(1)
+    assert float(further.amax()) > 1.0
+    assert float(further.amax()) < 12.0
+
+
+def test_no_cavity_is_none() -> None:
+    assert find_cavities(np.zeros((3, 32, 32)), 4.0) is None
