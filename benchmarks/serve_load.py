@@ -1,7 +1,8 @@
 """Many clients of one service: python benchmarks/serve_load.py -> "Load" in docs/serving.md.
 
 Every client asks for its own heart (seed, ejection fraction, rhythm); every frame that it gets is compared with a direct call.
-Some clients vanish in the middle. The service runs in a process of its own, whose memory is read before and after.
+Some clients vanish in the middle. The service runs in a process of its own, whose memory is read when nobody is there: before,
+and each time that all clients have come and gone.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from websockets.sync.client import connect
 from common import DOCS, table
 from echogen.app.serve_asked import HeartAsked
 from echogen.app.serve_beating import Beating
+from echogen.app.serve_studio import TIDIED_AFTER_S
 from echogen.generators import Generator
 from echogen.phantom.rhythm import RHYTHMS
 from report import write_section
@@ -71,6 +73,19 @@ def memory_mb(process: int) -> float:
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmRSS"))
 
 
+def memory_at_rest_mb(process: int) -> float:
+    """Memory when nobody is there and the service has tidied up: once it has not changed for a while."""
+    seen = [memory_mb(process)]
+    while len(seen) < 4 or max(seen[-4:]) - min(seen[-4:]) > 1:
+        time.sleep(TIDIED_AFTER_S)
+        seen.append(memory_mb(process))
+    return seen[-1]
+
+
+def in_mb(*values: float) -> str:
+    return ", ".join(f"{value:.0f}" for value in values) + " MB"
+
+
 def status(address: str) -> dict[str, Any]:
     return dict(json.load(urllib.request.urlopen(address + "api/status", timeout=60)))
 
@@ -92,9 +107,9 @@ def main() -> None:
         address = service.stdout.readline().split(" at ")[1].split()[0]
         beat = address.replace("http", "ws") + "api/beat"
         watch(beat, 0, 1, False)
-        before = memory_mb(service.pid)
+        before = memory_at_rest_mb(service.pid)
         gone = {client for client in range(options.clients) if client % 7 == 3}
-        after = []
+        peak, after = 0.0, []
         for _ in range(options.rounds):
             began = time.monotonic()
             with ThreadPoolExecutor(options.clients + 1) as pool:
@@ -103,14 +118,15 @@ def main() -> None:
                     time.sleep(0.05)
                 one_more = watch(beat, options.clients, 1, False)
                 answered = time.monotonic() - began
+                while not all(one.done() for one in watching):
+                    peak = max(peak, memory_mb(service.pid))
+                    time.sleep(0.2)
                 got = [one.result() for one in watching]
             wall = time.monotonic() - began
-            while status(address)["streams"]["now"] and time.monotonic() - began < wall + 30:
+            while status(address)["streams"]["now"] and time.monotonic() - began < wall + 60:
                 time.sleep(0.1)
             left = status(address)["streams"]["now"]
-            watch(beat, 0, 1, False)
-            after.append(memory_mb(service.pid))
-            print(after)
+            after.append(memory_at_rest_mb(service.pid))
     finally:
         service.send_signal(signal.SIGINT)
         service.wait(60)
@@ -124,13 +140,14 @@ def main() -> None:
         ["clients whose every part had their own seed, question and number", f"{sum(one['own'] for one in got)}"],
         ["one client more", f"told that it is busy: {'yes' if one_more['busy'] else 'no'}, after {answered:.1f} s"],
         ["places taken when all have gone", str(left)],
-        ["memory of the service before, and after each time", ", ".join(f"{one:.0f}" for one in (before, *after)) + " MB"],
+        [f"memory of the service before, and after each of {options.rounds} times that all came", in_mb(before, *after)],
+        ["most memory while they were there", in_mb(peak)],
         ["wall seconds for all", f"{wall:.0f}"],
     ]
     note = (
         f"{options.clients} clients at once, each with its own heart ({heart.name}, {heart.weights_hash}). Load average before: "
         f"{load:.2f}; times count on an idle machine only. Command: `python benchmarks/serve_load.py "
-        f"--clients {options.clients} --parts {options.parts}`.\n\n"
+        f"--clients {options.clients} --parts {options.parts} --rounds {options.rounds}`.\n\n"
     )
     write_section(DOCS / "serving.md", "Load", note + table(["", ""], rows))
 

@@ -1,8 +1,10 @@
 """Hearts that beat on a WebSocket: the frames that a client gets, live ECGs, and what becomes of clients that go."""
 
+import gc
 import hashlib
 import json
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,8 +22,8 @@ pytest.importorskip("websockets", reason="the extra serve is not installed")
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from echogen.app.serve_asked import ClipAsked, HeartAsked, clip_ecg
-from echogen.app.serve_beating import Beating, outlines
+from echogen.app.serve_asked import ClipAsked, HeartAsked, clip_ecg, encoded
+from echogen.app.serve_beating import Beating, Part, outlines
 from echogen.app.serve_ecg import EndlessEcg, Feed, Feeds
 from echogen.app.serve_limits import RateLimit, Refused
 from echogen.app.serve_server import create_app
@@ -119,9 +121,37 @@ def test_twenty_clients_each_get_their_own_heart(telltale: Any, serving: Any) ->
         assert settles(lambda: studio.streams.taken == 0)
 
 
-def test_a_recorded_heart_ends_with_its_ecg(address: str) -> None:
-    from echogen.app.serve_asked import encoded
+@pytest.mark.parametrize("kind", ["simulated", "recorded", "live"])
+def test_a_heart_that_is_let_go_is_freed_at_once(kind: str, telltale: Any) -> None:
+    ecg = next(EndlessEcg("sinus", 60, 1)).between(0, 10)
+    feed = Feed(250.0, ("II", "V1", "V5"))
+    feed.add(ecg.signal_mv.T.astype("<f4").tobytes())
+    recorded = {"rate_hz": 250.0, "lead_names": ["II", "V1", "V5"], "signal_mv": encoded(ecg.signal_mv)}
+    asked = {"simulated": SIMULATED, "recorded": {"kind": kind} | recorded, "live": {"kind": kind, "feed": "ward-1"}}[kind]
+    beating = Beating(HeartAsked.model_validate({"ecg": asked}), telltale, None, feed)
+    assert beating.next_part() is not None
+    seen = weakref.ref(beating)
+    gc.disable()
+    try:
+        del beating
+        assert seen() is None
+    finally:
+        gc.enable()
 
+
+def test_clients_that_have_gone_leave_nothing_behind(address: str, studio: Studio) -> None:
+    for _ in range(3):
+        clients = [connect(address + "beat") for _ in range(2)]
+        for client in clients:
+            start(client, first_frame=encoded(np.zeros((128, 128), np.uint8)))
+            received(client)
+        for client in clients:
+            client.socket.close()  # without a word
+        assert settles(lambda: studio.streams.taken == 0)
+    assert settles(lambda: not any(type(one) in (Beating, HeartAsked, Part) for one in gc.get_objects()))
+
+
+def test_a_recorded_heart_ends_with_its_ecg(address: str) -> None:
     ecg = next(EndlessEcg("sinus", 60, 1)).between(0, 2.5)
     recorded = {
         "kind": "recorded",

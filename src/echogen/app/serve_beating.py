@@ -118,38 +118,69 @@ class Part:
         return len(text).to_bytes(4, "little") + text + b"".join(payload)
 
 
+class _Overheard:
+    """The pieces of an ECG on their way to a generator; one lead of the last seconds is kept to be shown.
+
+    made_until_s: how far the video is made. It knows nothing of the heart, which is therefore freed as soon as it is let go.
+    """
+
+    def __init__(self, source: Iterator[Ecg], made_until_s: float) -> None:
+        self._source, self.made_until_s = source, made_until_s
+        self._kept: deque[Ecg] = deque()
+        self._lead: str | None = None
+
+    def __iter__(self) -> Iterator[Ecg]:
+        return self
+
+    def __next__(self) -> Ecg:
+        piece = next(self._source)
+        if self._lead is None:
+            self._lead = choose_lead(piece)
+        self._kept.append(_one_lead(piece, self._lead))
+        while len(self._kept) > 1 and self._kept[1].start_s < self.made_until_s - _KEPT_S:
+            self._kept.popleft()
+        return piece
+
+    def between(self, start_s: float, end_s: float) -> Ecg | None:
+        """What is kept of this time, if anything."""
+        pieces = [piece for piece in self._kept if piece.end_s > start_s and piece.start_s < end_s]
+        try:
+            return joined_ecg(pieces).between(start_s, end_s) if pieces else None
+        except InputError:
+            return None
+
+
 class Beating:
     """One heart as it was asked for; `next_part` makes what comes next, called from one thread at a time."""
 
     def __init__(self, asked: HeartAsked, heart: Generator, segmenter: Segmenter | None, feed: Feed | None = None) -> None:
         self.asked, self._heart, self._segmenter, self._feed = asked, heart, segmenter, feed
         start = asked.start_s
-        self._heard: deque[Ecg] = deque()
-        source: Ecg | Iterator[Ecg]
+        source: Iterator[Ecg]
         known: Ecg | None
         if isinstance(asked.ecg, LiveEcg):
             assert feed is not None
-            source = self._overheard(feed.listen())
+            source = feed.listen()
             known = joined_ecg(list(feed.pieces)) if feed.pieces else None
             begin = 0.0 if known is None else known.start_s
             start = max(begin, feed.end_s - heart.window_s - heart.ecg_future_s)
         elif isinstance(asked.ecg, RecordedEcg):
-            source = known = recorded_ecg(asked.ecg)
-            self._heard.append(_one_lead(source, choose_lead(source)))
-            start = source.start_s if start is None else start
+            known = recorded_ecg(asked.ecg)
+            source = iter([known])
+            start = known.start_s if start is None else start
         else:
             start = start or 0.0
             told = asked.ecg.rhythm, asked.ecg.heart_rate_bpm, asked.seed
-            source = self._overheard(EndlessEcg(*told, start - heart.ecg_past_s))
+            source = EndlessEcg(*told, start - heart.ecg_past_s)
             near = EndlessEcg(*told, start - heart.ecg_past_s)
             known = joined_ecg([next(near), next(near)]) if asked.first_frame else None
         start = begin_s(asked, start, known, heart.native_fps)
         self.made_until_s = self.start_s = start
         self._shown_until_s = start
-        self._lead: str | None = None
         self._index = 0
         self._measured: deque[tuple[Floats, Floats]] = deque()
-        self._stream = heart.stream(source, start_s=start, **conditions_of(asked))
+        self._heard = _Overheard(source, start)
+        self._stream = heart.stream(self._heard, start_s=start, **conditions_of(asked))
 
     @property
     def needs_s(self) -> float:
@@ -161,36 +192,15 @@ class Beating:
         cine = next(self._stream, None)
         if cine is None:
             return None
-        self.made_until_s = float(cine.times_s[-1]) + 1.0 / self._heart.native_fps
+        self.made_until_s = self._heard.made_until_s = float(cine.times_s[-1]) + 1.0 / self._heart.native_fps
         outline, volume, ef, rate = self._measure(cine)
         shown = self._ecg_shown()
         r_s, ecg_rate = self._beats(float(cine.times_s[0]))
         self._index += 1
         return Part(self._index - 1, self.asked.seed, cine, outline, volume, shown, r_s, ef, rate, ecg_rate)
 
-    def _overheard(self, source: Iterator[Ecg]) -> Iterator[Ecg]:
-        """The pieces, of which one lead of the last seconds is kept to be shown."""
-        for piece in source:
-            if self._lead is None:
-                self._lead = choose_lead(piece)
-            self._heard.append(_one_lead(piece, self._lead))
-            while len(self._heard) > 1 and self._heard[1].start_s < self.made_until_s - _KEPT_S:
-                self._heard.popleft()
-            yield piece
-
-    def _heard_between(self, start_s: float, end_s: float) -> Ecg | None:
-        pieces = [piece for piece in self._heard if piece.end_s > start_s and piece.start_s < end_s]
-        if not pieces:
-            return None
-        signal = np.concatenate([piece.signal_mv for piece in pieces], axis=1)
-        joined = Ecg(signal, pieces[0].rate_hz, pieces[0].lead_names, pieces[0].start_s)
-        try:
-            return joined.between(start_s, end_s)
-        except InputError:
-            return None
-
     def _ecg_shown(self) -> Ecg | None:
-        part = self._heard_between(self._shown_until_s, self.made_until_s + AHEAD_S)
+        part = self._heard.between(self._shown_until_s, self.made_until_s + AHEAD_S)
         if part is None:
             return None
         self._shown_until_s = part.end_s
@@ -199,7 +209,7 @@ class Beating:
 
     def _beats(self, start_s: float) -> tuple[Floats, float | None]:
         """R peaks from start_s to the end of what is made, and the rate of the last seconds."""
-        around = self._heard_between(start_s - 5.0, self.made_until_s + AHEAD_S)
+        around = self._heard.between(start_s - 5.0, self.made_until_s + AHEAD_S)
         if around is None:
             return np.zeros(0), None
         try:

@@ -16,10 +16,10 @@ class Refused(Exception):
 
 
 class Slots:
-    """So many of one kind at a time. what: their name in the sentence. Used from one event loop only."""
+    """So many of one kind at a time. what: their name in the sentence. freed: called after each. Used from one event loop."""
 
-    def __init__(self, most: int, what: str, retry_after_s: int) -> None:
-        self.most, self.what, self.retry_after_s = most, what, retry_after_s
+    def __init__(self, most: int, what: str, retry_after_s: int, freed: Callable[[], None] = lambda: None) -> None:
+        self.most, self.what, self.retry_after_s, self._freed = most, what, retry_after_s, freed
         self.taken = 0
 
     @contextmanager
@@ -36,6 +36,7 @@ class Slots:
             yield
         finally:
             self.taken -= 1
+            self._freed()
 
 
 class RateLimit:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
+import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +22,9 @@ from echogen.networks.segmenter import Segmenter
 from echogen.records import Cine, Ecg
 
 T = TypeVar("T")
+
+#: Memory is given back so long after a stream or another request has ended.
+TIDIED_AFTER_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,12 @@ class Studio:
         if "ecg" not in heart.takes:
             raise InputError(f"The generator {heart.name} takes no ECG; choose one that does with --model.")
         self.heart, self.segmenter, self.limits = heart, segmenter, limits or Limits()
-        self.streams = Slots(self.limits.streams, "streams", 15)
-        self.requests = Slots(self.limits.requests, "requests", 5)
+        self.streams = Slots(self.limits.streams, "streams", 15, self._tidy_soon)
+        self.requests = Slots(self.limits.requests, "requests", 5, self._tidy_soon)
         self.rate = RateLimit(self.limits.per_minute, self.limits.burst)
         self.feeds = Feeds(self.limits.feeds)
         self._one_at_a_time = ThreadPoolExecutor(1, thread_name_prefix="studio")
+        self._tidying: asyncio.TimerHandle | None = None
 
     async def run(self, job: Callable[[], T]) -> T:
         """Do a job when its turn comes; one whose client has gone before that is left out."""
@@ -73,9 +80,29 @@ class Studio:
         told = await self.run(lambda: document(asked, self.heart, cine, _during(ecg, cine)))
         return await asyncio.to_thread(clip_file, asked, cine, ecg, told)
 
+    def _tidy_soon(self) -> None:
+        """Give memory back when what has just ended has been let go; once for all that end together."""
+        if self._tidying is None:
+            self._tidying = asyncio.get_running_loop().call_later(TIDIED_AFTER_S, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        with contextlib.suppress(RuntimeError):  # it has closed
+            self._one_at_a_time.submit(give_back_memory)
+
     def close(self) -> None:
         """End when the job at hand is done; what waits is left out."""
         self._one_at_a_time.shutdown(wait=True, cancel_futures=True)
+
+
+def give_back_memory() -> None:
+    """Return what is not used any more to the system: what only cycles hold, and what the C library keeps for later (glibc only).
+
+    Without it the windows of many streams, whose arrays come and go in changing sizes, leave a heap of holes behind.
+    """
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def joined(parts: list[Cine]) -> Cine:
