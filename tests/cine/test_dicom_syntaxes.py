@@ -164,6 +164,23 @@ def test_what_cannot_be_decoded_is_named(tmp_path, dataset, syntax):
         read_cine(tmp_path / "b.dcm")
 
 
+def test_a_jpeg_ls_frame_without_its_end_is_refused_at_once(tmp_path, dataset):
+    jpeg_ls = pytest.importorskip("jpeg_ls")
+    whole = [bytes(jpeg_ls.encode_array(frame)) for frame in GREY]
+    assert whole[2].endswith(b"\xff\xd9")
+    for last in (whole[2], whole[2][:-2], whole[2][:-3] + b"\0"):
+        dataset.PixelData = encapsulate([*whole[:2], last])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = uid.JPEGLSLossless
+        dataset.save_as(tmp_path / "a.dcm")
+        if last == whole[2]:
+            np.testing.assert_array_equal(read_cine(tmp_path / "a.dcm").frames, GREY)
+            continue
+        for read in (read_cine, read_colour):
+            with pytest.raises(InputError, match="frame 3 is cut short"):
+                read(tmp_path / "a.dcm")
+
+
 def test_a_decoder_that_panics_is_one_sentence(tmp_path, dataset):
     # Two segments of 16-bit RLE, whose last run reaches over the end of the frame.
     segment = (bytes([99]) + bytes(100)) * (48 * 64 // 100 + 1)

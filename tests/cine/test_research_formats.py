@@ -125,7 +125,8 @@ def test_a_header_reaches_no_file_outside_its_folder(tmp_path):
     folder = tmp_path / "cine"
     folder.mkdir()
     (folder / "link.raw").symlink_to(tmp_path / "secret.raw")
-    for name in ("../secret.raw", str(tmp_path / "secret.raw"), "..\\secret.raw", "link.raw"):
+    (folder / "circle.raw").symlink_to(folder / "circle.raw")
+    for name in ("../secret.raw", str(tmp_path / "secret.raw"), "..\\secret.raw", "link.raw", "a\0.raw", "circle.raw"):
         (folder / "a.mhd").write_bytes(mhd_text(name))
         with pytest.raises(InputError, match="outside its folder"):
             read_cine(folder / "a.mhd", fps=10)

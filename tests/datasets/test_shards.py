@@ -214,7 +214,15 @@ def test_damage_is_one_sentence(tmp_path: Path):
     shard.unlink()
     with pytest.raises(InputError, match=r"lacks 1 of its shards \(shard-000001.tar"):
         ShardFolder(folder)
-    for summary in ("{", "[]", "{}", '{"format": 1}', '{"format": 1, "shards": [{"file": "shard-000000.tar", "samples": -1}]}'):
+    listed = '{"format": 1, "shards": [{"file": "shard-000000.tar", "samples": %s}]}'
+    for summary in (
+        "{",
+        "[]",
+        "{}",
+        '{"format": 1}',
+        '{"format": 1e999}',
+        *(listed % count for count in ("-1", "9" * 30, "1e999")),
+    ):
         (folder / "shards.json").write_text(summary)
         with pytest.raises(InputError, match="damaged"):
             ShardFolder(folder)

@@ -23,6 +23,8 @@ _MM_PER_CM = 10.0
 _VIEW_CODES = {"A4C": {"399214001", "G-A19C"}, "A2C": {"399232001", "G-A19B"}}
 #: Baseline and extended.
 _JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+#: Lossless and near-lossless.
+_JPEG_LS, _END_OF_JPEG = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"), b"\xff\xd9"
 _CENTIMETRES, _TWO_DIMENSIONAL = 3, 1
 
 
@@ -36,6 +38,7 @@ def read_dicom(path: Path, fps: float | None = None) -> Cine:
     dataset = open_ultrasound(path)
     with _decoding(name):
         count, height, width = _shape(dataset, name)
+        _check_ends(dataset, count)
         frames = _grey_frames(dataset, count, height, width)
         times = _frame_times(dataset, count, fps)
         scale, view = _mm_per_pixel(dataset, height, width), _view(dataset)
@@ -50,6 +53,7 @@ def read_dicom_colour(path: Path, fps: float | None = None) -> tuple[ByteArray, 
     dataset = open_ultrasound(path)
     with _decoding(name):
         count, height, width = _shape(dataset, name, 3)
+        _check_ends(dataset, count)
         frames = np.empty((count, height, width, 3), dtype=np.uint8)
         number = 0
         for number, pixels in enumerate(iter_pixels(dataset), start=1):
@@ -87,6 +91,16 @@ def _shape(dataset: Any, name: str, samples: int = 1) -> tuple[int, int, int]:
     count, height, width = int(dataset.get("NumberOfFrames", 1) or 1), int(dataset.Rows), int(dataset.Columns)
     check_size(name, count, height, width * samples)
     return count, height, width
+
+
+def _check_ends(dataset: Any, count: int) -> None:
+    """Refuse JPEG-LS frames without their end: the decoder runs on for seconds where there is nothing more to read."""
+    from pydicom.encaps import generate_frames
+
+    if dataset.file_meta.TransferSyntaxUID in _JPEG_LS:
+        for number, encoded in enumerate(generate_frames(dataset.PixelData, number_of_frames=count), start=1):
+            if not encoded.rstrip(b"\0").endswith(_END_OF_JPEG):
+                raise ValueError(f"frame {number} is cut short")
 
 
 def open_ultrasound(path: Path) -> Any:

@@ -76,7 +76,7 @@ def _content(path: Path, header: Mapping[str, str], data_start: int, size: int) 
         raise InputError(f"{path.name} spreads its frames over several files; export it with one data file.")
     else:
         source, skip = path.parent / named, int(header.get("headersize", "0") or 0)
-        if Path(named).name != named or "\\" in named or source.resolve().parent != path.parent.resolve():
+        if not _beside(source, named):
             raise InputError(f"{path.name} names a data file outside its folder; put it beside the header and name it so.")
     packed = header.get("compresseddata", "").lower() == "true"
     try:
@@ -90,6 +90,14 @@ def _content(path: Path, header: Mapping[str, str], data_start: int, size: int) 
     if len(content) != size:
         raise InputError(f"{source.name}, the data of {path.name}, is cut short ({len(content)} of {size} bytes); get it again.")
     return content
+
+
+def _beside(source: Path, named: str) -> bool:
+    """Whether what a header names is a plain name, and the file of that name no link that leads elsewhere."""
+    try:
+        return Path(named).name == named and "\\" not in named and source.resolve().parent == source.parent.resolve()
+    except (ValueError, OSError, RuntimeError):  # no name of a file, or links in a circle
+        return False
 
 
 def _unpacked(file: BinaryIO, size: int) -> bytes:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 import tarfile
 from bisect import bisect_right
 from collections import OrderedDict
@@ -128,9 +129,9 @@ class ShardFolder:
         try:
             self.files = [self.folder / Path(shard["file"]).name for shard in summary["shards"]]
             self.lengths = [int(shard["samples"]) for shard in summary["shards"]]
-            if min(self.lengths, default=0) < 0:
-                raise ValueError("fewer than no samples")
-        except (KeyError, TypeError, ValueError) as error:
+            if min(self.lengths, default=0) < 0 or sum(self.lengths) > sys.maxsize:
+                raise ValueError("no number of samples")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _damaged_summary(self.folder) from error
         if lacking := [path.name for path in self.files if not path.is_file()]:
             raise InputError(f"{folder} lacks {len(lacking)} of its shards ({lacking[0]} is the first); copy them again.")
