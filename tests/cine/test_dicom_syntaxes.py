@@ -195,6 +195,7 @@ def test_a_decoder_that_panics_is_one_sentence(tmp_path, dataset):
             read(tmp_path / "a.dcm")
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value:UserWarning")
 @pytest.mark.parametrize("keyword", ["HeartRate", "PhysicalDeltaX"])
 def test_a_rate_or_scale_of_the_ecg_that_is_no_number_counts_as_not_stated(tmp_path, dataset, keyword):
     region = pydicom.Dataset()

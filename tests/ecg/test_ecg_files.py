@@ -169,6 +169,7 @@ def test_the_dicom_ecg_gives_its_rhythm_strip(dicom_ecg_path):
     assert (part.start_s, part.end_s) == (2.0, 5.0)
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value:UserWarning")
 @pytest.mark.parametrize("keyword", ["ChannelSensitivity", "ChannelSensitivityCorrectionFactor", "ChannelBaseline"])
 def test_a_dicom_number_that_is_none_is_one_sentence(tmp_path, dicom_ecg_path, keyword):
     from pydicom.datadict import tag_for_keyword
