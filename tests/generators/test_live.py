@@ -93,7 +93,7 @@ def test_a_given_first_frame_begins_it(tiny: EchoPulse, ecg: Ecg) -> None:
     image = Cine(np.random.default_rng(0).integers(0, 255, (1, 128, 128)).astype(np.uint8), np.zeros(1))
     ids = tiny._first_frame(image)
     assert ids is not None
-    drawn, _ = tiny._draw(ids, torch.full((1, 1, 8), torch.nan), 1, True)
+    drawn, _, _ = tiny._draw(ids, 1, True)
     usual = tiny.config
     try:
         tiny.config = replace(usual, speckle=replace(usual.speckle, strength=0.0))
@@ -105,17 +105,17 @@ def test_a_given_first_frame_begins_it(tiny: EchoPulse, ecg: Ecg) -> None:
 
 def test_parts_are_drawn_as_the_whole_would_be(tiny: EchoPulse) -> None:
     ids = torch.randint(0, 25, (1, 5, 16, 1), generator=torch.Generator().manual_seed(0))
-    outlines, usual = torch.full((1, 5, 8), torch.nan), tiny.dtype
+    usual = tiny.dtype
     try:
         tiny.dtype = torch.float32
-        whole, moved = tiny._draw(ids, outlines, 5, True)
-        parts = [tiny._draw(ids[:, :until], outlines[:, :until], new, True) for until, new in ((1, 1), (3, 2), (5, 2))]
-        later = tiny._draw(ids[:, 1:], outlines[:, 1:], 1, False)
+        whole, moved, _ = tiny._draw(ids, 5, True)
+        parts = [tiny._draw(ids[:, :until], new, True) for until, new in ((1, 1), (3, 2), (5, 2))]
+        later = tiny._draw(ids[:, 1:], 1, False)
     finally:
         tiny.dtype = usual
     assert len(whole) == 17
-    torch.testing.assert_close(torch.cat([picture for picture, _ in parts]), whole, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(torch.cat([motion for _, motion in parts]), moved, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(torch.cat([picture for picture, _, _ in parts]), whole, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(torch.cat([motion for _, motion, _ in parts]), moved, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(later[0], whole[-4:], atol=1e-4, rtol=1e-3)
 
 

@@ -39,6 +39,7 @@ _GENERATOR_PARTS = {
     "_cavity": "ECG",
     "_imagined": "first frame",
     "_guess": "guessing tokens",
+    "_draw": "decode",
 }
 #: And those of its tokenizer.
 _TOKENIZER_PARTS = {"tokenize": "encode", "decode_ids": "decode"}
