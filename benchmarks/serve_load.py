@@ -73,13 +73,19 @@ def memory_mb(process: int) -> float:
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmRSS"))
 
 
+def cpu_s(process: int) -> float:
+    with open(f"/proc/{process}/stat", encoding="ascii") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def memory_at_rest_mb(process: int) -> float:
-    """Memory when nobody is there and the service has tidied up: once it has not changed for a while."""
-    seen = [memory_mb(process)]
-    while len(seen) < 4 or max(seen[-4:]) - min(seen[-4:]) > 1:
-        time.sleep(TIDIED_AFTER_S)
-        seen.append(memory_mb(process))
-    return seen[-1]
+    """Memory when nobody is there and the service has tidied up: once it has done nothing for a while."""
+    spent = -1.0
+    while (now := cpu_s(process)) > spent + 0.05:
+        spent = now
+        time.sleep(2 * TIDIED_AFTER_S)
+    return memory_mb(process)
 
 
 def in_mb(*values: float) -> str:
