@@ -2,6 +2,7 @@
 
 import copy
 import json
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 pytest.importorskip("websockets", reason="the extra serve is not installed")
 
+from echogen.app.serve_ecg import EndlessEcg
 from echogen.app.serve_server import create_app
 from echogen.app.serve_studio import Limits, Studio
 
@@ -315,6 +317,162 @@ def test_it_is_worked_by_keyboard_in_a_phone_sized_window(size: tuple[int, int],
     assert page.locator("#play").inner_text() == "Pause"
     assert page.locator("#rhythm").input_value() == "af"
     wait_until(page, lambda: page.evaluate(READ, 0)["rows"][2] == 57)
+    assert faults == []
+
+
+def focus(page: Any, selector: str, *keys: str) -> None:
+    """Go to an element by the Tab key, and press keys there."""
+    for _ in range(60):
+        if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+            break
+        page.keyboard.press("Tab")
+    else:
+        raise AssertionError(f"the Tab key does not come to {selector}")
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def fits(page: Any) -> bool:
+    """Whether nothing of the page lies beside the window."""
+    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+
+
+def test_hearts_are_compared_an_ecg_chosen_and_a_clip_exported_by_keyboard_on_a_phone(
+    opened: Any, dicom_ecg_path: Path, tmp_path: Path, faults: list[str]
+) -> None:
+    page = opened(390, 844)
+    plays(page)
+    focus(page, "#compare", "Space")
+    plays(page, 1)
+    assert fits(page)
+    assert all(page.locator("canvas.echo").nth(index).bounding_box()["width"] > 160 for index in (0, 1))
+    focus(page, "#ef-b", "ArrowLeft")
+    wait_until(page, lambda: page.evaluate(READ, 1)["rows"][2] == 29)
+    page.keyboard.press("Shift+Tab")
+    focus(page, "[name=source]", "ArrowRight")
+    bad = tmp_path / "notes.csv"
+    bad.write_text("these are only words\n" * 30)
+    for file, answer in ((bad, "notes.csv"), (dicom_ecg_path, "Quality: good.")):
+        with page.expect_file_chooser() as chooser:
+            focus(page, "#ecg", "Enter")
+        chooser.value.set_files(file)
+        page.get_by_text(answer).first.wait_for()
+        # A sentence is read where one is on the page, not only at its top.
+        box = page.get_by_text(answer).first.bounding_box()
+        assert 0 <= box["y"] <= 844 - box["height"]
+    assert fits(page)
+    wait_until(page, lambda: page.locator(".ecg-rate").first.inner_text() == "61 bpm")
+    with page.expect_download() as download:
+        focus(page, "[data-format=json]", "Enter")
+    assert json.loads(Path(download.value.path()).read_text())["settings"]["ef_percent"] == 58
+    assert [fault for fault in faults if "400" not in fault] == []
+
+
+def test_what_is_touched_on_a_phone_is_large_enough_and_works(opened: Any, faults: list[str]) -> None:
+    page = opened(390, 844, has_touch=True, is_mobile=True, device_scale_factor=3)
+    plays(page)
+    for source in ("recorded", "live", "simulated"):
+        page.locator(f"label:has([value={source}])").tap()
+        assert fits(page)
+        small = page.evaluate("""() => [...document.querySelectorAll('button, select, input, .check, .tabs label, summary')]
+          .map((node) => [node, node.closest('.check, .file, .tabs label') ?? node])
+          .map(([node, shown]) => [node.id || node.textContent.trim(), shown.getBoundingClientRect()])
+          .filter(([, box]) => box.height && (box.height < 40 || box.width < 40)).map(([name]) => name)""")
+        assert small == []
+    plays(page)
+    page.locator("#play").tap()
+    still = page.evaluate("window.echogen.shown()[0].now")
+    page.locator("#another").tap()
+    assert page.locator("#seed").input_value() != "12"
+    page.locator("#play").tap()
+    plays(page)
+    assert page.evaluate("window.echogen.shown()[0].now") > still
+    assert faults == []
+
+
+@pytest.fixture
+def monitor(address: str) -> Iterator[Any]:
+    """monitor(name, rate) sends an ECG as it is recorded, twelve seconds of which are there already; monitor.stop() ends it."""
+    websockets = pytest.importorskip("websockets.sync.client")
+    service, token = address.split("#")
+    stopped, threads = threading.Event(), []
+
+    def send(feeder: Any, pieces: Any) -> None:
+        with feeder:
+            for ecg in pieces:
+                samples = np.ascontiguousarray(ecg.signal_mv[:2].T, "<f4")
+                for at in range(0, len(samples), 25):
+                    if stopped.wait(0.0 if ecg.start_s == 0 and at < 3000 else 0.1):
+                        return
+                    feeder.send(samples[at : at + 25].tobytes())
+
+    def run(name: str, rate: float) -> None:
+        path = service.replace("http", "ws") + f"api/feed/{name}?rate_hz=250&lead=II&lead=V1"
+        feeder = websockets.connect(path, subprotocols=["echogen", f"token.{token}"])
+        assert json.loads(feeder.recv()) == {"type": "ready", "feed": name}
+        threads.append(threading.Thread(target=send, args=(feeder, EndlessEcg("sinus", rate, 2))))
+        threads[-1].start()
+
+    def stop() -> None:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+
+    run.stop = stop  # type: ignore[attr-defined]
+    yield run
+    stop()
+
+
+def test_a_live_ecg_makes_the_heart_beat(opened: Any, studio: Studio, monitor: Any, faults: list[str]) -> None:
+    page = opened(390, 844)
+    plays(page)
+    focus(page, "[name=source]", "ArrowRight", "ArrowRight")
+    page.get_by_text("No live ECG is being sent").wait_for()
+    monitor("ward-1", 95)
+    assert settles(lambda: studio.feeds.find("ward-1").end_s >= 12)
+    focus(page, "#feeds", "Enter")
+    wait_until(page, "document.getElementById('feed').value === 'ward-1'")
+    assert page.locator("#message").is_hidden()
+    # It begins with what has just come, and goes on with what comes.
+    wait_until(page, "window.echogen.shown()[0].began > 9 && window.echogen.shown()[0].time > 9")
+    began = page.evaluate("window.echogen.shown()[0].began")
+    heard = studio.feeds.find("ward-1").end_s
+    wait_until(page, f"window.echogen.shown()[0].now > {max(began + 2, heard - 1.5)}")
+    assert studio.feeds.find("ward-1").end_s > heard
+    wait_until(page, lambda: page.locator(".ecg-rate").inner_text() in ("94 bpm", "95 bpm", "96 bpm"))
+    read = page.evaluate(READ, 0)
+    assert read["rows"][1:] == [12, 58]
+    assert read["rows"][0] * FRAME == pytest.approx(read["shown"]["time"], abs=FRAME / 2)
+    assert page.evaluate("window.echogen.measured()[0].most") <= 1.0
+    # The trace and its R peaks are drawn.
+    colours = page.evaluate("""() => {
+      const strip = document.querySelector('.ecg');
+      const { data } = strip.getContext('2d').getImageData(0, 0, strip.width, strip.height);
+      const count = (wanted) => {
+        let found = 0;
+        for (let at = 0; at < data.length; at += 4) found += wanted(data[at], data[at + 1], data[at + 2]) ? 1 : 0;
+        return found;
+      };
+      return [count((r, g, b) => g > 180 && r < 140), count((r, g, b) => r > 200 && g > 140 && g < 200 && b < 110)];
+    }""")
+    assert min(colours) > 20
+    # Two questions about the same live heart show the same moment.
+    page.evaluate(WATCH)
+    page.locator("#compare").check()
+    wait_until(page, lambda: page.evaluate(READ, 1)["rows"][1:] == [12, 30])
+    wait_until(page, "window.apart.length > 20")
+    assert page.evaluate("Math.max(...window.apart)") < FRAME / 2
+    assert fits(page)
+    wait_until(page, "window.echogen.shown()[0].now > window.echogen.shown()[0].began + 2.5")
+    with page.expect_download() as download:
+        page.click("[data-format=json]")
+    told = json.loads(Path(download.value.path()).read_text())
+    assert told["synthetic"]
+    assert told["frames"] > 32
+    monitor.stop()
+    assert settles(lambda: studio.feeds.names == [])
+    page.click("#feeds")
+    page.get_by_text("No live ECG is being sent").wait_for()
     assert faults == []
 
 

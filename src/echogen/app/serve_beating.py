@@ -164,6 +164,8 @@ class Beating:
             known = joined_ecg(list(feed.pieces)) if feed.pieces else None
             begin = 0.0 if known is None else known.start_s
             start = max(begin, feed.end_s - heart.window_s - heart.ecg_future_s)
+            # On the grid of frames, so that hearts beside each other show the same moments.
+            start = float(np.ceil(start * heart.native_fps - 1e-6)) / heart.native_fps
         elif isinstance(asked.ecg, RecordedEcg):
             known = recorded_ecg(asked.ecg)
             source = iter([known])

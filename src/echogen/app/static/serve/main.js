@@ -270,14 +270,17 @@ async function lookForFeeds() {
   ask();
 }
 
-// A heart that follows a live ECG leaves the page with the part of the ECG that was shown.
+// A heart that follows a live ECG leaves the page with the ECG that was shown, and its last seconds begin at start_s in it: with a
+// first frame at an R peak, though not at one on the ECG's very edge, where it is hardly seen.
 function lastOfLive(pane, seconds) {
-  const { rate_hz: rate, lead } = pane.ecg[0];
-  const first = pane.ecg[0].start_s, values = pane.ecg.flatMap((piece) => [...piece.values]);
-  const end = Math.min(values.length, Math.floor((now - first) * rate));
-  const start = Math.max(0, end - Math.floor(seconds * rate));
-  const part = new Float32Array(values.slice(start, end));
-  return { kind: "recorded", rate_hz: rate, lead_names: [lead], start_s: 0, signal_mv: base64(part) };
+  const { rate_hz: rate, lead, start_s: first } = pane.ecg[0];
+  const values = pane.ecg.flatMap((piece) => [...piece.values]).slice(0, Math.floor((now - first) * rate));
+  const from = Math.max(0, values.length / rate - seconds), edge = first + Math.max(from, 0.3);
+  const beat = pane.asked.first_frame === null ? null : pane.marks.find((time) => time > edge);
+  return {
+    ecg: { kind: "recorded", rate_hz: rate, lead_names: [lead], start_s: 0, signal_mv: base64(new Float32Array(values)) },
+    start_s: beat ? beat - first : from,
+  };
 }
 
 async function save(format) {
@@ -285,13 +288,13 @@ async function save(format) {
   if (!pane?.asked || pane.began === null) throw new Error("There is nothing to export yet; let a heart beat first.");
   let seconds = Number(element("length").value);
   const wanted = { ...pane.asked, start_s: pane.began, format };
-  if (wanted.ecg.kind === "live") {
-    wanted.ecg = lastOfLive(pane, seconds);
-    wanted.start_s = 0;
-  }
+  const live = wanted.ecg.kind === "live";
+  if (live) Object.assign(wanted, lastOfLive(pane, seconds));
   if (wanted.ecg.kind === "recorded") {
     const samples = floats(wanted.ecg.signal_mv).length / wanted.ecg.lead_names.length;
     seconds = Math.min(seconds, wanted.ecg.start_s + samples / wanted.ecg.rate_hz - wanted.start_s);
+    // An R peak need not lie on a frame.
+    if (live) seconds -= 1 / service.fps;
   }
   say(`Making ${seconds.toFixed(0)} s as ${format === "dcm" ? "DICOM" : format.toUpperCase()} …`, true);
   const { name, data } = await generate({ ...wanted, seconds });
