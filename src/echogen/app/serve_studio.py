@@ -55,7 +55,7 @@ class Studio:
         self.rate = RateLimit(self.limits.per_minute, self.limits.burst)
         self.feeds = Feeds(self.limits.feeds)
         self._one_at_a_time = ThreadPoolExecutor(1, thread_name_prefix="studio")
-        self._tidying: asyncio.TimerHandle | None = None
+        self._tidying, self._tidied_again = False, False
 
     async def run(self, job: Callable[[], T]) -> T:
         """Do a job when its turn comes; one whose client has gone before that is left out."""
@@ -81,14 +81,19 @@ class Studio:
         return await asyncio.to_thread(clip_file, asked, cine, ecg, told)
 
     def _tidy_soon(self) -> None:
-        """Give memory back when what has just ended has been let go; once for all that end together."""
-        if self._tidying is None:
-            self._tidying = asyncio.get_running_loop().call_later(TIDIED_AFTER_S, self._tidy)
+        """Give memory back when what has just ended has been let go; once for all that end together, and once after them."""
+        if self._tidying:
+            self._tidied_again = True
+            return
+        self._tidying = True
+        asyncio.get_running_loop().call_later(TIDIED_AFTER_S, self._tidy)
 
     def _tidy(self) -> None:
-        self._tidying = None
         with contextlib.suppress(RuntimeError):  # it has closed
             self._one_at_a_time.submit(give_back_memory)
+        again, self._tidying, self._tidied_again = self._tidied_again, False, False
+        if again:
+            self._tidy_soon()
 
     def close(self) -> None:
         """End when the job at hand is done; what waits is left out."""
