@@ -22,7 +22,7 @@ def beats(r_s: list[float]) -> Beats:
 
 @given(
     gaps=st.lists(st.floats(0.4, 1.5), min_size=1, max_size=8),
-    silence=st.floats(0.0, 3.0),
+    silence=st.floats(0.001, 3.0),
 )
 def test_the_next_beat_is_expected_after_the_usual_interval_or_any_moment(gaps: list[float], silence: float) -> None:
     r = np.cumsum(gaps)
