@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from echogen.app.serve_asked import ClipAsked, HeartAsked, clip_ecg, encoded
-from echogen.app.serve_beating import Beating, Part, outlines
+from echogen.app.serve_beating import Beating, outlines
 from echogen.app.serve_ecg import EndlessEcg, Feed, Feeds
 from echogen.app.serve_limits import RateLimit, Refused
 from echogen.app.serve_server import create_app
@@ -139,7 +139,15 @@ def test_a_heart_that_is_let_go_is_freed_at_once(kind: str, telltale: Any) -> No
         gc.enable()
 
 
-def test_clients_that_have_gone_leave_nothing_behind(address: str, studio: Studio) -> None:
+def test_clients_that_have_gone_leave_nothing_behind(address: str, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[weakref.ref[Beating]] = []
+
+    def noted(*asked: Any) -> Beating:
+        beating = Beating(*asked)
+        seen.append(weakref.ref(beating))
+        return beating
+
+    monkeypatch.setattr("echogen.app.serve_sockets.Beating", noted)
     for _ in range(3):
         clients = [connect(address + "beat") for _ in range(2)]
         for client in clients:
@@ -148,7 +156,8 @@ def test_clients_that_have_gone_leave_nothing_behind(address: str, studio: Studi
         for client in clients:
             client.socket.close()  # without a word
         assert settles(lambda: studio.streams.taken == 0)
-    assert settles(lambda: not any(type(one) in (Beating, HeartAsked, Part) for one in gc.get_objects()))
+    assert len(seen) == 6
+    assert settles(lambda: not any(one() for one in seen))
 
 
 def test_a_recorded_heart_ends_with_its_ecg(address: str) -> None:
