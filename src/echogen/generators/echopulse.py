@@ -310,14 +310,12 @@ class EchoPulse(Generator):
         Third, the share (frames, 32, 32) of each cell that is cavity, where the decoder says so. from_start: the latents begin
         with the first one of the video.
         """
-        tokenizer, before = self.tokenizer, ids.shape[1] - count
+        tokenizer, alone = self.tokenizer, from_start and count == ids.shape[1]
         with self._autocast():
-            features = tokenizer.decoded(tokenizer.quantizer.decode_ids(ids))
-            drawn = tokenizer.picture(features, from_start)[0].float()
+            features = tokenizer.decoded(tokenizer.quantizer.decode_ids(ids))[:, -count:]
+            drawn = tokenizer.picture(features, alone)[0].float()
             said = None if tokenizer.cavity is None else tokenizer.cavity(features[0]).float().sigmoid().cpu()
-        skipped = frames_of(before, from_start) if before else 0
-        cells = None if said is None else self._cells(said, from_start)[skipped:]
-        drawn = drawn[skipped:]
+        cells = None if said is None else self._cells(said, alone)
         return drawn[:, 0].clamp(0.0, 1.0), drawn[:, 1:3] * MOTION_SCALE, cells
 
     def _cells(self, said: Tensor, from_start: bool) -> NDArray[np.float64]:

@@ -64,7 +64,7 @@ class LivePace:
     latents: int = 2
     steps: int = 4
     prefix: int = 4
-    ahead: int = 0
+    ahead: int = 4
     future_s: float = 0.25
     lead_in_s: float = 3.0
     lead_every: int = 8
