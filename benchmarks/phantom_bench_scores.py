@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 import echogen
 from echogen.errors import InputError
 from echogen.generators.base import hash_weights
-from echogen.measure.matching import MARGIN_S
+from echogen.measure.beats import SMALLEST_STROKE
+from echogen.measure.matching import MARGIN_S, match_beats
 from echogen.metrics import heart
 from echogen.metrics.bank import BANK_FILE, IdentityBank
 from echogen.metrics.clips import Clip, ClipFile
@@ -30,7 +32,7 @@ from echogen.metrics.identity import HeartIdentity
 from echogen.metrics.memorisation import nearest
 from echogen.metrics.set_collectors import SetDistance
 from echogen.metrics.timing import timing_report
-from echogen.records import ByteArray
+from echogen.records import Beat, ByteArray
 from phantom_bench_cases import Case
 from phantom_bench_rows import Generated, Truth, Work
 from phantom_bench_rows import Row as Videos
@@ -128,6 +130,39 @@ def clip_of(work: Work, row: Videos, case: Case) -> KeptClip | None:
     return KeptClip(ClipFile(case.name, video, work.truth(case) / "truth.json"), work.root / _measured() / row.source(case))
 
 
+def _expected(clip: Clip) -> list[Beat]:
+    """The true beats that a video must show: those whose ED and whose ES with a margin lie inside it."""
+    start, end = float(clip.cine.times_s[0]), float(clip.cine.times_s[-1])
+    return [beat for beat in clip.true_beats if beat.ed_s >= start and start + MARGIN_S <= beat.es_s <= end - MARGIN_S]
+
+
+def _stroke_ml(beat: Beat) -> float:
+    return float("nan") if beat.edv_ml is None or beat.esv_ml is None else beat.edv_ml - beat.esv_ml
+
+
+class Ejecting(ByClip):
+    """The share that is matched of those true beats that eject enough of a usual stroke to be told on a volume curve.
+
+    An early beat of a heart that has hardly filled contracts without ejecting: it has an end-systole, but nothing shows it.
+    """
+
+    def add(self, pair: Pair) -> None:
+        clip = pair.generated
+        if clip is None:
+            return
+        expected = _expected(clip)
+        if not expected:
+            return
+        usual = float(np.median([_stroke_ml(beat) for beat in clip.true_beats]))
+        matched = {true for _, true in match_beats([beat.es_s for beat in clip.beats], [beat.es_s for beat in expected]).pairs}
+        ejects = [i for i, beat in enumerate(expected) if _stroke_ml(beat) >= SMALLEST_STROKE * usual]
+        if ejects:
+            self.keep(pair, "matched", np.array([float(i in matched) for i in ejects]))
+
+    def figures(self) -> dict[str, Figure]:
+        return {"timing_ejecting": Figure(pooled_row(lambda values: float(values.mean()), self.kept("matched")), "1")}
+
+
 class Drift(ByClip):
     """Drift of the end-systolic error within a clip, the median over clips; and all errors of end-systole, for plots."""
 
@@ -135,10 +170,7 @@ class Drift(ByClip):
         clip = pair.generated
         if clip is None:
             return
-        start, end = float(clip.cine.times_s[0]), float(clip.cine.times_s[-1])
-        expected = [
-            beat.es_s for beat in clip.true_beats if beat.ed_s >= start and start + MARGIN_S <= beat.es_s <= end - MARGIN_S
-        ]
+        expected = [beat.es_s for beat in _expected(clip)]
         self.keep(pair, "drift", timing_report([beat.es_s for beat in clip.beats], expected).drift_ms_per_s)
         self.keep(pair, "es_ms", 1000.0 * heart.phase_differences(clip.beats, clip.true_beats)[1])
 
@@ -175,13 +207,41 @@ class Ectopic(ByClip):
         }
 
 
+class LateFilling(ByClip):
+    """The share of a stroke that flows in during the last 0.16 s before end-diastole, after a diastole long enough to tell.
+
+    In sinus rhythm the atria do that; in atrial fibrillation nothing does.
+    """
+
+    WINDOW_S, LEAST_DIASTOLE_S = 0.16, 0.5
+
+    def add(self, pair: Pair) -> None:
+        clip = pair.generated
+        if not isinstance(clip, KeptClip) or clip.rhythm not in ("af", "sinus") or clip.reading is None:
+            return
+        times, volume = clip.reading.times_s, clip.reading.volume_ml
+        assert volume is not None
+        shares = []
+        for before, beat in pairwise(clip.beats):
+            if beat.ed_s - before.es_s < self.LEAST_DIASTOLE_S:
+                continue
+            start, end, least = np.interp([beat.ed_s - self.WINDOW_S, beat.ed_s, before.es_s], times, volume)
+            if end > least:
+                shares.append((end - start) / (end - least))
+        if shares:
+            self.keep(pair, clip.rhythm, np.array(shares))
+
+    def figures(self) -> dict[str, Figure]:
+        return {f"late_filling_{rhythm}": Figure(pooled_row(_median, self.kept(rhythm)), "1") for rhythm in ("sinus", "af")}
+
+
 def _median(values: Floats) -> float:
     return float(np.median(values))
 
 
 def _collectors() -> tuple[dict[str, Collector], dict[str, str]]:
     """One of each metric that can be had, and why the others cannot."""
-    made: dict[str, Collector] = {"drift": Drift(), "ectopic": Ectopic()}
+    made: dict[str, Collector] = {"drift": Drift(), "ejecting": Ejecting(), "ectopic": Ectopic(), "filling": LateFilling()}
     missing: dict[str, str] = {}
     for name, metric in METRICS.items():
         # Copies are sought among the clips of training, not among those of the benchmark.

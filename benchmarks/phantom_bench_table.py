@@ -25,6 +25,7 @@ class Column:
 TABLES: dict[str, tuple[Column, ...]] = {
     "Timing": (
         Column("matched within 80 ms, %", "timing", ".0f", 100.0),
+        Column("matched of beats that eject, %", "timing_ejecting", ".0f", 100.0),
         Column("median ES error, ms", "timing_median_ms", ".0f"),
         Column("drift, ms/s", "drift_ms_per_s", "+.1f"),
         Column("ED error, ms", "ed", ".0f"),
@@ -40,6 +41,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("EF by a regressor, R2", "ef_regressor_r2"),
         Column("stroke of a premature beat over a normal one", "pvc_stroke"),
         Column("stroke after each RR in AF, r", "af_stroke_rr"),
+        Column("late filling in sinus rhythm, % of stroke", "late_filling_sinus", ".0f", 100.0),
+        Column("late filling in AF, % of stroke", "late_filling_af", ".0f", 100.0),
     ),
     "Picture and cost": (
         Column("SSIM", "ssim"),
@@ -57,10 +60,13 @@ LEGEND = (
     "those between every other clip and the rest, and fewer clips make a Fréchet distance larger. Below: baselines that any "
     "generator should beat; another heart's truth is the same set of clips, so between sets it is the best that can be. "
     "Shuffled: each video of the row named, judged as that of another heart. Intervals of 95 % by resampling clips.\n\n"
-    "Matched, ES error, drift: measured end-systole against the true aortic closure. ED and ES error: mean, against the truth "
-    "video measured alike, beat by beat, up to half a cycle away (a video without the ECG's timing gets about a quarter of a "
-    "cycle). Premature beats: hearts with PVCs, stroke volume over the median of the clip's normal beats, 1 where the "
-    "beat is like any other. EF without an EF asked: what is drawn or seen, against the truth's."
+    "Matched, ES error, drift: measured end-systole against the true aortic closure. Beats that eject: those with at least a "
+    "quarter of the heart's median stroke; early beats of a heart that hardly filled have an end-systole that nothing shows. "
+    "ED and ES error: mean, against the truth video measured alike, beat by beat, up to half a cycle away (a video without the "
+    "ECG's timing gets about a quarter of a cycle). Premature beats: hearts with PVCs, stroke volume over the median of the "
+    "clip's normal beats, 1 where the beat is like any other. Late filling: the median share of a stroke that flows in during "
+    "the last 0.16 s of a diastole of at least 0.5 s: by the atria, which in AF do not contract. EF without an EF asked: what "
+    "is drawn or seen, against the truth's."
 )
 
 

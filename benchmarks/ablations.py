@@ -1,0 +1,82 @@
+"""What each part of the shipped generator is worth: python benchmarks/ablations.py -> docs/ablations.md.
+
+One thing at a time is taken away or set otherwise, with the same weights. Every clip is judged once and kept in --cache, so that
+a run that was stopped (--minutes) goes on where it was. --also: folders of other generators, with commas between them.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import echogen
+from common import DOCS, arguments, table
+from echogen.generators import EchoPulse
+from echogen.generators.echopulse_config import EchoPulseConfig
+from report import write_section
+from variants import QUALITY, Cache, Variant, judged_by, note, quality_rows
+
+
+def variants_of(config: EchoPulseConfig) -> list[Variant]:
+    """The generator as it ships, then what it lacks or does otherwise."""
+    found = [Variant(("as shipped",), config)]
+    without: dict[str, tuple[str, ...]] = {
+        "ECG tokens alone (no features per latent)": ("features",),
+        "features per latent alone (no ECG tokens)": ("tokens",),
+        "neither: no ECG": ("tokens", "features"),
+        "the wall is not settled": ("settling",),
+        "ECG tokens alone, not settled": ("features", "settling"),
+        "features alone, not settled": ("tokens", "settling"),
+        "neither, not settled": ("tokens", "features", "settling"),
+    }
+    found += [Variant((name,), config, without=lacking) for name, lacking in without.items()]
+    changes: dict[str, dict[str, Any]] = {
+        "no outline: neither told how large the cavity is, nor settled": {"usual_cavity": None},
+        "EF guided by 1.5": {"guidance": 1.5},
+        "EF guided by 2.5": {"guidance": 2.5},
+        "prefix of 2 latents": {"prefix": 2},
+        "prefix of 8 latents": {"prefix": 8},
+        "window of 9 latents": {"latents": 9},
+        "first frame guessed with its window": {"first": None},
+    }
+    if config.first is not None:
+        changes |= {
+            "first frame not guided by its view": {"first": replace(config.first, guidance=1.0)},
+            "first frame guided by 4": {"first": replace(config.first, guidance=4.0)},
+            "first frame colder (0.8 to 0.3)": {"first": replace(config.first, temperature=0.8, temperature_end=0.3)},
+        }
+    changes |= {
+        "colder tokens (0.6)": {"temperature": 0.6},
+        "warmer tokens (1.0 to 0.5)": {"temperature": 1.0, "temperature_end": 0.5},
+        "5 steps": {"steps": 5},
+        "20 steps": {"steps": 20},
+    }
+    return found + [Variant((name,), replace(config, **change)) for name, change in changes.items()]
+
+
+def main() -> None:
+    """--minutes: stop after them; 0 goes on to the end."""
+    options = arguments(__doc__ or "", hearts=24, minutes=0, cache="runs/ablations", also="")
+    until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
+    rows: list[list[str]] = []
+    complete, told = True, ""
+    for name in [options.model, *filter(None, options.also.split(","))]:
+        heart = echogen.Generator.from_pretrained(name, "cpu")
+        assert isinstance(heart, EchoPulse)
+        cache = Cache(Path(options.cache) / f"{heart.weights_hash}.jsonl")
+        own = name == options.model
+        variants = variants_of(heart.config) if own else [Variant((Path(name).name,), heart.config)]
+        found = judged_by(heart, [None, *variants] if own else variants, options.hearts, cache, until)
+        complete = complete and all(len(clips) == options.hearts for clips in found.values())
+        told = told or note(heart, options.hearts)
+        rows += quality_rows({"truth": [], **found}, variants)
+    text = table(["video", *QUALITY], rows)
+    print(text)
+    if complete:
+        write_section(DOCS / "ablations.md", "One thing at a time", f"{told}Command: `python benchmarks/ablations.py`.\n\n{text}")
+
+
+if __name__ == "__main__":
+    main()

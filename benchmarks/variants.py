@@ -1,0 +1,198 @@
+"""Ways to make a video, judged on held-out hearts clip by clip and kept, so that a run that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import LEADS, held_out
+from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
+from echogen.errors import InputError
+from echogen.generators import EchoPulse
+from echogen.generators.echopulse_config import EchoPulseConfig
+from echogen.measure import load_segmenter, read_masks, segment
+from echogen.metrics.ejection import ejection_report
+from echogen.metrics.timing import pooled_report, within_video
+from echogen.phantom.simulate import Heart
+from echogen.records import STRUCTURES, ByteArray, Cine, Ecg
+
+FIRST_SEED = 50_000
+SECONDS = 4.0
+#: A chamber that covers fewer pixels of a frame is not seen.
+LEAST_CHAMBER_PX = 120
+QUALITY = ["n", "EF R2", "MAE, points", "beats matched", "median ES error, ms", "seams", "whole", "CPU s per 64 frames"]
+
+Judged = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to make a video: what it is called in the table, the generator's settings, whether it is live, and what it lacks.
+
+    without: "tokens" (of the ECG), "features" (of the clock, per latent) or "settling" (of the wall).
+    """
+
+    cells: tuple[str, ...]
+    config: EchoPulseConfig
+    live: bool = False
+    without: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What tells its clips in the cache."""
+        lacking = [list(self.without)] if self.without else []
+        return json.dumps([asdict(self.config), self.live, *lacking], sort_keys=True)
+
+
+@contextmanager
+def made_by(heart: EchoPulse, variant: Variant) -> Iterator[EchoPulse]:
+    """The generator as a variant wants it; its networks are the same, and whole again afterwards."""
+    transformer, tokenizer = heart.transformer, heart.tokenizer
+    cavity, condition = tokenizer.cavity, transformer.condition
+    dropped = {"tokens": "ecg_keep", "features": "frame_keep"}
+    lacking = [dropped[name] for name in variant.without if name in dropped]
+
+    def deaf(rows: int, **told: Any) -> Any:
+        return condition(rows, **told | {name: told[name] & False for name in lacking})
+
+    try:
+        if "settling" in variant.without:
+            tokenizer.cavity = None
+        if lacking:
+            transformer.condition = deaf  # type: ignore[method-assign, assignment]
+        yield EchoPulse(variant.config, tokenizer, transformer, heart.device, heart.critic)
+    finally:
+        tokenizer.cavity = cavity
+        transformer.__dict__.pop("condition", None)
+
+
+def whole(masks: ByteArray, view: str | None) -> bool:
+    """Whether the first frame shows the chambers of its view."""
+    chambers = ("lv", "la", "rv", "ra") if view == "A4C" else ("lv", "la")
+    return all((masks[0] == STRUCTURES[name]).sum() >= LEAST_CHAMBER_PX for name in chambers)
+
+
+def judge(parts: Sequence[Cine], heart: Heart, cpu_s: float) -> Judged:
+    """What a clip shows: EF in %, end-systoles that it shows and should show, in s, and how much it changes where parts meet.
+
+    The EF is nan where no beat can be made out.
+    """
+    frames = np.concatenate([part.frames for part in parts])
+    times = np.concatenate([part.times_s for part in parts])
+    masks = segment(frames, load_segmenter())
+    try:
+        reading = read_masks(masks, times)
+        ef, es = reading.ef_percent, [beat.es_s for beat in reading.beats]
+    except InputError:
+        ef, es = None, []
+    change = np.abs(np.diff(frames.astype(np.float32), axis=0)).mean((1, 2))
+    seams = np.cumsum([len(part.frames) for part in parts])[:-1] - 1
+    inside = np.delete(change, seams)
+    return {
+        "ef": float("nan") if ef is None else float(ef),
+        "asked": heart.anatomy.ef_percent,
+        "es": es,
+        "expected": heart.clock.avc_s[within_video(heart.clock, float(times[0]), float(times[-1]))].tolist(),
+        "seam": float(change[seams].mean() / inside.mean()) if len(seams) and inside.size else float("nan"),
+        "whole": bool(whole(masks, heart.anatomy.view)),
+        "cpu_s": cpu_s * 64 / len(frames),
+    }
+
+
+def make(maker: EchoPulse, variant: Variant, seed: int) -> Judged:
+    """Make and judge the clip of a held-out heart, which is asked for its own EF and view."""
+    heart, leads = draw_recording(seed, SECONDS)
+    ecg = Ecg(leads, ECG_RATE_HZ, LEADS, -ECG_BEFORE_S)
+    asked: dict[str, Any] = {"ef_percent": heart.anatomy.ef_percent, "view": heart.anatomy.view, "sex": heart.sex}
+    low, high = maker.ef_range
+    asked["ef_percent"] = float(np.clip(asked["ef_percent"], low, high))
+    began = time.process_time()
+    parts = list(maker.stream(ecg, start_s=0.0, seconds=SECONDS, seed=seed, live=variant.live, **asked))
+    return judge(parts, heart, time.process_time() - began)
+
+
+def truth(seed: int) -> Judged:
+    """The clip of the heart itself."""
+    case = held_out(seed, SECONDS)
+    return judge([Cine(case.cine.frames, case.cine.times_s)], case.heart, float("nan"))
+
+
+def row(judged: Sequence[Judged]) -> list[str]:
+    """The cells that say how good clips are."""
+    ef, asked = (np.array([clip[name] for clip in judged]) for name in ("ef", "asked"))
+    known = np.isfinite(ef)
+    report = ejection_report(ef[known], asked[known], seed=0) if known.sum() > 2 else None
+    timing = pooled_report([(np.array(clip["es"]), np.array(clip["expected"])) for clip in judged])
+    seams, cpu = (np.array([clip[name] for clip in judged]) for name in ("seam", "cpu_s"))
+    return [
+        str(len(judged)),
+        "" if report is None else f"{report.r2:.2f}",
+        "" if report is None else f"{report.mae:.1f}",
+        f"{100 * timing.matched_fraction:.1f} %",
+        f"{timing.median_abs_ms:.0f}",
+        f"{np.nanmean(seams):.2f}" if np.isfinite(seams).any() else "",
+        f"{100 * np.mean([clip['whole'] for clip in judged]):.0f} %",
+        f"{np.mean(cpu):.2f}" if np.isfinite(cpu).all() else "",
+    ]
+
+
+def _key(variant: Variant | None) -> str:
+    return "truth" if variant is None else variant.key
+
+
+class Cache:
+    """Clips that were judged before, one JSON line each; the file belongs to a generator's weights."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text().splitlines() if path.is_file() else []
+        self.found = {(entry["key"], entry["seed"]): entry["judged"] for entry in map(json.loads, lines)}
+
+    def put(self, key: str, seed: int, judged: Judged) -> None:
+        self.found[key, seed] = judged
+        with self.path.open("a") as file:
+            file.write(json.dumps({"key": key, "seed": seed, "judged": judged}) + "\n")
+
+
+def judged_by(
+    heart: EchoPulse, variants: Sequence[Variant | None], hearts: int, cache: Cache, until: float
+) -> dict[str, list[Judged]]:
+    """The clips of each variant, heart by heart, as far as the time allows."""
+    for seed in range(FIRST_SEED, FIRST_SEED + hearts):
+        for variant in variants:
+            if (_key(variant), seed) in cache.found:
+                continue
+            if time.monotonic() > until:
+                break
+            if variant is None:
+                cache.put("truth", seed, truth(seed))
+                continue
+            with made_by(heart, variant) as maker:
+                cache.put(variant.key, seed, make(maker, variant, seed))
+    seeds = range(FIRST_SEED, FIRST_SEED + hearts)
+    return {_key(v): [cache.found[_key(v), s] for s in seeds if (_key(v), s) in cache.found] for v in variants}
+
+
+def quality_rows(found: dict[str, list[Judged]], variants: Sequence[Variant]) -> list[list[str]]:
+    """The truth, and every variant of which clips were judged."""
+    rows = [["truth", *[""] * (len(variants[0].cells) - 1), *row(found["truth"])]] if found["truth"] else []
+    return rows + [[*variant.cells, *row(found[variant.key])] for variant in variants if found[variant.key]]
+
+
+def note(heart: EchoPulse, hearts: int) -> str:
+    """What was asked, and what the columns say."""
+    return (
+        f"Generator {heart.name} ({heart.weights_hash}); {hearts} held-out hearts (seeds {FIRST_SEED}..) of "
+        f"{SECONDS:g} s with their own ECG, EF, view and sex; no frame given. EF and end-systole as the segmenter sees them, "
+        "against the heart's own; matched: within 80 ms; seams: change between frames where parts meet over that elsewhere; "
+        "whole: the first frame shows all chambers of its view. Truth: the simulated heart itself. So few hearts tell large "
+        "differences only. CPU seconds of one thread; the machine was not idle. "
+    )
