@@ -56,9 +56,12 @@ def find_cavities(cells: Floats, cell_px: float) -> Cavities | None:
     return Cavities(centre, axis, length, area * cell_px**2 / (READ_AREA * length))
 
 
-def scale_of(found: Cavities, length: Floats, width: Floats) -> tuple[float, float]:
-    """By how much found lengths and widths (frames,) differ from those expected around end-diastole, as factors."""
-    wide = width >= WIDE * width.max()
+def scale_of(found: Cavities, length: Floats, width: Floats, *, given: bool = False) -> tuple[float, float]:
+    """By how much found lengths and widths (frames,) differ from those expected, as factors.
+
+    given: the first frame was given, so that it is what counts; otherwise the frames around end-diastole.
+    """
+    wide = np.arange(len(width)) < 1 if given else width >= WIDE * width.max()
     return float(np.median(found.length[wide] / length[wide])), float(np.median(found.width[wide] / width[wide]))
 
 
