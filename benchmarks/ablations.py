@@ -45,6 +45,11 @@ def variants_of(config: EchoPulseConfig) -> list[Variant]:
         changes |= {
             "first frame not guided by its view": {"first": replace(config.first, guidance=1.0)},
             "first frame guided by 4": {"first": replace(config.first, guidance=4.0)},
+            "first frame in 6 steps": {"first": replace(config.first, steps=6)},
+            "first frame in 9 steps": {"first": replace(config.first, steps=9)},
+            "first frame guessed seeing 3 latents": {"first": replace(config.first, latents=3)},
+            "first frame guessed seeing 5 latents": {"first": replace(config.first, latents=5)},
+            "first frame guessed seeing all 17": {"first": replace(config.first, latents=17)},
             "first frame colder (0.8 to 0.3)": {"first": replace(config.first, temperature=0.8, temperature_end=0.3)},
         }
     changes |= {

@@ -44,15 +44,25 @@ def live_paces(pace: LivePace) -> list[LivePace]:
     changes += [{"prefix": prefix} for prefix in (2, 8)]
     changes += [{"ahead": ahead} for ahead in (0, 2, 7)]
     changes += [{"future_s": future} for future in (0.1, 0.5, 1.0)]
+    firsts = [{"steps": steps} for steps in (4, 6, 12)] + [{"latents": latents} for latents in (1, 3, 9)]
+    changes += [{"first": replace(pace.first, **first)} for first in firsts]
     paces = [replace(pace, **change) for change in changes]
     return list(dict.fromkeys(paces))
 
 
 def by_pace(config: EchoPulseConfig) -> list[Variant]:
     """The video that is not live, and the paces."""
-    found = [Variant(("not live", "", "", "", "", ""), config)]
+    found = [Variant(("not live", "", "", "", "", "", "", ""), config)]
     for pace in live_paces(config.live):
-        told = (pace.latents, pace.steps, pace.prefix, pace.ahead, f"{1000 * pace.future_s:.0f}")
+        told = (
+            pace.latents,
+            pace.steps,
+            pace.prefix,
+            pace.ahead,
+            f"{1000 * pace.future_s:.0f}",
+            pace.first.steps,
+            pace.first.latents,
+        )
         name = "live, as shipped" if pace == config.live else "live"
         found.append(Variant((name, *map(str, told)), replace(config, live=pace), live=True))
     return found
@@ -69,7 +79,7 @@ def main() -> None:
         "steps": ("Quality against steps", ["steps", "order", "first frame guided"], by_steps(heart.config)),
         "live": (
             "Quality of live video",
-            ["video", "new latents", "steps", "kept", "ahead", "future ECG, ms"],
+            ["video", "new latents", "steps", "kept", "ahead", "future ECG, ms", "first frame: steps", "latents seen"],
             by_pace(heart.config),
         ),
     }
