@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from echogen.cine import write
-from echogen.generators.base import Context, Generator, Sampling
+from echogen.generators.base import Context, Generator, Live, Sampling
 from echogen.records import Cine, Conditions
 
 
@@ -73,11 +73,16 @@ class Telltale(Generator):
     def window_s(self) -> float:
         return 1.0
 
+    @property
+    def live(self) -> Live:
+        return Live(1 / 32, 8 / 32, 0.25, 2.0)
+
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
-        times = context.next_s + np.arange(32) / 32.0
+        count = 32 if not sampling.live else 8 if context.index else 1
+        times = context.next_s + np.arange(count) / 32.0
         numbers = np.rint(times * 32).astype(int)
         frames = self.fan[numbers % 32].copy()
-        rows = (numbers, np.full(32, sampling.seed), np.full(32, int(conditions.ef_percent or 0)))
+        rows = (numbers, np.full(count, sampling.seed), np.full(count, int(conditions.ef_percent or 0)))
         for row, values in enumerate(rows):
             for bit in range(self.BITS):
                 lit = (values >> bit & 1).astype(np.uint8) * 255

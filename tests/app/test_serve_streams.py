@@ -193,13 +193,17 @@ def test_a_live_ecg_is_followed_as_it_comes(address: str, studio: Studio, tellta
             send(feeder, 0, 450)
             with pytest.raises(TimeoutError):
                 socket.recv(timeout=0.3)
-            send(feeder, 450, 1000)
+            # The first frame, once there is what a live heart wants to have heard; then short parts, as the ECG comes.
+            send(feeder, 450, 600)
             header, frames = received(socket)
+            assert header["frames"] == 1
+            send(feeder, 600, 1000)
             assert (header["type"], header["ecg"]["lead"]) == ("part", "II")
             assert frames is not None
             assert telltale.told(frames[0])[1] == 3
             more, _ = received(socket)
             assert more["times_s"][0] == pytest.approx(header["times_s"][-1] + 1 / 32)
+            assert more["frames"] == 8
             feeder.send(b"abc")
             assert "whole samples" in json.loads(feeder.recv(timeout=30))["error"]
         assert settles(lambda: studio.feeds.names == [])

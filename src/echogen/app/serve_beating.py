@@ -17,7 +17,7 @@ from echogen.app.serve_asked import HeartAsked, LiveEcg, RecordedEcg, begin_s, c
 from echogen.app.serve_ecg import EndlessEcg, Feed
 from echogen.ecg import choose_lead, find_landmarks
 from echogen.errors import InputError
-from echogen.generators.base import Generator
+from echogen.generators.base import Generator, Live
 from echogen.measure import find_beats, lv_geometry, segment
 from echogen.networks.segmenter import Segmenter
 from echogen.physiology import area_length_volume_ml
@@ -154,7 +154,8 @@ class Beating:
     """One heart as it was asked for; `next_part` makes what comes next, called from one thread at a time."""
 
     def __init__(self, asked: HeartAsked, heart: Generator, segmenter: Segmenter | None, feed: Feed | None = None) -> None:
-        self.asked, self._heart, self._segmenter, self._feed = asked, heart, segmenter, feed
+        self.asked, self._heart, self._segmenter = asked, heart, segmenter
+        self._live: Live | None = None
         start = asked.start_s
         source: Iterator[Ecg]
         known: Ecg | None
@@ -162,8 +163,8 @@ class Beating:
             assert feed is not None
             source = feed.listen()
             known = joined_ecg(list(feed.pieces)) if feed.pieces else None
-            begin = 0.0 if known is None else known.start_s
-            start = max(begin, feed.end_s - heart.window_s - heart.ecg_future_s)
+            self._live, self._fed_from_s = heart.live, 0.0 if known is None else known.start_s
+            start = max(self._fed_from_s, feed.end_s - self._ecg_needed_s(True))
             # On the grid of frames, so that hearts beside each other show the same moments.
             start = float(np.ceil(start * heart.native_fps - 1e-6)) / heart.native_fps
         elif isinstance(asked.ecg, RecordedEcg):
@@ -182,12 +183,21 @@ class Beating:
         self._index = 0
         self._measured: deque[tuple[Floats, Floats]] = deque()
         self._heard = _Overheard(source, start)
-        self._stream = heart.stream(self._heard, start_s=start, **conditions_of(asked))
+        self._stream = heart.stream(self._heard, start_s=start, live=self._live is not None, **conditions_of(asked))
+
+    def _ecg_needed_s(self, first: bool) -> float:
+        """How much ECG there must be from the beginning of a part on."""
+        if self._live is None:
+            return self._heart.window_s + self._heart.ecg_future_s
+        return (self._live.first_s if first else self._live.part_s) + self._live.future_s
 
     @property
     def needs_s(self) -> float:
         """A live ECG must reach to this time before the next part can be made."""
-        return self.made_until_s + self._heart.window_s + self._heart.ecg_future_s + 0.05
+        needed = self.made_until_s + self._ecg_needed_s(self._index == 0)
+        if self._live is not None:
+            needed = max(needed, self._fed_from_s + self._live.lead_in_s)
+        return needed + 0.05
 
     def next_part(self) -> Part | None:
         """The next frames, or None after the last. Raises `InputError` where the ECG or what is asked cannot be followed."""

@@ -165,11 +165,13 @@ function tick(at) {
   if (now === null) {
     // One that has failed does not stop the other.
     const hoped = panes.filter((pane) => !pane.failed || pane.frames.length);
-    if (!hoped.length || !hoped.every((pane) => pane.frames.length)) {
+    const all = hoped.length > 0 && hoped.every((pane) => pane.frames.length);
+    const begin = all ? shownByAll(hoped, beginning()) : null;
+    if (begin === null && !(all && hoped.some((pane) => pane.ended !== null || pane.failed))) {
       for (const pane of panes) pane.waiting(!pane.failed && pane.asked !== null);
       return;
     }
-    now = beginning();
+    now = begin ?? beginning();
   } else if (playing) advance(passed);
   else stay();
   for (const pane of panes) pane.draw(now, element("outline").checked);
