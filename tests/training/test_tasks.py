@@ -13,6 +13,7 @@ import torch
 from echogen import InputError
 from echogen.datasets import clip_store
 from echogen.generators.conditioning import FEATURES
+from echogen.records import STRUCTURES
 from echogen.training import Recipe, Task, load_recipe, train
 from echogen.training.tasks import TASKS, make_task
 
@@ -175,6 +176,31 @@ def test_the_cavity_size_is_told_unless_it_or_the_ef_is_hidden(
     assert known() == 1.0
     assert known(drop_outline=0.3) == pytest.approx(0.7, abs=0.1)
     assert known(drop_ef=1.0) == 0.0
+
+
+def test_a_heart_of_which_nothing_is_shown_is_one_that_can_be_seen_well(
+    tokenizer: tuple[Path, float, float], tmp_path: Path
+) -> None:
+    store = tmp_path / "clips"
+    for shard in range(3):
+        clip_store._write_shard((str(store), shard, clip_store.FIRST_TRAINING_SEED, 25))
+    clips = clip_store.ClipStore(store)
+    contrast = []
+    for index in range(3):
+        picture, labels = clips[index].structure[0].astype(float), clips[index].labels[0]
+        contrast.append(
+            np.percentile(picture[labels == STRUCTURES["myocardium"]], 25) - picture[labels == STRUCTURES["lv"]].mean()
+        )
+    efs = [clips[index].heart["ef_percent"] for index in range(3)]
+
+    def shown(first_given: float) -> set[float]:
+        options = {"drop_all": 0.0, "drop_ef": 0.0, "first_share": 1.0, "first_given": first_given, "clearest": 0.01}
+        data = token_data(store, tokenizer[0], tmp_path / "ids")
+        task = make_task(plan("masked-video", data=data, network=TRANSFORMER, options=options, batch_size=40))
+        return {round(float(ef), 3) for ef in task.batch(0, 0, 1)["ef_percent"]}
+
+    assert shown(0.0) == {round(efs[int(np.argmax(contrast))], 3)}
+    assert shown(1.0) == {round(ef, 3) for ef in efs}
 
 
 def test_the_segmenter_overfits_one_clip(clips: Path, tmp_path: Path) -> None:

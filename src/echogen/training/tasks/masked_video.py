@@ -33,7 +33,7 @@ from echogen.networks.config import config_from_dict, load_config, load_network,
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.physiology import Floats
-from echogen.records import Ecg
+from echogen.records import STRUCTURES, Ecg
 from echogen.training.masked_tokens import CriticTraining, check_tokens
 from echogen.training.outlines import cells_of_tokens, true_outline
 from echogen.training.recipe import Recipe, settings
@@ -60,11 +60,13 @@ class TokenData:
 class MaskedVideoOptions:
     """How often what is hidden in training: each condition on its own, all of them together, and the beginning of the window.
 
-    first_share: windows that begin with a single-frame latent; prefix: latents given at most. r_jitter_s: SD of the error that
-    R peaks get, as a detector has one. outline_error: SD of the relative error of a window's cavity outlines. cavity: weight of
-    guessing where the cavity is, from every token, beside guessing the tokens: what the conditions mean is learned sooner.
-    edge: by how much the tokens that the cavity's edge crosses count more than others. critic: whether one learns beside which
-    tokens are guessed, with a transformer of its own (token) or the transformer's features (self, which counts critic_weight).
+    first_share: windows that begin with a single-frame latent, first_given: those of them in which it is given; in the others
+    it is of the `clearest` share of the clips, so that a heart of which nothing is shown is one that can be seen well. prefix:
+    latents given at most. r_jitter_s: SD of the error that R peaks get, as a detector has one. outline_error: SD of the relative
+    error of a window's cavity outlines. cavity: weight of guessing where the cavity is, from every token, beside guessing the
+    tokens: what the conditions mean is learned sooner. edge: by how much the tokens that the cavity's edge crosses count more
+    than others. critic: whether one learns beside which tokens are guessed, with a transformer of its own (token) or the
+    transformer's features (self, which counts critic_weight).
     """
 
     drop_all: float = 0.10
@@ -76,6 +78,7 @@ class MaskedVideoOptions:
     drop_sex: float = 0.40
     first_share: float = 0.5
     first_given: float = 0.5
+    clearest: float = 0.5
     prefix: int = 4
     r_jitter_s: float = 0.006
     outline_error: float = 0.015
@@ -137,6 +140,8 @@ class MaskedVideoTask(Task):
         store = self.store = ClipStore(self.data.clips)
         self.hearts = [store[i].heart for i in range(len(store))]
         self.leads = _clean_leads(store, folder / "leads.npy")
+        contrast = [_contrast(store, index) for index in range(len(store))]
+        self.clear = np.argsort(contrast)[min(round((1.0 - self.options.clearest) * len(store)), len(store) - 1) :]
 
     def networks(self) -> dict[str, nn.Module]:
         """The masked transformer, and its critic if there is one."""
@@ -154,18 +159,17 @@ class MaskedVideoTask(Task):
 
     def _window(self, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
         options, latents = self.options, self.data.latents
-        index = int(rng.integers(len(self.hearts)))
-        heart = self.hearts[index]
         start = int(rng.choice(self.data.starts))
-        ids = self.ids[start][index]
-        longest = ids.shape[0] - latents
+        longest = self.ids[start].shape[1] - latents
         offset = 0 if rng.random() < options.first_share or longest == 0 else int(rng.integers(1, longest + 1))
-        ids = ids[offset : offset + latents].astype(np.int64)
         first = offset == 0
+        given = int(rng.random() < options.first_given) if first else int(rng.integers(2, options.prefix + 1))
+        index = int(rng.integers(len(self.hearts)) if given else rng.choice(self.clear))
+        heart = self.hearts[index]
+        ids = self.ids[start][index][offset : offset + latents].astype(np.int64)
         begin = start if first else start + 1 + 4 * (offset - 1)
         frames = (begin + np.arange(1 + 4 * (latents - 1) if first else 4 * latents)) / FPS
 
-        given = int(rng.random() < options.first_given) if first else int(rng.integers(2, options.prefix + 1))
         if first and given and rng.random() < 0.3:
             given = int(rng.integers(1, options.prefix + 1))
         hidden = np.zeros(ids.shape[:2], bool)
@@ -275,6 +279,14 @@ def _clean_leads(store: ClipStore, cache: Path) -> NDArray[np.float32]:
     leads = np.stack(rows)
     np.save(cache, leads)
     return leads
+
+
+def _contrast(store: ClipStore, index: int) -> float:
+    """How much brighter most of the wall is than the cavity in a clip's first frame, in grey levels."""
+    clip = store[index]
+    labels, picture = clip.labels[0], clip.structure[0].astype(np.float64)
+    cavity, wall = (picture[labels == STRUCTURES[name]] for name in ("lv", "myocardium"))
+    return float(np.percentile(wall, 25) - cavity.mean()) if cavity.size and wall.size else 0.0
 
 
 def _beats(heart: Mapping[str, Any], rng: np.random.Generator, jitter_s: float) -> Beats:
