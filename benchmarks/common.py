@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, draw_recording
+from echogen.phantom.looks import PLAIN
 from echogen.phantom.simulate import Heart, Rendering, render
 from echogen.records import Cine, Ecg
 
@@ -28,9 +29,9 @@ class HeldOut:
     cine: Cine
 
 
-def held_out(seed: int, seconds: float) -> HeldOut:
-    """The held-out heart of a seed (below 1,000,000, where training begins)."""
-    heart, leads = draw_recording(seed, seconds)
+def held_out(seed: int, seconds: float, look: str = PLAIN) -> HeldOut:
+    """The held-out heart of a seed (below 1,000,000, where training begins), with one of the looks of the phantom."""
+    heart, leads = draw_recording(seed, seconds, look)
     times = np.arange(round(seconds * FPS)) / FPS
     drawn = render(heart, times, seed)
     cine = Cine(drawn.frames, times, mm_per_pixel=heart.probe.mm_per_pixel, view=heart.anatomy.view)
@@ -67,7 +68,7 @@ def recordings() -> list[Recording]:
     return found
 
 
-def arguments(description: str, **defaults: int | str) -> argparse.Namespace:
+def arguments(description: str, **defaults: float | str) -> argparse.Namespace:
     """--model and one option for each default."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", default="phantom-128", help="name or folder of the generator")
