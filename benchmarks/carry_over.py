@@ -91,10 +91,10 @@ def main() -> None:
     header += ["video from its first frame, error", "beats matched, %", "median ES error, ms"]
     text = table(header, rows)
     note = (
-        f"Generator {model.name} ({model.weights_hash}); the same {options.hearts} held-out hearts (seeds {FIRST_SEED}..) with the "
-        "look of each machine (`echogen simulate --look`). MSE of the tokenizer's picture against the rendering without speckle. EF in "
-        "points, mean absolute: as the segmenter reads it off the clip against the true one; how far that moves through the "
-        f"tokenizer; and in a video of {SECONDS:.0f} s that begins with the clip's end-diastolic frame and is asked for the "
+        f"Generator {model.name} ({model.weights_hash}); {options.hearts} held-out hearts (seeds {FIRST_SEED}..) as each "
+        "machine shows them (`echogen simulate --look`). MSE of the tokenizer's picture against the rendering without speckle. "
+        "EF in points, mean absolute: as the segmenter reads it off the clip against the true one; how far that moves through "
+        f"the tokenizer; and in a video of {SECONDS:.0f} s that begins with the clip's end-diastolic frame and is asked for the "
         "heart's own EF. Command: `python benchmarks/carry_over.py`.\n\n"
     )
     print(text)
