@@ -60,6 +60,17 @@ def test_what_is_settled_has_the_ef_asked_for(heart: Heart, drawn: Rendering) ->
     assert made[1] == pytest.approx(heart.anatomy.ef_percent, abs=4)
 
 
+def test_a_first_frame_that_is_given_tells_the_size_and_else_end_diastole_does(heart: Heart, drawn: Rendering) -> None:
+    found = find_cavities(cells(drawn), 4.0)
+    assert found is not None
+    length, width = outline(heart)
+    larger = length / np.where(np.arange(len(length)) < 1, 1.1, 1.0)
+    given, usual = scale_of(found, larger, width, given=True), scale_of(found, larger, width)
+    assert given[0] == pytest.approx(1.1 * found.length[0] / length[0])
+    assert given[1] == pytest.approx(found.width[0] / width[0])
+    assert usual == pytest.approx((1.0, 1.0), abs=0.05)
+
+
 def test_what_fits_already_stays(drawn: Rendering) -> None:
     found = find_cavities(cells(drawn), 4.0)
     assert found is not None
