@@ -1,9 +1,10 @@
-"""The picture at the top of the README: python benchmarks/filmstrip.py -> docs/images/filmstrip.png."""
+"""The picture at the top of the README: python benchmarks/filmstrip.py -> docs/images/filmstrip.webp."""
 
 from __future__ import annotations
 
 import echogen
-from common import DOCS, arguments, recordings
+from common import DOCS, arguments, recordings, save_picture
+from echogen.cine import filmstrip
 from echogen.ecg import find_landmarks
 
 
@@ -14,8 +15,7 @@ def main() -> None:
     marks = find_landmarks(ecg)
     start = float(marks.r_s[1]) - 0.1
     cine = heart(ecg, start_s=start, seconds=1.2, ef_percent=float(options.ef), view="A4C", seed=options.seed)
-    (DOCS / "images").mkdir(parents=True, exist_ok=True)
-    echogen.write(cine, DOCS / "images" / "filmstrip.png", ecg=ecg, r_s=tuple(marks.r_s), label="synthetic")
+    save_picture(filmstrip(cine, ecg, r_s=marks.r_s, label="synthetic"), DOCS / "images" / "filmstrip.webp")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import shutil
 import threading
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from common import DOCS, Recording, arguments, recordings
+from common import DOCS, Recording, arguments, recordings, save_picture
 from echogen.app.serve_asked import ClipAsked, clip_ecg, conditions_of, encoded
 from echogen.app.serve_ecg import EndlessEcg
 from echogen.cine import filmstrip
@@ -36,7 +37,7 @@ STRIPS: list[tuple[str, str, dict[str, Any]]] = [
     ("paced", "Paced", {"rhythm": "paced"}),
     ("a2c", "Two-chamber view", {"view": "A2C"}),
 ]
-FRAMES, COLOURS = 7, 128
+FRAMES = 7
 SECONDS, LONGER_S = 1.9, 3.0
 
 
@@ -83,11 +84,6 @@ def recording_strip(heart: Generator, recording: Recording, seed: int) -> np.nda
     return filmstrip(cine, ecg, count=FRAMES, r_s=marks.r_s, label="synthetic")
 
 
-def save(picture: np.ndarray, path: Path) -> None:
-    """A PNG of few colours, which these pictures do not need more of."""
-    Image.fromarray(picture).quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
-
-
 def page_picture(heart: Generator, path: Path) -> None:
     """The page with two hearts that differ in EF only, after three seconds, as a browser draws it."""
     import uvicorn
@@ -117,12 +113,12 @@ def page_picture(heart: Generator, path: Path) -> None:
             page.locator("#play").click()
             page.wait_for_timeout(300)
             page.evaluate("document.getElementById('state').textContent = 'phantom-128'")
-            page.screenshot(path=path)
+            shot = page.screenshot()
             started.close()
         finally:
             server.should_exit = True
             thread.join()
-    Image.open(path).convert("RGB").save(path, optimize=True)
+    save_picture(np.asarray(Image.open(BytesIO(shot)).convert("RGB")), path)
 
 
 def main() -> None:
@@ -139,8 +135,8 @@ def main() -> None:
     ]
     anatomy = anatomy_of(heart, options.seed)
     for name, caption, changed in STRIPS:
-        save(strip(heart, options.seed, changed, anatomy), IMAGES / f"gallery-{name}.png")
-        lines += [f"**{caption}**", "", f"![{caption}: frames of a synthetic echo and its ECG](images/gallery-{name}.png)", ""]
+        save_picture(strip(heart, options.seed, changed, anatomy), IMAGES / f"gallery-{name}.webp")
+        lines += [f"**{caption}**", "", f"![{caption}: frames of a synthetic echo and its ECG](images/gallery-{name}.webp)", ""]
     lines += [
         "## From real ECGs",
         "",
@@ -150,12 +146,12 @@ def main() -> None:
         "",
     ]
     for number, recording in enumerate(recordings()):
-        save(recording_strip(heart, recording, options.seed), IMAGES / f"gallery-recording-{number}.png")
+        save_picture(recording_strip(heart, recording, options.seed), IMAGES / f"gallery-recording-{number}.webp")
         text = f"{recording.name}: frames of a synthetic echo, and the beats it follows"
-        lines += [f"**{recording.name}**", "", f"![{text}](images/gallery-recording-{number}.png)", ""]
+        lines += [f"**{recording.name}**", "", f"![{text}](images/gallery-recording-{number}.webp)", ""]
     (DOCS / "gallery.md").write_text("\n".join(lines), encoding="utf-8")
     if options.page:
-        page_picture(heart, IMAGES / "page.png")
+        page_picture(heart, IMAGES / "page.webp")
 
 
 if __name__ == "__main__":
