@@ -92,3 +92,18 @@ def test_strength_scales_the_speckle(sector):
 def test_the_layer_shares_the_geometry_of_the_phantom(layer):
     assert layer.scanner.probe.mm_per_pixel == 1.0
     assert torch.equal(layer.scanner.inside, Scanner(layer.scanner.probe).inside)
+
+
+@pytest.mark.parametrize("strength", [0.15, 0.4, 0.8])
+def test_speckle_becomes_as_strong_as_in_a_frame_that_is_shown(strength):
+    structure = 0.3 + 0.2 * torch.sin(torch.arange(128.0) / 9)[None].expand(128, -1)
+    shown = SpeckleLayer(SpeckleStyle(strength=strength), 5)(structure[None], STILL[:1], TIMES[:1], random_source(7))[0]
+    layer = SpeckleLayer(SpeckleStyle(), seed=0)
+    layer.match(shown, structure)
+    assert layer.style.strength == pytest.approx(strength, rel=0.2)
+
+
+def test_too_little_tissue_tells_nothing_of_speckle():
+    layer = SpeckleLayer(SpeckleStyle(), seed=0)
+    layer.match(torch.rand(128, 128), torch.zeros(128, 128))
+    assert layer.style == SpeckleStyle()

@@ -139,7 +139,11 @@ class EchoPulse(Generator):
             length, width = outline(fresh + config.ahead_s)
             scale = scale or scale_of(found, length, width, given=conditions.frames is not None)
             picture, moved = settle(picture, moved, found, scale[0] * length, scale[1] * width)
-        layer = state.get("speckle") or SpeckleLayer(config.speckle, sampling.seed, self.device)
+        layer: SpeckleLayer | None = state.get("speckle")
+        if layer is None:
+            layer = SpeckleLayer(config.speckle, sampling.seed, self.device)
+            if conditions.frames is not None:
+                layer.match(torch.from_numpy(conditions.frames.frames[0]).to(self.device) / 255.0, picture[0])
         noise = torch.Generator().manual_seed(_mix(sampling.seed, context.index, 1))
         relative = torch.tensor(fresh - state.get("start_s", fresh[0]), device=self.device)
         video = layer(picture, moved, relative, noise)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,17 @@ class SpeckleStyle:
     half_angle: float = 0.80
 
 
+#: Speckle is not taken from less tissue, nor made stronger than this.
+LEAST_TISSUE_PX, MOST_STRENGTH = 300, 1.0
+#: Side of the square in pixels whose mean is taken off to leave what is finer.
+_FINE_PX = 7
+
+
+def _fine(picture: Tensor) -> Tensor:
+    """What of a picture (H, W) is finer than a few pixels."""
+    return picture - F.avg_pool2d(picture[None, None], _FINE_PX, 1, _FINE_PX // 2, count_include_pad=False)[0, 0]
+
+
 class SpeckleLayer:
     """Adds speckle to drawn frames; the scatterers stay the same for a whole video, so its parts fit together.
 
@@ -48,6 +59,17 @@ class SpeckleLayer:
         rows = self.scanner.y + APEX_ROW
         half = (IMAGE_SIZE - 1) / 2
         self._beams = torch.stack([columns / half - 1.0, rows / half - 1.0], dim=-1)[None]
+
+    def match(self, frame: Tensor, structure: Tensor) -> None:
+        """Take the strength of speckle from a frame (128, 128) in 0..1 whose structure (128, 128) is known."""
+        still = torch.zeros(1, 2, *structure.shape, device=structure.device)
+        own = self(structure[None], still, torch.zeros(1, device=structure.device), torch.Generator().manual_seed(0))[0]
+        tissue = (structure > self.style.dark) & (structure < 1.0 - self.style.strength / 4)
+        if tissue.sum() < LEAST_TISSUE_PX:
+            return
+        shown, made = (_fine(picture - structure)[tissue].square().mean().sqrt() for picture in (frame, own))
+        strength = self.style.strength * float(shown / made.clamp_min(1e-6))
+        self.style = replace(self.style, strength=min(max(strength, 0.0), MOST_STRENGTH))
 
     def __call__(self, structure: Tensor, displacement_px: Tensor, times_s: Tensor, generator: torch.Generator) -> Tensor:
         """structure (frames, 128, 128) in 0..1 and displacement (frames, 2, 128, 128) in pixels -> frames with speckle in 0..1.
