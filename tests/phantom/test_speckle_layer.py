@@ -94,11 +94,17 @@ def test_the_layer_shares_the_geometry_of_the_phantom(layer):
     assert torch.equal(layer.scanner.inside, Scanner(layer.scanner.probe).inside)
 
 
+def test_nothing_is_seen_outside_of_the_sector(layer):
+    frames = layer(uniform(0.5), STILL, TIMES, random_source())
+    assert float(frames[:, ~layer.scanner.inside].max()) == 0
+    assert float(frames[:, layer.scanner.inside].mean()) > 0.3
+
+
 @pytest.mark.parametrize("strength", [0.15, 0.4, 0.8])
 def test_speckle_becomes_as_strong_as_in_a_frame_that_is_shown(strength):
-    structure = 0.3 + 0.2 * torch.sin(torch.arange(128.0) / 9)[None].expand(128, -1)
-    shown = SpeckleLayer(SpeckleStyle(strength=strength), 5)(structure[None], STILL[:1], TIMES[:1], random_source(7))[0]
     layer = SpeckleLayer(SpeckleStyle(), seed=0)
+    structure = (0.3 + 0.2 * torch.sin(torch.arange(128.0) / 9)[None].expand(128, -1)) * layer.scanner.inside
+    shown = SpeckleLayer(SpeckleStyle(strength=strength), 5)(structure[None], STILL[:1], TIMES[:1], random_source(7))[0]
     layer.match(shown, structure)
     assert layer.style.strength == pytest.approx(strength, rel=0.2)
 

@@ -64,7 +64,7 @@ class SpeckleLayer:
         """Take the strength of speckle from a frame (128, 128) in 0..1 whose structure (128, 128) is known."""
         still = torch.zeros(1, 2, *structure.shape, device=structure.device)
         own = self(structure[None], still, torch.zeros(1, device=structure.device), torch.Generator().manual_seed(0))[0]
-        tissue = (structure > self.style.dark) & (structure < 1.0 - self.style.strength / 4)
+        tissue = self.scanner.inside & (structure > self.style.dark) & (structure < 1.0 - self.style.strength / 4)
         if tissue.sum() < LEAST_TISSUE_PX:
             return
         shown, made = (_fine(picture - structure)[tissue].square().mean().sqrt() for picture in (frame, own))
@@ -74,7 +74,8 @@ class SpeckleLayer:
     def __call__(self, structure: Tensor, displacement_px: Tensor, times_s: Tensor, generator: torch.Generator) -> Tensor:
         """structure (frames, 128, 128) in 0..1 and displacement (frames, 2, 128, 128) in pixels -> frames with speckle in 0..1.
 
-        times_s (frames,): on the clock of the whole video. generator: of what is new in every frame.
+        What lies outside of the sector is black. times_s (frames,): on the clock of the whole video. generator: of what is new
+        in every frame.
         """
         frames = structure.shape[0]
         stacked = torch.cat([structure[:, None], displacement_px], dim=1).float()
@@ -91,4 +92,4 @@ class SpeckleLayer:
         decibel = 10.0 * torch.log10(field.square().sum(1).clamp_min(1e-6)) - SPECKLE_BIAS_DB
         picture = self.scanner.scan_convert((decibel / self.style.dynamic_range)[:, None])[:, 0]
         visible = (structure / 0.06).clamp(0.0, 1.0)
-        return (structure + self.style.strength * visible * picture).clamp(0.0, 1.0)
+        return (structure + self.style.strength * visible * picture).clamp(0.0, 1.0) * self.scanner.inside
