@@ -42,16 +42,16 @@ def variants_of(config: EchoPulseConfig) -> list[Variant]:
         "first frame guessed with its window": {"first": None},
     }
     if config.first is not None:
-        changes |= {
-            "first frame not guided by its view": {"first": replace(config.first, guidance=1.0)},
-            "first frame guided by 4": {"first": replace(config.first, guidance=4.0)},
-            "first frame in 6 steps": {"first": replace(config.first, steps=6)},
-            "first frame in 9 steps": {"first": replace(config.first, steps=9)},
-            "first frame guessed seeing 3 latents": {"first": replace(config.first, latents=3)},
-            "first frame guessed seeing 5 latents": {"first": replace(config.first, latents=5)},
-            "first frame guessed seeing all 17": {"first": replace(config.first, latents=17)},
-            "first frame colder (0.8 to 0.3)": {"first": replace(config.first, temperature=0.8, temperature_end=0.3)},
+        firsts: dict[str, dict[str, Any]] = {
+            "not guided by its view": {"guidance": 1.0},
+            "guided by 2.5": {"guidance": 2.5},
+            "in 6 steps": {"steps": 6},
+            "in 9 steps": {"steps": 9},
+            "seeing 3 latents": {"latents": 3},
+            "seeing 9 latents": {"latents": 9},
+            "warmer (1.0 to 0.5)": {"temperature": 1.0, "temperature_end": 0.5},
         }
+        changes |= {f"first frame {name}": {"first": replace(config.first, **change)} for name, change in firsts.items()}
     changes |= {
         "colder tokens (0.6)": {"temperature": 0.6},
         "warmer tokens (1.0 to 0.5)": {"temperature": 1.0, "temperature_end": 0.5},

@@ -44,7 +44,7 @@ def live_paces(pace: LivePace) -> list[LivePace]:
     changes += [{"prefix": prefix} for prefix in (2, 8)]
     changes += [{"ahead": ahead} for ahead in (0, 2, 7)]
     changes += [{"future_s": future} for future in (0.1, 0.5, 1.0)]
-    firsts = [{"steps": steps} for steps in (4, 6, 12)] + [{"latents": latents} for latents in (1, 3, 9)]
+    firsts = [{"steps": steps} for steps in (4, 6, 12)] + [{"latents": latents} for latents in (1, 5, 9)]
     changes += [{"first": replace(pace.first, **first)} for first in firsts]
     paces = [replace(pace, **change) for change in changes]
     return list(dict.fromkeys(paces))

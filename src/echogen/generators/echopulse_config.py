@@ -45,10 +45,10 @@ class FirstFrame:
     """
 
     steps: int = 12
-    latents: int = 9
-    guidance: float = 2.5
-    temperature: float = 1.0
-    temperature_end: float = 0.5
+    latents: int = 5
+    guidance: float = 4.0
+    temperature: float = 0.8
+    temperature_end: float = 0.3
     choice_temperature: float = 20.0
 
 
@@ -68,7 +68,7 @@ class LivePace:
     future_s: float = 0.25
     lead_in_s: float = 3.0
     lead_every: int = 8
-    first: FirstFrame = field(default_factory=lambda: FirstFrame(8, 5, temperature=0.8, temperature_end=0.3))
+    first: FirstFrame = field(default_factory=lambda: FirstFrame(8, 3))
 
     def __post_init__(self) -> None:
         if min(self.latents, self.steps, self.prefix, self.lead_every) < 1 or min(self.ahead, self.future_s, self.lead_in_s) < 0:
