@@ -8,7 +8,7 @@ from echogen.errors import InputError
 from echogen.networks.config import config_from_dict, config_to_dict, load_config, load_network, save_network
 from echogen.networks.masked_transformer import MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.quantizers import QuantizerConfig
-from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
+from echogen.networks.video_tokenizer import ENCODING_PARTS, VideoTokenizer, VideoTokenizerConfig
 
 CONFIG = VideoTokenizerConfig(
     image_size=32, patch=8, dim=16, heads=2, active_patches=(1, 2, 5), quantizer=QuantizerConfig(kind="vq", codebook_size=32)
@@ -62,6 +62,17 @@ def test_int8_quarters_the_file_and_errs_by_half_a_step(most, tmp_path):
     for name, tensor in network.state_dict().items():
         row = tensor.flatten(1).abs().amax(1, keepdim=True) if tensor.ndim > 1 else tensor.abs()
         assert ((again[name] - tensor).flatten(1 if tensor.ndim > 1 else 0).abs() <= row / (2 * most - 1) + 1e-9).all(), name
+
+
+def test_what_encodes_can_stay_exact(tmp_path):
+    network = VideoTokenizer(replace(CONFIG, dim=64)).bfloat16().float().eval()
+    save_network(network, tmp_path, torch.int8, exact=ENCODING_PARTS)
+    again = load_network(VideoTokenizer, tmp_path)
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(again.state_dict()[name], tensor)}
+    assert changed
+    assert not any(name.startswith(ENCODING_PARTS) for name in changed)
+    video = torch.rand(1, 5, CONFIG.image_size, CONFIG.image_size)
+    assert torch.equal(network.tokenize(video), again.tokenize(video))
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from echogen.networks.masked_transformer import MaskedTransformer, MaskedTransfo
 from echogen.networks.st_mem import StMem
 from echogen.networks.text import TextEncoder
 from echogen.networks.token_critic import Critic, load_critic
-from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
+from echogen.networks.video_tokenizer import ENCODING_PARTS, VideoTokenizer, VideoTokenizerConfig
 
 CPU = torch.device("cpu")
 #: How many latent frames at most are given to the transformer in training, where its recipe does not say.
@@ -49,9 +49,9 @@ def assemble(
 
     ecg_encoder: a run of the task st-mem, or the folder of an ST-MEM. text_encoder: folder or hub name of a T5 encoder. With one
     of them it is `EchoPulsePaper`, with the frames and leads of the transformer's recipe, and windows that begin with as many
-    frames as were given there. Without, `EchoPulse`, whose tokenizer stays in bfloat16, so that its ids are those that the
-    transformer learned, and whose transformer is kept in rows of 6-bit steps. Tokens are ordered by the critic where the
-    transformer's run left one. Raises `InputError` when weights are not there or do not fit.
+    frames as were given there. Without, `EchoPulse`, whose tokenizer encodes in bfloat16, so that its ids are those that the
+    transformer learned, and draws in rows of 8-bit steps, and whose transformer is kept in rows of 6-bit steps. Tokens are
+    ordered by the critic where the transformer's run left one. Raises `InputError` when weights are not there or do not fit.
     """
     if ecg_encoder is not None and text_encoder is not None:
         raise InputError("A transformer learned from an ECG or from a text; give an ECG encoder or a text encoder, not both.")
@@ -65,6 +65,7 @@ def assemble(
         tokenizer, transformer, critic = _networks(*places)
         order = EchoPulseConfig.order if critic is None else "critic"
         EchoPulse(EchoPulseConfig(order=order), tokenizer, transformer, CPU, critic).save_pretrained(folder)
+        save_network(tokenizer, folder / "tokenizer", torch.int8, exact=ENCODING_PARTS)
         save_network(transformer, folder / "transformer", torch.int8, most=TRANSFORMER_STEPS)
         return
     settings = _learned(transformer_run, text_encoder, sizes.time_patch)

@@ -7,7 +7,7 @@ import json
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,13 +60,15 @@ def _typed(hint: Any, value: Any) -> Any:
     return value
 
 
-def save_network(module: nn.Module, folder: str | Path, dtype: torch.dtype | None = None, *, most: int = 127) -> None:
+def save_network(
+    module: nn.Module, folder: str | Path, dtype: torch.dtype | None = None, *, most: int = 127, exact: Collection[str] = ()
+) -> None:
     """Write a network (a module with a `config`) as config.json and model.safetensors into `folder`, made if missing.
 
     dtype: store floating-point weights in this type, for instance torch.bfloat16 to halve the size; None keeps theirs.
     torch.int8 stores matrices in a quarter, each row in steps of its own, and the rest in bfloat16. most: the largest number of
-    such steps; 31 (6 bits) instead of 127 takes a quarter less room wherever the file is compressed.
-    Each file is written whole or not at all.
+    such steps; 31 (6 bits) instead of 127 takes a quarter less room wherever the file is compressed. exact: the names of modules
+    that stay in bfloat16 nevertheless. Each file is written whole or not at all.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +76,7 @@ def save_network(module: nn.Module, folder: str | Path, dtype: torch.dtype | Non
     for name, tensor in module.state_dict().items():
         plain = tensor.detach().cpu()
         if dtype is not None and plain.is_floating_point():
-            if dtype == torch.int8 and plain.ndim >= 2:
+            if dtype == torch.int8 and plain.ndim >= 2 and name.partition(".")[0] not in exact:
                 plain, tensors[name + STEP] = _in_steps(plain, most)
             else:
                 plain = plain.to(torch.bfloat16 if dtype == torch.int8 else dtype)

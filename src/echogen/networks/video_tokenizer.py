@@ -107,6 +107,18 @@ class TokenizerOutput(NamedTuple):
     quantizer_loss: Tensor
 
 
+#: The modules and parameters that the ids of a video follow from.
+ENCODING_PARTS = (
+    "embed_first",
+    "embed_group",
+    "spatial_encoder",
+    "temporal_encoder",
+    "norm_encoder",
+    "position_encoder",
+    "quantizer",
+)
+
+
 class VideoTokenizer(nn.Module):
     """Causal video tokenizer: patches -> spatial, then temporal attention -> codes -> temporal, then spatial -> pixels."""
 
@@ -178,10 +190,9 @@ class VideoTokenizer(nn.Module):
 
     def freeze_encoder(self) -> None:
         """Keep training from changing the ids of a video: the encoder's and the quantizer's weights stand still."""
-        for part in (self.embed_first, self.embed_group, self.spatial_encoder, self.temporal_encoder, self.norm_encoder):
-            part.requires_grad_(False)
-        self.position_encoder.requires_grad_(False)
-        self.quantizer.requires_grad_(False)
+        for name, parameter in self.named_parameters():
+            if name.partition(".")[0] in ENCODING_PARTS:
+                parameter.requires_grad_(False)
 
     def quantize(self, latents: Tensor) -> Quantized:
         """Latents (B, T', S, dim) -> values of the same shape, ids (B, T', S, groups) and the loss."""
