@@ -169,6 +169,12 @@ class Clip:
     heart: dict[str, Any]
 
 
+def store_shards(folder: str | Path) -> list[Path]:
+    """The shards of a store, or of several in one folder; empty where it is none."""
+    found = (p for pattern in ("shard_*", "*/shard_*") for p in Path(folder).glob(pattern))
+    return sorted(p for p in found if (p / "hearts.json").is_file() and "." not in p.name)
+
+
 class ClipStore:
     """The clips of a folder written by `render_clips`, or of several such in one, by index.
 
@@ -176,8 +182,7 @@ class ClipStore:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        found = (p for pattern in ("shard_*", "*/shard_*") for p in Path(folder).glob(pattern))
-        shards = sorted(p for p in found if (p / "hearts.json").is_file() and "." not in p.name)
+        shards = store_shards(folder)
         if not shards:
             raise InputError(
                 f"There are no rendered clips in {folder}; make them with: python -m echogen.datasets.clip_store {folder}."

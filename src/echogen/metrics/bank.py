@@ -20,7 +20,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from echogen.datasets.clip_store import FPS, ClipStore, draw_recording
+from echogen.datasets.clip_store import FPS, ClipStore, draw_recording, store_shards
 from echogen.errors import InputError
 from echogen.generators.base import Generator
 from echogen.metrics.clips import Clip, find_clips
@@ -127,7 +127,7 @@ def copy_filter(generator: Generator) -> CopyFilter:
 
 def clips_in(folder: str | Path, fps: float) -> Iterator[Cine]:
     """The clips of a folder of videos, or of a store of rendered clips (from which only `fps` frames a second are read)."""
-    if any(Path(folder).glob("shard_*")):
+    if store_shards(folder):
         store = ClipStore(folder)
         for index in range(len(store)):
             frames = np.asarray(store[index].frames[:: max(1, round(FPS / fps))])
