@@ -122,7 +122,7 @@ def page_picture(heart: Generator, path: Path) -> None:
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", seed=12, page=1)
+    options = arguments(__doc__ or "", seed=8, page=1)
     heart = Generator.from_pretrained(options.model)
     IMAGES.mkdir(parents=True, exist_ok=True)
     lines = [

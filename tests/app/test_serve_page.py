@@ -131,7 +131,7 @@ def test_picture_and_cursor_are_in_step(opened: Any, faults: list[str]) -> None:
         span = min(6.0, max(3.0, read["width"] / 150))
         cursor = shown["now"] + (read["cursor"] - 0.72) * span
         assert abs(cursor - number * FRAME) <= FRAME
-        assert (number * FRAME, seed, ef) == (pytest.approx(shown["time"]), 12, 58)
+        assert (number * FRAME, seed, ef) == (pytest.approx(shown["time"]), 8, 58)
         times.add(number)
         page.click("#play")
         wait_until(page, f"window.echogen.shown()[0].now > {shown['now'] + 2 * FRAME}")
@@ -144,7 +144,7 @@ def test_the_ejection_fraction_moves_while_the_heart_goes_on(opened: Any, faults
     plays(page)
     before = page.evaluate("window.echogen.shown()[0].now")
     page.locator("#ef").fill("33")
-    wait_until(page, lambda: page.evaluate(READ, 0)["rows"][1:] == [12, 33])
+    wait_until(page, lambda: page.evaluate(READ, 0)["rows"][1:] == [8, 33])
     now = page.evaluate("window.echogen.shown()[0].now")
     assert now > before
     page.select_option("#rhythm", "af")
@@ -161,16 +161,16 @@ def test_two_hearts_beat_side_by_side(opened: Any, studio: Studio, faults: list[
     page.check("#compare")
     plays(page, 1)
     page.locator("#ef-b").fill("20")
-    wait_until(page, lambda: page.evaluate(READ, 1)["rows"][1:] == [12, 20])
+    wait_until(page, lambda: page.evaluate(READ, 1)["rows"][1:] == [8, 20])
     page.click("#play")
     left, right = (page.evaluate(READ, index)["rows"] for index in (0, 1))
-    assert (left[0], left[1:], right[1:]) == (right[0], [12, 58], [12, 20])
+    assert (left[0], left[1:], right[1:]) == (right[0], [8, 58], [8, 20])
     assert studio.streams.taken == 2
     # One that is added while time stands still is seen at once.
     page.uncheck("#compare")
     wait_until(page, lambda: studio.streams.taken == 1)
     page.check("#compare")
-    wait_until(page, lambda: page.evaluate(READ, 1)["rows"][1:] == [12, 20])
+    wait_until(page, lambda: page.evaluate(READ, 1)["rows"][1:] == [8, 20])
     assert page.evaluate(READ, 0)["rows"][0] == page.evaluate(READ, 1)["rows"][0]
     page.context.close()
     assert settles(lambda: studio.streams.taken == 0)
@@ -198,13 +198,13 @@ def test_two_hearts_show_the_same_moment_where_frames_are_made_slowly(browser: A
         page.evaluate(WATCH)
         page.check("#compare")
         page.locator("#ef-b").fill("20")
-        wait_until(page, lambda: page.evaluate(READ, 1)["rows"][1:] == [12, 20])
+        wait_until(page, lambda: page.evaluate(READ, 1)["rows"][1:] == [8, 20])
         # Asked in haste, while what was asked before is not made.
         for rate in (60, 90):
             page.locator("#rate").fill(str(rate))
             page.wait_for_timeout(300)
         page.locator("#ef").fill("44")
-        wait_until(page, lambda: page.evaluate(READ, 0)["rows"][1:] == [12, 44])
+        wait_until(page, lambda: page.evaluate(READ, 0)["rows"][1:] == [8, 44])
         apart, measured = page.evaluate("[window.apart, window.echogen.measured()]")
         assert len(apart) > 20
         assert max(apart) < FRAME / 2
@@ -256,10 +256,10 @@ def test_what_is_seen_is_exported(kind: str, opened: Any, tmp_path: Path) -> Non
         page.click(f"[data-format={kind}]")
     path = tmp_path / download.value.suggested_filename
     download.value.save_as(path)
-    assert path.name == f"echogen-synthetic-12.{'zip' if kind == 'dcm' else kind}"
+    assert path.name == f"echogen-synthetic-8.{'zip' if kind == 'dcm' else kind}"
     if kind == "json":
         told = json.loads(path.read_text())
-        assert (told["synthetic"], told["seed"], told["frames"], told["settings"]["ef_percent"]) == (True, 12, 64, 58)
+        assert (told["synthetic"], told["seed"], told["frames"], told["settings"]["ef_percent"]) == (True, 8, 64, 58)
     elif kind == "dcm":
         assert len(zipfile.ZipFile(path).namelist()) == 3
     else:
@@ -383,7 +383,7 @@ def test_what_is_touched_on_a_phone_is_large_enough_and_works(opened: Any, fault
     page.locator("#play").tap()
     still = page.evaluate("window.echogen.shown()[0].now")
     page.locator("#another").tap()
-    assert page.locator("#seed").input_value() != "12"
+    assert page.locator("#seed").input_value() != "8"
     page.locator("#play").tap()
     plays(page)
     assert page.evaluate("window.echogen.shown()[0].now") > still
@@ -441,7 +441,7 @@ def test_a_live_ecg_makes_the_heart_beat(opened: Any, studio: Studio, monitor: A
     assert studio.feeds.find("ward-1").end_s > heard
     wait_until(page, lambda: page.locator(".ecg-rate").inner_text() in ("94 bpm", "95 bpm", "96 bpm"))
     read = page.evaluate(READ, 0)
-    assert read["rows"][1:] == [12, 58]
+    assert read["rows"][1:] == [8, 58]
     assert read["rows"][0] * FRAME == pytest.approx(read["shown"]["time"], abs=FRAME / 2)
     assert page.evaluate("window.echogen.measured()[0].most") <= 1.0
     # The trace and its R peaks are drawn.
@@ -459,7 +459,7 @@ def test_a_live_ecg_makes_the_heart_beat(opened: Any, studio: Studio, monitor: A
     # Two questions about the same live heart show the same moment.
     page.evaluate(WATCH)
     page.locator("#compare").check()
-    wait_until(page, lambda: page.evaluate(READ, 1)["rows"][1:] == [12, 30])
+    wait_until(page, lambda: page.evaluate(READ, 1)["rows"][1:] == [8, 30])
     wait_until(page, "window.apart.length > 20")
     assert page.evaluate("Math.max(...window.apart)") < FRAME / 2
     assert fits(page)
