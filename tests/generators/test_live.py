@@ -16,6 +16,7 @@ from echogen.generators import EchoPulse
 from echogen.generators.arriving import ArrivingEcg
 from echogen.generators.base import Generator
 from echogen.generators.echopulse_config import EchoPulseConfig, LivePace
+from echogen.phantom.speckle import SpeckleLayer
 
 FPS = 32.0
 
@@ -100,7 +101,8 @@ def test_a_given_first_frame_begins_it(tiny: EchoPulse, ecg: Ecg) -> None:
         first = next(tiny.stream(ecg, start_s=3.0, live=True, frames=image))
     finally:
         tiny.config = usual
-    np.testing.assert_allclose(first.frames[0], drawn[0] * 255, atol=0.6)
+    sector = SpeckleLayer(usual.speckle, 0).scanner.inside
+    np.testing.assert_allclose(first.frames[0], drawn[0] * sector * 255, atol=0.6)
 
 
 def test_parts_are_drawn_as_the_whole_would_be(tiny: EchoPulse) -> None:
