@@ -109,7 +109,8 @@ def main() -> None:
         + table(header, rows)
     )
     print(text)
-    write_section(DOCS / "live.md", "An hour of live video", text)
+    length = "An hour" if options.minutes == 60 else f"{options.minutes} minutes"
+    write_section(DOCS / "live.md", f"{length} of live video", text)
 
 
 if __name__ == "__main__":
