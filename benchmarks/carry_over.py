@@ -95,7 +95,7 @@ def main() -> None:
         "machine shows them (`echogen simulate --look`). MSE of the tokenizer's picture against the rendering without speckle. "
         "EF in points, mean absolute: as the segmenter reads it off the clip against the true one; how far that moves through "
         f"the tokenizer; and in a video of {SECONDS:.0f} s that begins with the clip's end-diastolic frame and is asked for the "
-        "heart's own EF. Command: `python benchmarks/carry_over.py`.\n\n"
+        f"heart's own EF. Command: `python benchmarks/carry_over.py --hearts {options.hearts}`.\n\n"
     )
     print(text)
     write_section(DOCS / "carry_over.md", "Machines that no training saw", note + text)
