@@ -172,7 +172,7 @@ def _decoded(dataset: Any, count: int) -> Iterator[ByteArray]:
         return
     try:
         decoder = get_decoder(syntax)
-    except NotImplementedError:
+    except NotImplementedError:  # pydicom's word for a syntax that it does not know
         decoder = None
     if decoder is None or not decoder.is_available:
         raise InputError(

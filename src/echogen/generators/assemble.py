@@ -33,7 +33,7 @@ from echogen.networks.video_tokenizer import ENCODING_PARTS, VideoTokenizer, Vid
 CPU = torch.device("cpu")
 #: How many latent frames at most are given to the transformer in training, where its recipe does not say.
 PREFIX = 2
-#: Of a row of the default generator's transformer: 6 bits, with which it guesses as well as in full (0.0005 nats a token).
+#: Of a row of the default generator's transformer: 6 bits.
 TRANSFORMER_STEPS = 31
 
 

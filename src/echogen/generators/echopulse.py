@@ -137,7 +137,7 @@ class EchoPulse(Generator):
         scale: tuple[float, float] | None = state.get("scale")
         if cells is not None and (outline := scene.outline()) and (found := find_cavities(cells, CELL_PX)):
             length, width = outline(fresh + config.ahead_s)
-            scale = scale or scale_of(found, length, width, given=conditions.frames is not None)
+            scale = scale or scale_of(found, length, width, given=known is None and conditions.frames is not None)
             picture, moved = settle(picture, moved, found, scale[0] * length, scale[1] * width)
         layer: SpeckleLayer | None = state.get("speckle")
         if layer is None:
