@@ -2,11 +2,12 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echogen import Ecg, InputError
@@ -181,6 +182,37 @@ def test_a_tall_p_wave_beside_a_small_qrs_is_no_beat():
     assert len(found) == inside.sum()
     assert np.abs(found.r_s - heart.rhythm.r_s[inside]).max() < 0.01
     assert found.lead != "II"
+
+
+def drawn(seed):
+    """The ECG of a simulated heart, and the onsets of those QRS complexes that lie well within it."""
+    heart, leads = draw_recording(seed, 8.0)
+    onsets = heart.clock.qrs_onset_s
+    ecg = Ecg(leads, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S)
+    return ecg, onsets[(onsets > 0.3) & (onsets < 7.7)]
+
+
+# In lead II of the first two the P wave is steeper than the QRS, beat after beat.
+@pytest.mark.parametrize("seed", [200181, 200222, 200046, 200060, 200119])
+def test_beats_that_one_lead_misses_are_seen_in_the_others(seed):
+    ecg, onsets = drawn(seed)
+    found = find_landmarks(ecg)
+    assert nearest_ms(onsets, found.qrs_onset_s).max() < 60
+    inside = (found.qrs_onset_s > 0.3) & (found.qrs_onset_s < 7.7)
+    assert inside.sum() == len(onsets)
+
+
+@given(seed=st.integers(0, 2**31), lead=st.integers(0, 11), bursts=st.integers(1, 6))
+@settings(max_examples=15)
+def test_noise_in_another_lead_adds_no_beats(seed, lead, bursts):
+    random = np.random.default_rng(seed)
+    ecg, _ = drawn(200001)
+    before = find_landmarks(ecg)
+    noisy = ecg.signal_mv.copy()
+    lead = lead if ecg.lead_names[lead] != before.lead else lead - 1
+    for at in random.integers(0, noisy.shape[1] - 40, bursts):
+        noisy[lead, at : at + 40] += random.normal(0, 1.0, 40).astype(np.float32)
+    np.testing.assert_allclose(find_landmarks(replace(ecg, signal_mv=noisy)).r_s, before.r_s)
 
 
 def test_the_customary_lead_is_chosen_unless_it_is_bad(make_ecg):

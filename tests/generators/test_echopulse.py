@@ -220,3 +220,28 @@ def test_a_decoder_that_knows_the_cavity_settles_it(tiny: EchoPulse, ecg: Ecg) -
     assert not np.array_equal(whole.frames, tiny(ecg, seconds=3.0, ef_percent=50, seed=3).frames)
     # Without an ECG nothing is expected of it.
     np.testing.assert_array_equal(*(each(None, seconds=1.0, seed=3).frames for each in (heart, tiny)))
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_every_later_window_sees_the_first_frame_again(tiny: EchoPulse, ecg: Ecg, live: bool) -> None:
+    maker, seen = EchoPulse(tiny.config, tiny.tokenizer, tiny.transformer, tiny.device), []
+    guess = maker._guess
+
+    def watched(scene: object, sampling: object, index: int, kept: torch.Tensor, *rest: object) -> torch.Tensor:
+        seen.append(kept)
+        return guess(scene, sampling, index, kept, *rest)  # type: ignore[arg-type]
+
+    maker._guess = watched  # type: ignore[method-assign, assignment]
+    made = maker(ecg, start_s=3.0, seconds=4.0, live=live, seed=1)
+    np.testing.assert_allclose(made.times_s, 3.0 + np.arange(128) / 32.0, atol=1e-9)
+    assert len(seen) > 3
+    assert all(torch.equal(kept[:, 0], seen[0][:, 0]) for kept in seen)
+    assert seen[-1].shape[1] == 1 + (maker.config.live if live else maker.config).prefix
+
+
+def test_the_first_window_is_as_without_a_reminder(tiny: EchoPulse, ecg: Ecg) -> None:
+    forgetful = EchoPulse(replace(tiny.config, reminded=False), tiny.tokenizer, tiny.transformer, tiny.device)
+    with_it, without = (maker(ecg, start_s=3.0, seconds=3.0, seed=1).frames for maker in (tiny, forgetful))
+    first = 1 + 4 * (tiny.config.latents - 1)
+    np.testing.assert_array_equal(with_it[:first], without[:first])
+    assert not np.array_equal(with_it, without)

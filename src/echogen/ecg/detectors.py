@@ -45,7 +45,8 @@ class Detection:
         return self.peaks.size > 0 and self.contrast * (self.agreement if faint else 1.0) >= LEAST_CONTRAST
 
 
-def _peaks(values: Floats, rate_hz: float) -> Indices:
+def find_peaks(values: Floats, rate_hz: float) -> Indices:
+    """Local maxima that are as far apart as beats can be."""
     found, _ = dsp.find_peaks(values, distance=max(int(REFRACTORY_S * rate_hz), 1))
     return np.asarray(found, dtype=np.int64)
 
@@ -72,7 +73,7 @@ def slope_energy(signal: Floats, rate_hz: float) -> Floats:
 def energy_detector(signal: Floats, rate_hz: float) -> Indices:
     """Sample positions of QRS complexes by slope energy; possibly empty."""
     energy = slope_energy(signal, rate_hz)
-    candidates = _peaks(energy, rate_hz)
+    candidates = find_peaks(energy, rate_hz)
     if candidates.size == 0:
         return candidates
     heights = energy[candidates]
@@ -114,7 +115,7 @@ def wavelet_detector(signal: Floats, rate_hz: float) -> Indices:
         -ndimage.gaussian_laplace(centred, max(width * rate_hz, 0.8)) * (width * rate_hz) ** 2 for width in (0.014, 0.028)
     )
     modulus = ndimage.gaussian_filter1d(np.sqrt(narrow**2 + 0.5 * wide**2), max(0.03 * rate_hz, 0.8))
-    candidates = _peaks(modulus, rate_hz)
+    candidates = find_peaks(modulus, rate_hz)
     heights = modulus[candidates]
     block = (candidates / (_BLOCK_S * rate_hz)).astype(np.int64)
     accepted = []

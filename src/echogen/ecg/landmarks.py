@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from echogen.ecg.all_leads import AllLeads
 from echogen.ecg.delineate import Waves, delineate
-from echogen.ecg.detectors import detect_qrs
+from echogen.ecg.detectors import detect_qrs, refine
 from echogen.ecg.filters import clean, resample
 from echogen.ecg.quality import choose_lead, lead_signal
 from echogen.errors import InputError
@@ -66,6 +67,10 @@ def find_landmarks(ecg: Ecg, lead: str | None = None) -> Landmarks:
     signal = lead_signal(ecg, name)
     name = next(own for own in ecg.lead_names if own.upper() == name.upper())
     detection = detect_qrs(signal, ecg.rate_hz)
+    if len(ecg.lead_names) > 1 and detection.peaks.size > 1:
+        together = AllLeads(ecg.signal_mv, ecg.rate_hz).completed(detection.peaks, signal)
+        if len(together) > len(detection.peaks):
+            detection = replace(detection, peaks=refine(signal, np.rint(together).astype(np.int64), ecg.rate_hz))
     rate = 60.0 * ecg.rate_hz / np.median(np.diff(detection.peaks)) if detection.peaks.size > 1 else 60.0
     if not detection.convincing or not 20.0 <= rate <= 300.0:
         raise InputError(f"There are no QRS complexes found in lead {name} of this ECG; give an ECG with visible heart beats.")

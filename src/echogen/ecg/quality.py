@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from echogen.ecg.all_leads import AllLeads
 from echogen.ecg.detectors import CLEAR_CONTRAST, Detection, detect_qrs, irregularity
 from echogen.ecg.filters import band_pass
 from echogen.records import Ecg
@@ -20,6 +21,8 @@ _LIMB_LEADS, _LARGEST_IN_LIMB_LEAD_MV = ("I", "II", "III", "aVR", "aVL", "aVF", 
 _RATE_BPM = (20.0, 300.0)
 _REGULAR = 0.35
 _FLAT_MV = 0.01
+#: What a lead counts whose beats are none in the others.
+_UNCONFIRMED = 0.2
 _EXCERPT_S = 20.0
 
 
@@ -124,9 +127,11 @@ def _measured(ecg: Ecg, all_leads: bool) -> list[tuple[str, LeadFacts, float]]:
     An irregular rhythm is checked in the other leads: a tall P wave beside a small QRS may have been counted as a beat.
     """
     leads = []
+    together = AllLeads(np.stack([_excerpt(lead.astype(np.float64), ecg.rate_hz) for lead in ecg.signal_mv]), ecg.rate_hz)
     for name in sorted(ecg.lead_names, key=_preference):
         facts = measure_lead(_excerpt(ecg.lead(name).astype(np.float64), ecg.rate_hz), ecg.rate_hz)
-        leads.append((name, facts, _score(name, facts)))
+        believed = together.confirms(facts.detection.peaks)
+        leads.append((name, facts, _score(name, facts) * (1.0 if believed else _UNCONFIRMED)))
         regular = irregularity(facts.detection.peaks, ecg.rate_hz) < _REGULAR
         if len(leads) == 1 and leads[0][2] > 0.8 and regular and not all_leads:
             break

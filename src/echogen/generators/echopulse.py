@@ -117,9 +117,14 @@ class EchoPulse(Generator):
         pace = config.live if sampling.live else None
         known: Tensor | None = state.get("ids")
         from_start: bool = state.get("from_start", True)
-        kept = self._first_frame(conditions.frames) if known is None else known[:, -(pace or config).prefix :]
+        prefix = (pace or config).prefix
+        if known is None:
+            kept, is_first = self._first_frame(conditions.frames), True
+        else:
+            kept, is_first = known[:, -prefix:], from_start and prefix >= known.shape[1]
+            if config.reminded and not is_first:
+                kept, is_first = torch.cat([state["first"], kept], dim=1), True
         shown = 0 if known is None or kept is None else kept.shape[1]
-        is_first = known is None or (from_start and shown == known.shape[1])
         new, latents = self._sizes(shown, pace)
         before = frames_of(shown, is_first) if shown else 0
         times = context.next_s - before / config.fps + np.arange(frames_of(latents, is_first)) / config.fps
@@ -151,6 +156,7 @@ class EchoPulse(Generator):
         following = {
             "ids": history[:, -config.decode_context :],
             "from_start": from_start and history.shape[1] <= config.decode_context,
+            "first": state.get("first", history[:, :1]),
             "cavity": scene.cavity,
             "scale": scale,
             "lead": scene.heard and scene.heard.lead_name,

@@ -79,8 +79,10 @@ class LivePace:
 class EchoPulseConfig:
     """What generator.json holds beside the system's name.
 
-    fps: native frame rate. latents: of a window. prefix: latents that a window keeps of the one before it. decode_context:
-    latents before a window's new ones that the decoder sees again. guidance: classifier-free scale, 1 is none. guided: the
+    fps: native frame rate. latents: of a window. prefix: latents that a window keeps of the one before it. reminded: every window
+    sees the video's first frame again before those, so that the heart stays the same and where it is; a network trained with
+    first frames takes it for one that was just before. decode_context: latents before a window's new ones that the decoder
+    sees again. guidance: classifier-free scale, 1 is none. guided: the
     conditions that the other row of guidance lacks; the EF alone, since guiding the ECG too exaggerates every contraction.
     steps: of parallel decoding. temperature: of the codes, from the first step to the last. order: one of `ORDERS`, halton for
     few steps, critic where there is one. choice_temperature: noise on confidence or score.
@@ -96,6 +98,7 @@ class EchoPulseConfig:
     fps: float = 32.0
     latents: int = 17
     prefix: int = 4
+    reminded: bool = True
     decode_context: int = 10
     guidance: float = 1.0
     guided: tuple[str, ...] = ("ef_percent",)
