@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 
 #: A lead whose strong signal does not exceed its quiet one by this factor is noise, or flatter than this.
 _LEAST_RATIO, _LEAST_MV_PER_S = 4.0, 0.2
+#: So many samples a second are enough.
+_ENOUGH_HZ = 200.0
 #: Beats of one lead at which the leads together have less than this share of what they have near by are none.
 _LEAST_SHARE, _NEAR_S = 0.6, 0.3
 #: How far around a moment its height is looked for, where a beat is and where one may be.
@@ -33,10 +35,11 @@ class AllLeads:
     """
 
     def __init__(self, leads: NDArray[np.float32] | Floats, rate_hz: float) -> None:
-        self.rate_hz = rate_hz
+        self._step = max(int(rate_hz / _ENOUGH_HZ), 1)
+        self.rate_hz = rate_hz / self._step
         slopes, sizes = [], []
-        for lead in np.asarray(leads, dtype=np.float64):
-            slope = slope_energy(lead, rate_hz)
+        for lead in self._thinned(np.asarray(leads, dtype=np.float64)):
+            slope = slope_energy(lead, self.rate_hz)
             quiet, strong = np.percentile(slope, (25, 98))
             if strong > max(_LEAST_RATIO * quiet, _LEAST_MV_PER_S):
                 slopes.append(np.clip((slope - quiet) / (strong - quiet), 0.0, 2.0))
@@ -50,6 +53,7 @@ class AllLeads:
         """Whether the beats of one lead, at fractional samples, lie where the leads together have theirs."""
         if not self.known or peaks.size == 0:
             return True
+        peaks = self._at(peaks)
         share = self._highest(self.slope, peaks, _AT_S) / np.maximum(self._highest(self.slope, peaks, _NEAR_S), 1e-9)
         return float(np.median(share)) >= _LEAST_SHARE
 
@@ -57,6 +61,10 @@ class AllLeads:
         """The beats of one lead, whose signal (samples,) this is, and those that it misses, in order of time."""
         if not self.known or peaks.size < 2:
             return peaks
+        missed = self._missed(self._at(peaks), self._thinned(signal))
+        return np.sort(np.concatenate([peaks, missed * self._step + (self._step - 1) / 2]))
+
+    def _missed(self, peaks: Floats, signal: Floats) -> Floats:
         candidates = find_peaks(self.slope, self.rate_hz)
         heights, sizes, owns = (
             self._highest(values, candidates, around) / max(float(np.median(self._highest(values, peaks, _AT_S))), 1e-9)
@@ -78,7 +86,14 @@ class AllLeads:
                     continue
             beats.append(at)
             added[at] = height
-        return np.sort(np.array(beats))
+        return np.array(list(added))
+
+    def _thinned(self, signal: Floats) -> Floats:
+        whole = signal.shape[-1] // self._step * self._step
+        return signal[..., :whole].reshape(*signal.shape[:-1], -1, self._step).mean(-1)
+
+    def _at(self, peaks: Floats) -> Floats:
+        return np.asarray((peaks - (self._step - 1) / 2) / self._step)
 
     def _size(self, lead: Floats) -> Floats:
         return np.abs(band_pass(lead, self.rate_hz, 1.0, 20.0))
