@@ -5,6 +5,8 @@ A lead across the heart's axis may show a P wave larger than its QRS; a broad, s
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,17 +39,20 @@ class AllLeads:
     def __init__(self, leads: NDArray[np.float32] | Floats, rate_hz: float) -> None:
         self._step = max(int(rate_hz / _ENOUGH_HZ), 1)
         self.rate_hz = rate_hz / self._step
-        slopes, sizes = [], []
-        for lead in self._thinned(np.asarray(leads, dtype=np.float64)):
-            slope = slope_energy(lead, self.rate_hz)
-            quiet, strong = np.percentile(slope, (25, 98))
-            if strong > max(_LEAST_RATIO * quiet, _LEAST_MV_PER_S):
-                slopes.append(np.clip((slope - quiet) / (strong - quiet), 0.0, 2.0))
-                size = self._size(lead)
-                sizes.append(size / np.percentile(size, 98))
-        self.known = len(slopes) > 1
-        self.slope: Floats = np.median(slopes, axis=0) if self.known else np.empty(0)
-        self.size: Floats = np.median(sizes, axis=0) if self.known else np.empty(0)
+        thinned = self._thinned(np.asarray(leads, dtype=np.float64))
+        slopes = slope_energy(thinned, self.rate_hz)
+        quiet, strong = np.percentile(slopes, (25, 98), axis=1, keepdims=True)
+        shows = (strong > np.maximum(_LEAST_RATIO * quiet, _LEAST_MV_PER_S))[:, 0]
+        self.known = shows.sum() > 1
+        self._leads, slopes, quiet, strong = (values[shows] for values in (thinned, slopes, quiet, strong))
+        shares = np.clip((slopes - quiet) / np.maximum(strong - quiet, 1e-9), 0.0, 2.0)
+        self.slope: Floats = np.median(shares, axis=0) if self.known else np.empty(0)
+
+    @cached_property
+    def size(self) -> Floats:
+        """(samples,) the size of the signal."""
+        sizes = self._size(self._leads)
+        return np.asarray(np.median(sizes / np.percentile(sizes, 98, axis=1, keepdims=True), axis=0))
 
     def confirms(self, peaks: Floats) -> bool:
         """Whether the beats of one lead, at fractional samples, lie where the leads together have theirs."""
@@ -95,8 +100,8 @@ class AllLeads:
     def _at(self, peaks: Floats) -> Floats:
         return np.asarray((peaks - (self._step - 1) / 2) / self._step)
 
-    def _size(self, lead: Floats) -> Floats:
-        return np.abs(band_pass(lead, self.rate_hz, 1.0, 20.0))
+    def _size(self, signal: Floats) -> Floats:
+        return np.abs(band_pass(signal, self.rate_hz, 1.0, 20.0))
 
     def _highest(self, values: Floats, samples: Floats | NDArray[np.int64], around_s: float) -> Floats:
         reach = round(around_s * self.rate_hz)

@@ -64,9 +64,9 @@ def _running_level(positions: Indices, heights: Floats, samples: int, rate_hz: f
 
 
 def slope_energy(signal: Floats, rate_hz: float) -> Floats:
-    """Root of the mean squared slope of the 5-20 Hz band over 0.1 s, in mV/s."""
+    """Root of the mean squared slope of the 5-20 Hz band over 0.1 s, in mV/s, of one lead or several (leads, samples)."""
     band = band_pass(signal, rate_hz, 5.0, 20.0)
-    slope = np.gradient(band) * rate_hz
+    slope = np.gradient(band, axis=-1) * rate_hz
     return np.sqrt(np.maximum(ndimage.uniform_filter1d(slope**2, max(int(0.1 * rate_hz), 1)), 0.0))
 
 
