@@ -55,7 +55,7 @@ def main() -> None:
     note = (
         f"Simulated hearts of wide variety (seeds {FIRST_SEED}..), 12 leads, {SECONDS:g} s; a beat is found where a QRS onset is "
         f"within {1000 * NEAR_S:g} ms of the true one. "
-        "The thresholds were set on seeds 200,000..200,299 and two of them looking at these. "
+        "The thresholds were set on other seeds (220,000..221,499). "
         "Command: `python benchmarks/beats.py`.\n\n"
     )
     print(text)

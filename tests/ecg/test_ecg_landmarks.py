@@ -192,8 +192,9 @@ def drawn(seed):
     return ecg, onsets[(onsets > 0.3) & (onsets < 7.7)]
 
 
-# In lead II of the first two the P wave is steeper than the QRS, beat after beat.
-@pytest.mark.parametrize("seed", [200181, 200222, 200046, 200060, 200119])
+# In lead II of the first two the P wave is steeper than the QRS, beat after beat; in most leads of the last two normal beats
+# hardly stand out beside ventricular ones.
+@pytest.mark.parametrize("seed", [200181, 200222, 200046, 200060, 200119, 220077, 220206])
 def test_beats_that_one_lead_misses_are_seen_in_the_others(seed):
     ecg, onsets = drawn(seed)
     found = find_landmarks(ecg)

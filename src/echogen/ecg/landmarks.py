@@ -68,7 +68,7 @@ def find_landmarks(ecg: Ecg, lead: str | None = None) -> Landmarks:
     name = next(own for own in ecg.lead_names if own.upper() == name.upper())
     detection = detect_qrs(signal, ecg.rate_hz)
     if len(ecg.lead_names) > 1 and detection.peaks.size > 1:
-        together = AllLeads(ecg.signal_mv, ecg.rate_hz).completed(detection.peaks, signal)
+        together = AllLeads(ecg.signal_mv, ecg.rate_hz).completed(detection.peaks)
         if len(together) > len(detection.peaks):
             detection = replace(detection, peaks=refine(signal, np.rint(together).astype(np.int64), ecg.rate_hz))
     rate = 60.0 * ecg.rate_hz / np.median(np.diff(detection.peaks)) if detection.peaks.size > 1 else 60.0
