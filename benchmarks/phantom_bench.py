@@ -38,17 +38,28 @@ def rows_for(
     added: Sequence[tuple[str, str]],
     device: str = "cpu",
     best_of: int = 1,
+    told: Sequence[str] = (),
+    baselines: bool = True,
 ) -> list[Row]:
-    """Truth, every generator with what it takes, the videos of others, the shuffled control, and simple baselines."""
+    """Truth, every generator with what it takes, the videos of others, the shuffled control, and simple baselines.
+
+    told: only the rows of generators that are given just this beside the ECG and the view, such as "ef_percent+frames"; all
+    without. Raises `InputError` where a generator has none of these.
+    """
     rows: list[Row] = [Truth()]
     for index, model in enumerate(generators):
-        made = generated_rows(model, device, best_of)
+        made = [row for row in generated_rows(model, device, best_of) if not told or "+".join(row.given) in told]
+        if not made:
+            raise InputError(
+                f"{model} has no row that is given just {' or '.join(told)}; name one, such as --given ef_percent+frames."
+            )
         rows += made
         if index == 0:
-            told_all = [row for row in made if row.best_of == 1][-1]
-            rows.append(Shuffled(f"{told_all.title}; shuffled", told_all, tuple(listed)))
+            most = [row for row in made if row.best_of == 1][-1]
+            rows.append(Shuffled(f"{most.title}; shuffled", most, tuple(listed)))
     rows += [Added.read(name, folder, list(listed)) for name, folder in added]
-    rows += [Still(), MeanHeart(), Shuffled("another heart's truth", Truth(), tuple(listed))]
+    if baselines:
+        rows += [Still(), MeanHeart(), Shuffled("another heart's truth", Truth(), tuple(listed))]
     return rows
 
 
@@ -126,6 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--generators", default="phantom-128", help="names of shipped generators, with commas between them")
     parser.add_argument("--generator-dir", action="append", default=[], help="folder of a generator; may be given again")
     parser.add_argument("--best-of", type=int, default=1, help="a choice by EF for generators without ECG, too")
+    parser.add_argument("--given", action="append", default=[], help="only such rows, as ef_percent+frames; may be given again")
+    parser.add_argument("--baselines", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--add", action="append", default=[], metavar="NAME=FOLDER", help="videos of others, named by heart")
     parser.add_argument("--export", metavar="DIR", help="only write what a generator may be told of the hearts")
     parser.add_argument("--work", default="runs/bench", help="where everything made and measured is kept")
@@ -153,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _bench(options: argparse.Namespace, given: Sequence[str], listed: list[Case], models: list[str], added: list[Any]) -> None:
     _one_thread()
     work = Work.below(options.work)
-    rows = rows_for(listed, models, added, options.device, options.best_of)
+    rows = rows_for(listed, models, added, options.device, options.best_of, options.given, options.baselines)
     with progress_bar(f"{len(rows)} rows of {len(listed)} hearts") as progress:
         scored = run(work, listed, rows, workers=options.workers, progress=progress)
     results = {

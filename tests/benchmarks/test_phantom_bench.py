@@ -203,7 +203,13 @@ def test_pictures_are_small(bench: dict[str, Any], folders: tuple[Path, Path, Pa
     assert sum((tmp_path / path).stat().st_size for _, path in made) < 400_000
 
 
+def test_some_rows_can_be_asked_for(folders: tuple[Path, Path, Path]) -> None:
+    rows = phantom_bench.rows_for(cases(2), [str(folders[1])], [], told=["frames"], baselines=False)
+    title = f"{folders[1].name}: ECG, first frame"
+    assert [row.title for row in rows] == ["truth", title, f"{title}; shuffled"]
+
+
 def test_a_mistake_is_answered_with_a_sentence(tmp_path: Path) -> None:
-    for options in (["--tier", "5000"], ["--add", "mine"], ["--generators", "nobody"]):
+    for options in (["--tier", "5000"], ["--add", "mine"], ["--generators", "nobody"], ["--given", "money"]):
         with pytest.raises(SystemExit, match=r"\.$"):
             phantom_bench.main([*options, "--work", str(tmp_path)])
