@@ -40,6 +40,7 @@ def variants_of(config: EchoPulseConfig) -> list[Variant]:
         "prefix of 8 latents": {"prefix": 8},
         "window of 9 latents": {"latents": 9},
         "first frame guessed with its window": {"first": None},
+        "later windows do not see the first frame again": {"reminded": False},
     }
     if config.first is not None:
         firsts: dict[str, dict[str, Any]] = {
@@ -63,8 +64,8 @@ def variants_of(config: EchoPulseConfig) -> list[Variant]:
 
 def main() -> None:
     """--minutes: stop after them; 0 goes on to the end."""
-    options = arguments(__doc__ or "", hearts=24, minutes=0, cache="runs/ablations", also="")
-    until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
+    options = arguments(__doc__ or "", hearts=24, minutes=0, workers=2, cache="runs/ablations", also="")
+    until = time.time() + 60 * options.minutes if options.minutes else float("inf")
     rows: list[list[str]] = []
     complete, told = True, ""
     for name in [options.model, *filter(None, options.also.split(","))]:
@@ -73,7 +74,7 @@ def main() -> None:
         cache = Cache(Path(options.cache) / f"{heart.weights_hash}.jsonl")
         own = name == options.model
         variants = variants_of(heart.config) if own else [Variant((Path(name).name,), heart.config)]
-        found = judged_by(heart, [None, *variants] if own else variants, options.hearts, cache, until)
+        found = judged_by(name, [None, *variants] if own else variants, options.hearts, cache, until, options.workers)
         complete = complete and all(len(clips) == options.hearts for clips in found.values())
         told = told or note(heart, options.hearts)
         rows += quality_rows({"truth": [], **found}, variants)

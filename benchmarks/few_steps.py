@@ -70,11 +70,11 @@ def by_pace(config: EchoPulseConfig) -> list[Variant]:
 
 def main() -> None:
     """--only steps or live: one of the tables. --minutes: stop after them; 0 goes on to the end."""
-    options = arguments(__doc__ or "", hearts=24, minutes=0, only="", cache="runs/few_steps")
+    options = arguments(__doc__ or "", hearts=24, minutes=0, only="", workers=2, cache="runs/few_steps")
     heart = echogen.Generator.from_pretrained(options.model, "cpu")
     assert isinstance(heart, EchoPulse)
     cache = Cache(Path(options.cache) / f"{heart.weights_hash}.jsonl")
-    until = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
+    until = time.time() + 60 * options.minutes if options.minutes else float("inf")
     tables = {
         "steps": ("Quality against steps", ["steps", "order", "first frame guided"], by_steps(heart.config)),
         "live": (
@@ -86,7 +86,7 @@ def main() -> None:
     for name, (title, header, variants) in tables.items():
         if options.only not in ("", name):
             continue
-        found = judged_by(heart, [None, *variants], options.hearts, cache, until)
+        found = judged_by(options.model, [None, *variants], options.hearts, cache, until, options.workers)
         text = table(header + QUALITY, quality_rows(found, variants))
         print(text)
         if all(len(clips) == options.hearts for clips in found.values()):

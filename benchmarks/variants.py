@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+import echogen
 from common import LEADS, held_out
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
 from echogen.errors import InputError
@@ -162,22 +168,39 @@ class Cache:
             file.write(json.dumps({"key": key, "seed": seed, "judged": judged}) + "\n")
 
 
+@lru_cache(maxsize=1)
+def _generator(model: str) -> EchoPulse:
+    torch.set_num_threads(1)
+    heart = echogen.Generator.from_pretrained(model, "cpu")
+    assert isinstance(heart, EchoPulse)
+    return heart
+
+
+def _judged(model: str, variants: Sequence[Variant | None], seed: int, until: float) -> list[tuple[str, int, Judged]]:
+    """(key, seed, what it shows) of a heart's clips, as far as the time allows."""
+    heart = _generator(model)
+    found = []
+    for variant in variants:
+        if time.time() > until:
+            break
+        if variant is None:
+            found.append((_key(variant), seed, truth(seed)))
+            continue
+        with made_by(heart, variant) as maker:
+            found.append((_key(variant), seed, make(maker, variant, seed)))
+    return found
+
+
 def judged_by(
-    heart: EchoPulse, variants: Sequence[Variant | None], hearts: int, cache: Cache, until: float
+    model: str, variants: Sequence[Variant | None], hearts: int, cache: Cache, until: float, workers: int
 ) -> dict[str, list[Judged]]:
-    """The clips of each variant, heart by heart, as far as the time allows."""
-    for seed in range(FIRST_SEED, FIRST_SEED + hearts):
-        for variant in variants:
-            if (_key(variant), seed) in cache.found:
-                continue
-            if time.monotonic() > until:
-                break
-            if variant is None:
-                cache.put("truth", seed, truth(seed))
-                continue
-            with made_by(heart, variant) as maker:
-                cache.put(variant.key, seed, make(maker, variant, seed))
+    """The clips of each variant (None: the truth), heart by heart in so many processes, until a time (`time.time`)."""
     seeds = range(FIRST_SEED, FIRST_SEED + hearts)
+    missing = [[v for v in variants if (_key(v), seed) not in cache.found] for seed in seeds]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for found in pool.map(_judged, repeat(model), missing, seeds, repeat(until)):
+            for clip in found:
+                cache.put(*clip)
     return {_key(v): [cache.found[_key(v), s] for s in seeds if (_key(v), s) in cache.found] for v in variants}
 
 
