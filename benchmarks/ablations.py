@@ -81,7 +81,8 @@ def main() -> None:
     text = table(["video", *QUALITY], rows)
     print(text)
     if complete:
-        write_section(DOCS / "ablations.md", "One thing at a time", f"{told}Command: `python benchmarks/ablations.py`.\n\n{text}")
+        command = f"`python benchmarks/ablations.py --hearts {options.hearts}`"
+        write_section(DOCS / "ablations.md", "One thing at a time", f"{told}Command: {command}.\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def main() -> None:
         text = table(header + QUALITY, quality_rows(found, variants))
         print(text)
         if all(len(clips) == options.hearts for clips in found.values()):
-            command = f"`python benchmarks/few_steps.py --only {name}`"
+            command = f"`python benchmarks/few_steps.py --only {name} --hearts {options.hearts}`"
             write_section(DOCS / "live.md", title, f"{note(heart, options.hearts)}Command: {command}.\n\n{text}")
 
 
