@@ -19,6 +19,7 @@ from torch import Tensor
 from echogen.errors import InputError
 from echogen.generators import conditioning as steering
 from echogen.generators.base import GENERATOR_FILE, Context, Generator, Live, Sampling, ef_to_give
+from echogen.generators.clearness import clearness
 from echogen.generators.echopulse_config import EchoPulseConfig, FirstFrame, LivePace
 from echogen.generators.listening import Heard, hear, hear_so_far
 from echogen.generators.scene import Scene, between, frames_of, predictor, tell
@@ -140,18 +141,15 @@ class EchoPulse(Generator):
         picture, moved, cells = self._draw(history, ids.shape[1], from_start)
         fresh = times[before : before + len(picture)]
         scale: tuple[float, float] | None = state.get("scale")
+        cavity = None
         if cells is not None and (outline := scene.outline()) and (found := find_cavities(cells, CELL_PX)):
             length, width = outline(fresh + config.ahead_s)
             scale = scale or scale_of(found, length, width, given=known is None and conditions.frames is not None)
-            picture, moved = settle(picture, moved, found, scale[0] * length, scale[1] * width)
-        layer: SpeckleLayer | None = state.get("speckle")
-        if layer is None:
-            layer = SpeckleLayer(config.speckle, sampling.seed, self.device)
-            if conditions.frames is not None:
-                layer.match(torch.from_numpy(conditions.frames.frames[0]).to(self.device) / 255.0, picture[0])
+            picture, moved, cavity = settle(picture, moved, cells, found, scale[0] * length, scale[1] * width)
+        layer: SpeckleLayer = state.get("speckle") or self._speckle(conditions, sampling.seed, picture, moved, cavity)
         noise = torch.Generator().manual_seed(_mix(sampling.seed, context.index, 1))
         relative = torch.tensor(fresh - state.get("start_s", fresh[0]), device=self.device)
-        video = layer(picture, moved, relative, noise)
+        video = layer(picture, moved, relative, noise, cavity)
         frames = (video * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
         following = {
             "ids": history[:, -config.decode_context :],
@@ -187,6 +185,16 @@ class EchoPulse(Generator):
         if view is None and conditions.frames is None:
             view = config.usual_view
         return replace(conditions, ef_percent=ef, view=view)
+
+    def _speckle(self, conditions: Conditions, seed: int, picture: Tensor, moved: Tensor, cavity: Tensor | None) -> SpeckleLayer:
+        """What adds speckle to a video that begins with these frames: as in its given first frame, else drawn from the seed."""
+        style, given = self.config.speckle, conditions.frames
+        if given is None:
+            return SpeckleLayer(style.drawn(_mix(seed, 0, 5)), seed, self.device)
+        layer = SpeckleLayer(style, seed, self.device)
+        frame = torch.from_numpy(given.frames[0]).to(self.device) / 255.0
+        layer.match(frame, picture[0], moved[0], None if cavity is None else cavity[0])
+        return layer
 
     @torch.inference_mode()
     def _first_frame(self, frames: Cine | None) -> Tensor | None:
@@ -245,22 +253,34 @@ class EchoPulse(Generator):
 
     @torch.inference_mode()
     def _imagined(self, scene: Scene, sampling: Sampling, first: FirstFrame) -> Tensor:
-        """The ids (1, 1, positions, groups) of a first frame, guessed before the rest of its window and guided by its view."""
+        """The ids (1, 1, positions, groups) of a first frame, guessed before the rest of its window and guided by its view.
+
+        Of the candidates the clearest.
+        """
         conditions = scene.conditions
         asked = [conditions, replace(conditions, view=None)]
         asked = asked[: 2 if first.guidance != 1.0 and conditions.view is not None else 1]
         with self._autocast():
             told = self._conditioning(scene, asked)
             latents = min(first.latents, scene.latents)
-            return sample(
-                predictor(self.transformer, scene, told, len(asked), kept=None, latents=latents, scale=first.guidance),
-                self._hidden(1),
-                self.transformer.config.mask_id,
-                steps=first.steps,
-                generator=torch.Generator().manual_seed(_mix(sampling.seed, 0, 4)),
-                temperature=linear_ramp(first.temperature, first.temperature_end, first.steps),
-                choice_temperature=first.choice_temperature,
-            )
+            drawn = [
+                sample(
+                    predictor(self.transformer, scene, told, len(asked), kept=None, latents=latents, scale=first.guidance),
+                    self._hidden(1),
+                    self.transformer.config.mask_id,
+                    steps=first.steps,
+                    generator=torch.Generator().manual_seed(_mix(sampling.seed, candidate, 4)),
+                    temperature=linear_ramp(first.temperature, first.temperature_end, first.steps),
+                    choice_temperature=first.choice_temperature,
+                )
+                for candidate in range(first.candidates)
+            ]
+        return max(drawn, key=self._clearness) if len(drawn) > 1 else drawn[0]
+
+    def _clearness(self, ids: Tensor) -> float:
+        """See `clearness`, of a first frame's ids (1, 1, positions, groups); 0 where the decoder does not say what is cavity."""
+        picture, _, cells = self._draw(ids, 1, from_start=True)
+        return 0.0 if cells is None else clearness(picture[0].double().cpu().numpy(), cells[0])
 
     @torch.inference_mode()
     def _guess(self, scene: Scene, sampling: Sampling, index: int, kept: Tensor | None, until: int, steps: int) -> Tensor:

@@ -65,10 +65,13 @@ def scale_of(found: Cavities, length: Floats, width: Floats, *, given: bool = Fa
     return float(np.median(found.length[wide] / length[wide])), float(np.median(found.width[wide] / width[wide]))
 
 
-def settle(picture: Tensor, moved: Tensor, found: Cavities, length: Floats, width: Floats) -> tuple[Tensor, Tensor]:
+def settle(
+    picture: Tensor, moved: Tensor, cells: Floats, found: Cavities, length: Floats, width: Floats
+) -> tuple[Tensor, Tensor, Tensor]:
     """The picture (frames, H, W) and the displacement of its tissue (frames, 2, H, W) with cavities of this length and width.
 
-    found: the cavities as they are drawn. length, width: (frames,). All in pixels.
+    Third, how much of each pixel is cavity (frames, H, W). cells: the shares that `found` was found in, as they are drawn.
+    length, width: (frames,). All in pixels.
     """
     height, across = picture.shape[1:]
     device = picture.device
@@ -103,7 +106,9 @@ def settle(picture: Tensor, moved: Tensor, found: Cavities, length: Floats, widt
     shift_x = step_along * ux + step_across * uy
     shift_y = step_along * uy - step_across * ux
     grid = torch.stack([(col + shift_x) * 2 / (across - 1) - 1, (row + shift_y) * 2 / (height - 1) - 1], dim=-1)
-    both = torch.cat([picture[:, None], moved], dim=1)
+    shares = torch.as_tensor(cells, dtype=picture.dtype, device=device)
+    cavity = F.interpolate(shares[:, None], picture.shape[1:], mode="bilinear")
+    both = torch.cat([picture[:, None], moved, cavity], dim=1)
     both = F.grid_sample(both, grid, mode="bilinear", padding_mode="border", align_corners=True)
-    tissue = (both[:, 1:].abs().sum(1, keepdim=True) > 1e-3).float()
-    return both[:, 0], both[:, 1:] + torch.stack([shift_x, shift_y], dim=1) * tissue
+    tissue = (both[:, 1:3].abs().sum(1, keepdim=True) > 1e-3).float()
+    return both[:, 0], both[:, 1:3] + torch.stack([shift_x, shift_y], dim=1) * tissue, both[:, 3]

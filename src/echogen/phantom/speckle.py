@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from echogen.phantom.ultrasound import APEX_ROW, DEPTHS, IMAGE_SIZE, LINES, RADIUS, SPECKLE_BIAS_DB, Probe, Scanner, Scatterers
+from echogen.phantom.texture import Texture, blurred, smooth_motion
+from echogen.phantom.ultrasound import (
+    APEX_ROW,
+    DEPTHS,
+    IMAGE_SIZE,
+    LINES,
+    RADIUS,
+    SPECKLE_BIAS_DB,
+    Probe,
+    Scanner,
+    Scatterers,
+    draw_probe,
+)
 
 
 @dataclass(frozen=True)
 class SpeckleStyle:
     """strength 0..1 as `Probe.speckle`; dynamic_range in dB; axial and lateral widths of the point-spread function as in `Probe`.
 
-    dark: grey level (0..1) below which the picture counts as blood, whose speckle is new in every frame.
+    decorrelation, noise, mottle: as in `Probe`; the mottle is what a drawn structure lacks of it. dark: grey level (0..1) below
+    which the picture counts as blood, whose speckle is new in every frame. half_angle: of the sector in rad.
     """
 
     strength: float = 0.65
@@ -23,19 +37,32 @@ class SpeckleStyle:
     axial: float = 0.95
     lateral: float = 1.05
     decorrelation: float = 0.5
+    noise: float = -52.0
+    mottle: float = 2.0
     dark: float = 0.14
     half_angle: float = 0.80
 
+    def drawn(self, seed: int) -> SpeckleStyle:
+        """The style of one recording: its machine is drawn from a seed as the phantom draws its probes."""
+        probe = draw_probe(np.random.default_rng(seed), heart_length_mm=RADIUS)
+        alike = ("dynamic_range", "axial", "lateral", "decorrelation", "noise")
+        return replace(self, strength=probe.speckle, **{name: getattr(probe, name) for name in alike})
 
-#: Speckle is not taken from less tissue, nor made stronger than this.
-LEAST_TISSUE_PX, MOST_STRENGTH = 300, 1.0
-#: Side of the square in pixels whose mean is taken off to leave what is finer.
-_FINE_PX = 7
+
+#: Speckle is not taken from less tissue, nor made stronger than this; nor taken from where the drawn structure changes by more
+#: than this per pixel, since its edges are never quite in place.
+LEAST_TISSUE_PX, MOST_STRENGTH, STEEPEST = 300, 1.0, 0.03
 
 
 def _fine(picture: Tensor) -> Tensor:
-    """What of a picture (H, W) is finer than a few pixels."""
-    return picture - F.avg_pool2d(picture[None, None], _FINE_PX, 1, _FINE_PX // 2, count_include_pad=False)[0, 0]
+    """What of a picture (H, W) is finer than the mean of its neighbours."""
+    return picture - F.avg_pool2d(picture[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+
+
+def _steepness(structure: Tensor) -> Tensor:
+    """Change per pixel (H, W) of a picture, slightly smoothed."""
+    down, across = torch.gradient(blurred(structure, 1.0))
+    return torch.hypot(down, across)
 
 
 class SpeckleLayer:
@@ -52,6 +79,7 @@ class SpeckleLayer:
             axial=style.axial,
             lateral=style.lateral,
             decorrelation=style.decorrelation,
+            noise=style.noise,
         )
         self.scanner = Scanner(probe, device)
         self.scatterers = Scatterers(self.scanner, torch.Generator().manual_seed(seed))
@@ -59,37 +87,101 @@ class SpeckleLayer:
         rows = self.scanner.y + APEX_ROW
         half = (IMAGE_SIZE - 1) / 2
         self._beams = torch.stack([columns / half - 1.0, rows / half - 1.0], dim=-1)[None]
+        #: What the first frame of the video showed, where one was given.
+        self.given: Texture | None = None
 
-    def match(self, frame: Tensor, structure: Tensor) -> None:
-        """Take the strength of speckle from a frame (128, 128) in 0..1 whose structure (128, 128) is known."""
-        still = torch.zeros(1, 2, *structure.shape, device=structure.device)
-        own = self(structure[None], still, torch.zeros(1, device=structure.device), torch.Generator().manual_seed(0))[0]
-        tissue = self.scanner.inside & (structure > self.style.dark) & (structure < 1.0 - self.style.strength / 4)
-        if tissue.sum() < LEAST_TISSUE_PX:
+    def match(self, frame: Tensor, structure: Tensor, displacement_px: Tensor, cavity: Tensor | None = None) -> None:
+        """Take strength and texture from the given first frame (128, 128) in 0..1 of the video, which is its frame at 0 s.
+
+        structure (128, 128) in 0..1, displacement (2, 128, 128) in pixels, cavity (128, 128) in 0..1: what was drawn of it.
+        """
+        tissue = self._tissue(structure, cavity)
+        given = Texture.of(frame, structure, displacement_px, tissue)
+        base = (structure + given.coarse).clamp(0.0, 1.0)
+        start, noise = torch.zeros(1, device=base.device), torch.Generator().manual_seed(0)
+        own = base + self._speckle(base[None], torch.zeros_like(displacement_px)[None], 1.0 - tissue[None], start, noise)[0][0]
+        known = self.scanner.inside & (base > self.style.dark) & (base < 1.0 - self.style.strength / 4)
+        known &= _steepness(structure) < STEEPEST
+        self.given = given
+        if known.sum() < LEAST_TISSUE_PX:
             return
-        shown, made = (_fine(picture - structure)[tissue].square().mean().sqrt() for picture in (frame, own))
+        shown, made = (_fine(picture - base)[known].square().mean().sqrt() for picture in (frame, own))
         strength = self.style.strength * float(shown / made.clamp_min(1e-6))
         self.style = replace(self.style, strength=min(max(strength, 0.0), MOST_STRENGTH))
 
-    def __call__(self, structure: Tensor, displacement_px: Tensor, times_s: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self,
+        structure: Tensor,
+        displacement_px: Tensor,
+        times_s: Tensor,
+        generator: torch.Generator,
+        cavity: Tensor | None = None,
+    ) -> Tensor:
         """structure (frames, 128, 128) in 0..1 and displacement (frames, 2, 128, 128) in pixels -> frames with speckle in 0..1.
 
         What lies outside of the sector is black. times_s (frames,): on the clock of the whole video. generator: of what is new
-        in every frame.
+        in every frame. cavity: (frames, 128, 128) in 0..1, where it is known how much of each pixel is the ventricle's.
         """
-        frames = structure.shape[0]
-        stacked = torch.cat([structure[:, None], displacement_px], dim=1).float()
+        structure, moved = structure.float(), smooth_motion(displacement_px.float())
+        if self.given is None:
+            speckle, mottle = self._speckle(structure, moved, 1.0 - self._tissue(structure), times_s, generator)
+            frames = structure + mottle + speckle
+        else:
+            frames = self._like_given(self.given, structure, moved, times_s, generator, cavity)
+        return frames.clamp(0.0, 1.0) * self.scanner.inside
+
+    def _like_given(
+        self,
+        given: Texture,
+        structure: Tensor,
+        moved: Tensor,
+        times_s: Tensor,
+        generator: torch.Generator,
+        cavity: Tensor | None,
+    ) -> Tensor:
+        """Frames of a video whose first frame was given.
+
+        Tissue keeps for good what that frame showed beyond the drawn structure; its speckle turns into another as time goes by.
+        """
+        coarse, fine, then = given.at(moved)
+        now = self._tissue(structure, cavity)
+        first = (times_s == 0).to(structure)[:, None, None]
+        turn = (times_s.to(structure) * self.style.decorrelation).clamp_max(torch.pi / 2)[:, None, None]
+        alike = torch.maximum(then * now + (1.0 - then) * (1.0 - now), first)
+        kept = torch.maximum(then * now * turn.cos().square(), first)
+        base = (structure + alike * coarse).clamp(0.0, 1.0)
+        speckle, _ = self._speckle(base, moved, 1.0 - self._tissue(base, cavity), times_s, generator)
+        return base + kept * fine + torch.sqrt(1.0 - kept.square()) * speckle
+
+    def _tissue(self, structure: Tensor, cavity: Tensor | None = None) -> Tensor:
+        """How much of each pixel is tissue rather than blood, 0..1."""
+        bright = torch.sigmoid((structure - self.style.dark) * 60.0)
+        return bright if cavity is None else bright * (1.0 - cavity)
+
+    def _speckle(
+        self, structure: Tensor, moved: Tensor, blood: Tensor, times_s: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """What scatterers add to a structure: speckle and mottle (frames, 128, 128)."""
+        frames, style = structure.shape[0], self.style
+        stacked = torch.cat([structure[:, None], moved, blood[:, None]], dim=1)
         on_beams = F.grid_sample(
-            stacked.reshape(1, frames * 3, IMAGE_SIZE, IMAGE_SIZE), self._beams[:, None], mode="bilinear", align_corners=True
-        ).reshape(frames, 3, DEPTHS * LINES)
+            stacked.reshape(1, frames * 4, IMAGE_SIZE, IMAGE_SIZE), self._beams[:, None], mode="bilinear", align_corners=True
+        ).reshape(frames, 4, DEPTHS * LINES)
+        level, blood = on_beams[:, :1], on_beams[:, 3:]
         # The picture's own unit stands for mm here: RADIUS pixels are RADIUS mm deep, so one texture serves every depth.
         x, y = self.scanner.x + on_beams[:, 1], self.scanner.y + on_beams[:, 2]
-        pair, _ = self.scatterers.sample(x, y, times_s.float()[:, None])
-        fresh = torch.randn(pair.shape, generator=generator).to(structure.device)
-        blood = torch.sigmoid((self.style.dark - on_beams[:, :1]) * 60.0)
-        mixed = torch.sqrt(1.0 - blood) * pair * self.scatterers.unit_gain + torch.sqrt(0.5 * blood) * fresh
+        pair, mottle = self.scatterers.sample(x, y, times_s.float()[:, None])
+        fresh = torch.randn(pair.shape, generator=generator).to(structure.device) * 0.5**0.5
+        mixed = torch.sqrt(1.0 - blood) * pair * self.scatterers.unit_gain + torch.sqrt(blood) * fresh
         field = self.scanner.blur(mixed.reshape(2 * frames, -1), power=False).reshape(frames, 2, -1)
+        # Where the picture is as dark as the machine's own noise, that noise is all.
+        expected = torch.pow(10.0, 0.1 * ((level - 1.0) * style.dynamic_range - SPECKLE_BIAS_DB))
+        noise = (self.scanner.noise_power / expected).clamp_max(1.0)
+        field = torch.sqrt(1.0 - noise) * field + torch.sqrt(noise) * fresh
         decibel = 10.0 * torch.log10(field.square().sum(1).clamp_min(1e-6)) - SPECKLE_BIAS_DB
-        picture = self.scanner.scan_convert((decibel / self.style.dynamic_range)[:, None])[:, 0]
+        planes = torch.stack([decibel, style.mottle * mottle * (1.0 - blood[:, 0])], dim=1) / style.dynamic_range
+        picture, mottled = self.scanner.scan_convert(planes).unbind(1)
         visible = (structure / 0.06).clamp(0.0, 1.0)
-        return (structure + self.style.strength * visible * picture).clamp(0.0, 1.0) * self.scanner.inside
+        # The display ends at black and at white before the machine smooths its speckle away.
+        within = torch.minimum(torch.maximum(picture, -structure), 1.0 - structure)
+        return style.strength * visible * within, visible * mottled
