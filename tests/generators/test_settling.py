@@ -53,7 +53,8 @@ def test_what_is_settled_has_the_ef_asked_for(heart: Heart, drawn: Rendering) ->
     for ef in (heart.anatomy.ef_percent - 20, heart.anatomy.ef_percent):
         length, width = outline(with_ef(heart, ef))
         scale = scale_of(found, length, width)
-        settled, _ = settle(picture, torch.from_numpy(drawn.displacement), found, scale[0] * length, scale[1] * width)
+        moved, size = torch.from_numpy(drawn.displacement), (scale[0] * length, scale[1] * width)
+        settled, _, _ = settle(picture, moved, cells(drawn), found, *size)
         frames = (settled.clamp(0, 1) * 255).byte().numpy()
         made.append(measure(Cine(frames, TIMES, heart.probe.mm_per_pixel), segmenter).ef_percent)
     assert made[0] == pytest.approx(heart.anatomy.ef_percent - 20, abs=6)
@@ -75,16 +76,20 @@ def test_what_fits_already_stays(drawn: Rendering) -> None:
     found = find_cavities(cells(drawn), 4.0)
     assert found is not None
     picture, moved = torch.from_numpy(drawn.frames / 255.0).float(), torch.from_numpy(drawn.displacement)
-    same, still = settle(picture, moved, found, found.length, found.width)
+    same, still, cavity = settle(picture, moved, cells(drawn), found, found.length, found.width)
     torch.testing.assert_close(same, picture, atol=1e-3, rtol=0)
     torch.testing.assert_close(still, moved, atol=2e-2, rtol=0)
+    lv = torch.from_numpy(drawn.labels == STRUCTURES["lv"])
+    assert float((cavity[lv] > 0.5).float().mean()) > 0.9
+    assert float((cavity[~lv] > 0.5).float().mean()) < 0.02
 
 
 def test_what_is_far_stays_and_the_tissue_is_told_how_far_it_went(drawn: Rendering) -> None:
     found = find_cavities(cells(drawn), 4.0)
     assert found is not None
     picture, moved = torch.from_numpy(drawn.frames / 255.0).float(), torch.from_numpy(drawn.displacement)
-    settled, went = settle(picture, moved, found, 0.9 * found.length, 0.8 * found.width)
+    settled, went, cavity = settle(picture, moved, cells(drawn), found, 0.9 * found.length, 0.8 * found.width)
+    assert float(cavity.sum() * 16 / cells(drawn).sum() / 16**2) == pytest.approx(0.72, abs=0.05)
     change = (settled - picture).abs().mean((0, 1))
     assert float(change[:16].mean()) < 0.2 * float(change[48:80].mean())
     further = (went - moved).abs().amax(1)

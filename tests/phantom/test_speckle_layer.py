@@ -81,9 +81,8 @@ def test_speckle_follows_the_displacement(layer, sector):
 
 def test_strength_scales_the_speckle(sector):
     def spread(strength):
-        return float(
-            SpeckleLayer(SpeckleStyle(strength=strength), 0)(uniform(0.5), STILL, TIMES, random_source())[:, sector].std()
-        )
+        style = SpeckleStyle(strength=strength, mottle=0.0)
+        return float(SpeckleLayer(style, 0)(uniform(0.5), STILL, TIMES, random_source())[:, sector].std())
 
     assert spread(0.0) == pytest.approx(0.0, abs=1e-6)
     assert spread(0.6) == pytest.approx(2 * spread(0.3), rel=0.05)
@@ -105,11 +104,96 @@ def test_speckle_becomes_as_strong_as_in_a_frame_that_is_shown(strength):
     layer = SpeckleLayer(SpeckleStyle(), seed=0)
     structure = (0.3 + 0.2 * torch.sin(torch.arange(128.0) / 9)[None].expand(128, -1)) * layer.scanner.inside
     shown = SpeckleLayer(SpeckleStyle(strength=strength), 5)(structure[None], STILL[:1], TIMES[:1], random_source(7))[0]
-    layer.match(shown, structure)
+    layer.match(shown, structure, STILL[0])
     assert layer.style.strength == pytest.approx(strength, rel=0.2)
 
 
 def test_too_little_tissue_tells_nothing_of_speckle():
     layer = SpeckleLayer(SpeckleStyle(), seed=0)
-    layer.match(torch.rand(128, 128), torch.zeros(128, 128))
+    layer.match(0.1 * torch.rand(128, 128), torch.zeros(128, 128), STILL[0])
     assert layer.style == SpeckleStyle()
+
+
+def test_a_seed_draws_a_machine():
+    styles = [SpeckleStyle().drawn(seed) for seed in range(40)]
+    assert SpeckleStyle().drawn(3) == styles[3]
+    strengths = [style.strength for style in styles]
+    assert min(strengths) < 0.5 < 0.85 < max(strengths)
+    assert len({style.noise for style in styles}) == 40
+
+
+def test_the_machine_can_leave_black_no_darker_than_its_smoothing_does(sector):
+    frames = SpeckleLayer(SpeckleStyle(strength=0.5, mottle=0.0), 0)(uniform(0.4), STILL, TIMES, random_source())[:, sector]
+    assert float(frames.min()) == pytest.approx(0.2, abs=0.001)
+
+
+def shown(layer, level=0.45, seed=5):
+    """A picture of tissue around a dark cavity, with speckle of its own and a bright band; its structure lacks the band."""
+    row, column = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    cavity = ((row - 62) / 22).square() + ((column - 64) / 12).square() < 1
+    structure = torch.where(cavity, 0.05, level) * layer.scanner.inside
+    band = 0.12 * torch.exp(-((row - 95) / 3).square()) * layer.scanner.inside
+    style = SpeckleStyle(strength=0.5, mottle=0.0)
+    frame = SpeckleLayer(style, seed)((structure + band)[None], STILL[:1], TIMES[:1], random_source(7))[0]
+    return structure, frame, cavity
+
+
+def test_a_video_begins_with_the_frame_that_was_given(layer):
+    layer = SpeckleLayer(SpeckleStyle(), 0)
+    structure, frame, _ = shown(layer)
+    layer.match(frame, structure, STILL[0])
+    made = layer(structure.expand(FRAMES, -1, -1), STILL, TIMES, random_source())
+    torch.testing.assert_close(made[0], frame * layer.scanner.inside, atol=0.01, rtol=0)
+
+
+def test_tissue_takes_what_was_seen_of_it_along_and_blood_does_not():
+    layer = SpeckleLayer(SpeckleStyle(decorrelation=0.2), 0)
+    structure, frame, cavity = shown(layer)
+    layer.match(frame, structure, STILL[0])
+    moved = STILL.clone()
+    moved[1:, 1] = -4.0  # what is seen at row r now was at row r - 4
+    lower = torch.roll(structure, 4, 0)
+    made = layer(torch.stack([structure, lower, lower, lower]), moved, TIMES, random_source())[1]
+    there, then = (slice(88, 106), slice(44, 84)), (slice(84, 102), slice(44, 84))
+
+    def likeness(a, b):
+        return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
+
+    assert likeness(made[there], frame[then]) > 0.8
+    assert likeness(made[there], frame[there]) < 0.6
+    inside = torch.roll(cavity, 4, 0) & cavity
+    assert likeness(made[inside], frame[inside]) < 0.3
+
+
+def test_speckle_of_a_given_frame_turns_into_another_but_its_tissue_stays():
+    layer = SpeckleLayer(SpeckleStyle(decorrelation=0.5), 0)
+    structure, frame, _ = shown(layer)
+    layer.match(frame, structure, STILL[0])
+    soon, late = (layer(structure.expand(FRAMES, -1, -1), STILL, TIMES + after, random_source())[0] for after in (0.1, 60.0))
+    band, beside = (slice(94, 97), slice(44, 84)), (slice(104, 112), slice(44, 84))
+    assert float(late[band].mean() - late[beside].mean()) > 0.06
+
+    def grain(picture):
+        return (picture[beside] - picture.roll(2, 1)[beside]).flatten()
+
+    def likeness(picture):
+        return float(torch.corrcoef(torch.stack([grain(picture), grain(frame)]))[0, 1])
+
+    assert likeness(soon) > 0.9
+    assert likeness(late) < 0.5
+
+
+def test_a_cavity_that_is_known_is_not_taken_for_tissue_however_hazy():
+    structure = torch.full((128, 128), 0.4)
+    cavity = torch.zeros(128, 128)
+    cavity[50:80, 50:78] = 1.0
+    layer = SpeckleLayer(SpeckleStyle(mottle=0.0), 0)
+    frame = layer(structure[None], STILL[:1], TIMES[:1], random_source(3))[0]
+    layer.match(frame, structure, STILL[0], cavity)
+    made = layer(structure.expand(FRAMES, -1, -1), STILL, TIMES, random_source(), cavity.expand(FRAMES, -1, -1))
+
+    def likeness(where):
+        return float(torch.corrcoef(torch.stack([made[1][where].flatten(), frame[where].flatten()]))[0, 1])
+
+    assert likeness((slice(90, 110), slice(50, 78))) > 0.9
+    assert likeness((slice(52, 78), slice(52, 76))) < 0.3
