@@ -42,7 +42,7 @@ class FirstFrame:
 
     latents: how much of the window is seen meanwhile, its own included. guidance: scale, the other row lacking the view, which
     a heart drawn all at once easily forgets. temperature, choice_temperature: as in `EchoPulseConfig`. candidates: so many are
-    guessed at once, and the one is kept in which the heart is seen best (`clearness`).
+    guessed, and the one is kept in which the heart is seen best (`clearness`).
     """
 
     steps: int = 12
@@ -52,6 +52,10 @@ class FirstFrame:
     temperature: float = 0.8
     temperature_end: float = 0.3
     choice_temperature: float = 20.0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.latents, self.candidates) < 1:
+            raise InputError("A first frame needs at least one step, one latent and one candidate.")
 
 
 @dataclass(frozen=True)
