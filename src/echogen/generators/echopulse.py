@@ -255,7 +255,7 @@ class EchoPulse(Generator):
     def _imagined(self, scene: Scene, sampling: Sampling, first: FirstFrame) -> Tensor:
         """The ids (1, 1, positions, groups) of a first frame, guessed before the rest of its window and guided by its view.
 
-        Of the candidates the clearest.
+        Of the candidates the first one that is clear enough, else the clearest.
         """
         conditions = scene.conditions
         asked = [conditions, replace(conditions, view=None)]
@@ -263,9 +263,11 @@ class EchoPulse(Generator):
         with self._autocast():
             told = self._conditioning(scene, asked)
             latents = min(first.latents, scene.latents)
-            drawn = [
-                sample(
-                    predictor(self.transformer, scene, told, len(asked), kept=None, latents=latents, scale=first.guidance),
+            predict = predictor(self.transformer, scene, told, len(asked), kept=None, latents=latents, scale=first.guidance)
+            best, kept = -np.inf, self._hidden(1)
+            for candidate in range(first.candidates):
+                ids = sample(
+                    predict,
                     self._hidden(1),
                     self.transformer.config.mask_id,
                     steps=first.steps,
@@ -273,9 +275,12 @@ class EchoPulse(Generator):
                     temperature=linear_ramp(first.temperature, first.temperature_end, first.steps),
                     choice_temperature=first.choice_temperature,
                 )
-                for candidate in range(first.candidates)
-            ]
-        return max(drawn, key=self._clearness) if len(drawn) > 1 else drawn[0]
+                clear = self._clearness(ids) if first.candidates > 1 else np.inf
+                if clear > best or candidate == 0:
+                    best, kept = clear, ids
+                if clear >= first.clear:
+                    break
+        return kept
 
     def _clearness(self, ids: Tensor) -> float:
         """See `clearness`, of a first frame's ids (1, 1, positions, groups); 0 where the decoder does not say what is cavity."""

@@ -41,13 +41,15 @@ class FirstFrame:
     """How a first frame that is not given is guessed: in steps of its own, so that its parts agree before all else follows.
 
     latents: how much of the window is seen meanwhile, its own included. guidance: scale, the other row lacking the view, which
-    a heart drawn all at once easily forgets. temperature, choice_temperature: as in `EchoPulseConfig`. candidates: so many are
-    guessed, and the one is kept in which the heart is seen best (`clearness`).
+    a heart drawn all at once easily forgets. temperature, choice_temperature: as in `EchoPulseConfig`. candidates: up to so many
+    are guessed, and the one is kept in which the heart is seen best (`clearness`). clear: one that is as clear as this, in grey
+    levels of 1, is kept at once.
     """
 
     steps: int = 12
     latents: int = 5
     candidates: int = 1
+    clear: float = 0.15
     guidance: float = 4.0
     temperature: float = 0.8
     temperature_end: float = 0.3

@@ -52,11 +52,21 @@ class SpeckleStyle:
 #: Speckle is not taken from less tissue, nor made stronger than this; nor taken from where the drawn structure changes by more
 #: than this per pixel, since its edges are never quite in place.
 LEAST_TISSUE_PX, MOST_STRENGTH, STEEPEST = 300, 1.0, 0.03
+#: The machine's noise, which is finer than speckle, is sought among these levels in dB, where a first frame is dim but not black.
+NOISES, DIMMEST = tuple(float(level) for level in range(-60, -19, 4)), 0.06
+#: What changes more slowly than this, in pixels, is no speckle.
+SLOW_PX = 3.0
 
 
 def _fine(picture: Tensor) -> Tensor:
     """What of a picture (H, W) is finer than the mean of its neighbours."""
     return picture - F.avg_pool2d(picture[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+
+
+def _graininess(speckle: Tensor, where: Tensor) -> float:
+    """How much of the speckle (H, W) there is finer than the mean of its neighbours, 0..1."""
+    alone = speckle - blurred(speckle, SLOW_PX)
+    return float(_fine(speckle)[where].square().mean() / alone[where].square().mean().clamp_min(1e-9))
 
 
 def _steepness(structure: Tensor) -> Tensor:
@@ -91,23 +101,33 @@ class SpeckleLayer:
         self.given: Texture | None = None
 
     def match(self, frame: Tensor, structure: Tensor, displacement_px: Tensor, cavity: Tensor | None = None) -> None:
-        """Take strength and texture from the given first frame (128, 128) in 0..1 of the video, which is its frame at 0 s.
+        """Take strength, noise and texture from the given first frame (128, 128) in 0..1 of the video, which is its frame at 0 s.
 
         structure (128, 128) in 0..1, displacement (2, 128, 128) in pixels, cavity (128, 128) in 0..1: what was drawn of it.
         """
         tissue = self._tissue(structure, cavity)
-        given = Texture.of(frame, structure, displacement_px, tissue)
-        base = (structure + given.coarse).clamp(0.0, 1.0)
-        start, noise = torch.zeros(1, device=base.device), torch.Generator().manual_seed(0)
-        own = base + self._speckle(base[None], torch.zeros_like(displacement_px)[None], 1.0 - tissue[None], start, noise)[0][0]
-        known = self.scanner.inside & (base > self.style.dark) & (base < 1.0 - self.style.strength / 4)
-        known &= _steepness(structure) < STEEPEST
-        self.given = given
-        if known.sum() < LEAST_TISSUE_PX:
-            return
-        shown, made = (_fine(picture - base)[known].square().mean().sqrt() for picture in (frame, own))
-        strength = self.style.strength * float(shown / made.clamp_min(1e-6))
-        self.style = replace(self.style, strength=min(max(strength, 0.0), MOST_STRENGTH))
+        self.given = Texture.of(frame, structure, displacement_px, tissue)
+        base = (structure + self.given.coarse).clamp(0.0, 1.0)
+        shown, even = frame - base, self.scanner.inside & (_steepness(structure) < STEEPEST)
+
+        def own(style: SpeckleStyle) -> Tensor:
+            self.style = style
+            start, still = torch.zeros(1, device=base.device), torch.zeros_like(displacement_px)
+            noise = torch.Generator().manual_seed(0)
+            return self._speckle(base[None], still[None], 1.0 - tissue[None], start, noise)[0][0]
+
+        style = self.style
+        dim = even & (base > DIMMEST) & (base < base[even].median())
+        if dim.sum() >= LEAST_TISSUE_PX:
+            wanted = _graininess(shown, dim)
+            off = {noise: abs(_graininess(own(replace(style, noise=noise)), dim) - wanted) for noise in NOISES}
+            style = replace(style, noise=min(off, key=off.__getitem__))
+        known = even & (base > style.dark) & (base < 1.0 - style.strength / 4)
+        if known.sum() >= LEAST_TISSUE_PX:
+            there, made = (_fine(speckle)[known].square().mean().sqrt() for speckle in (shown, own(style)))
+            strength = style.strength * float(there / made.clamp_min(1e-6))
+            style = replace(style, strength=min(max(strength, 0.0), MOST_STRENGTH))
+        self.style = style
 
     def __call__(
         self,
@@ -176,7 +196,8 @@ class SpeckleLayer:
         field = self.scanner.blur(mixed.reshape(2 * frames, -1), power=False).reshape(frames, 2, -1)
         # Where the picture is as dark as the machine's own noise, that noise is all.
         expected = torch.pow(10.0, 0.1 * ((level - 1.0) * style.dynamic_range - SPECKLE_BIAS_DB))
-        noise = (self.scanner.noise_power / expected).clamp_max(1.0)
+        power = self.scanner.noise_power * 10.0 ** (0.1 * (style.noise - self.scanner.probe.noise))
+        noise = (power / expected).clamp_max(1.0)
         field = torch.sqrt(1.0 - noise) * field + torch.sqrt(noise) * fresh
         decibel = 10.0 * torch.log10(field.square().sum(1).clamp_min(1e-6)) - SPECKLE_BIAS_DB
         planes = torch.stack([decibel, style.mottle * mottle * (1.0 - blood[:, 0])], dim=1) / style.dynamic_range

@@ -26,7 +26,7 @@ def blurred(planes: Tensor, sigma_px: float) -> Tensor:
     def bell(size: int) -> Tensor:
         index = torch.arange(size, device=planes.device, dtype=planes.dtype)
         distance = (index[:, None] - index[None]).abs() / sigma_px
-        # Far tails would be denormal numbers, with which a processor computes fifty times as slowly.
+        # Far tails would be denormal numbers, with which a processor computes many times as slowly.
         weights = torch.exp(-0.5 * distance.square()) * (distance < 5.0)
         return weights / (sigma_px * (2.0 * torch.pi) ** 0.5)
 

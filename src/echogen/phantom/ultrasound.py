@@ -95,7 +95,7 @@ def _gaussian_matrix(size: int, sigma: Tensor) -> Tensor:
     """(..., size, size) rows of a Gaussian of width sigma (...,) in samples, each row with unit sum of squares."""
     index = torch.arange(size, device=sigma.device, dtype=torch.float32)
     kernel = torch.exp(-0.5 * ((index[:, None] - index[None]) / sigma[..., None, None]).square())
-    # Too small to change a sum; denormal numbers among them would make products fifty times as slow.
+    # Too small to change a sum; denormal numbers among them would make products many times as slow.
     kernel = kernel * (kernel > 1e-18)
     return kernel / kernel.square().sum(-1, keepdim=True).sqrt()
 
