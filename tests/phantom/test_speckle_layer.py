@@ -108,6 +108,19 @@ def test_speckle_becomes_as_strong_as_in_a_frame_that_is_shown(strength):
     assert layer.style.strength == pytest.approx(strength, rel=0.2)
 
 
+@pytest.mark.parametrize("noise", [-56.0, -40.0])
+def test_a_noisy_machine_is_known_by_its_fine_grain(noise):
+    layer = SpeckleLayer(SpeckleStyle(), seed=0)
+    row, column = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    blood = ((row - 62) / 30).square() + ((column - 64) / 25).square() < 1
+    structure = torch.where(blood, 0.3, 0.6) * layer.scanner.inside
+    made = SpeckleLayer(SpeckleStyle(noise=noise, mottle=0.0), 5)
+    frame = made(structure[None], STILL[:1], TIMES[:1], random_source(7), blood[None].float())[0]
+    layer.match(frame, structure, STILL[0], blood.float())
+    assert layer.style.noise == pytest.approx(noise, abs=4.0)
+    assert layer.style.strength == pytest.approx(made.style.strength, rel=0.1)
+
+
 def test_too_little_tissue_tells_nothing_of_speckle():
     layer = SpeckleLayer(SpeckleStyle(), seed=0)
     layer.match(0.1 * torch.rand(128, 128), torch.zeros(128, 128), STILL[0])

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from echogen.phantom.texture import Texture, blurred, smooth_motion
+from echogen.phantom.texture import Texture, blurred, coarse_part, smooth_motion
 from echogen.phantom.ultrasound import (
     APEX_ROW,
     DEPTHS,
@@ -52,10 +52,9 @@ class SpeckleStyle:
 #: Speckle is not taken from less tissue, nor made stronger than this; nor taken from where the drawn structure changes by more
 #: than this per pixel, since its edges are never quite in place.
 LEAST_TISSUE_PX, MOST_STRENGTH, STEEPEST = 300, 1.0, 0.03
-#: The machine's noise, which is finer than speckle, is sought among these levels in dB, where a first frame is dim but not black.
-NOISES, DIMMEST = tuple(float(level) for level in range(-60, -19, 4)), 0.06
-#: What changes more slowly than this, in pixels, is no speckle.
-SLOW_PX = 3.0
+#: The machine's noise, which is finer than speckle, is sought among these levels in dB, where a first frame is dim but not black:
+#: the least that is as fine, but for this much.
+NOISES, DIMMEST, ALIKE = tuple(float(level) for level in range(-60, -19, 4)), 0.06, 0.02
 
 
 def _fine(picture: Tensor) -> Tensor:
@@ -65,8 +64,7 @@ def _fine(picture: Tensor) -> Tensor:
 
 def _graininess(speckle: Tensor, where: Tensor) -> float:
     """How much of the speckle (H, W) there is finer than the mean of its neighbours, 0..1."""
-    alone = speckle - blurred(speckle, SLOW_PX)
-    return float(_fine(speckle)[where].square().mean() / alone[where].square().mean().clamp_min(1e-9))
+    return float(_fine(speckle)[where].square().mean() / speckle[where].square().mean().clamp_min(1e-9))
 
 
 def _steepness(structure: Tensor) -> Tensor:
@@ -114,14 +112,16 @@ class SpeckleLayer:
             self.style = style
             start, still = torch.zeros(1, device=base.device), torch.zeros_like(displacement_px)
             noise = torch.Generator().manual_seed(0)
-            return self._speckle(base[None], still[None], 1.0 - tissue[None], start, noise)[0][0]
+            made = self._speckle(base[None], still[None], 1.0 - tissue[None], start, noise)[0][0]
+            return made - coarse_part(made, tissue)
 
         style = self.style
         dim = even & (base > DIMMEST) & (base < base[even].median())
         if dim.sum() >= LEAST_TISSUE_PX:
             wanted = _graininess(shown, dim)
-            off = {noise: abs(_graininess(own(replace(style, noise=noise)), dim) - wanted) for noise in NOISES}
-            style = replace(style, noise=min(off, key=off.__getitem__))
+            grains = {noise: _graininess(own(replace(style, noise=noise)), dim) for noise in NOISES}
+            enough = min(wanted, max(grains.values())) - ALIKE
+            style = replace(style, noise=next(noise for noise, grain in grains.items() if grain >= enough))
         known = even & (base > style.dark) & (base < 1.0 - style.strength / 4)
         if known.sum() >= LEAST_TISSUE_PX:
             there, made = (_fine(speckle)[known].square().mean().sqrt() for speckle in (shown, own(style)))

@@ -48,6 +48,12 @@ def _mean_over(region: Tensor, picture: Tensor, sigma_px: float) -> Tensor:
     return both[0] / (both[1] + 1e-3)
 
 
+def coarse_part(lacking: Tensor, tissue: Tensor) -> Tensor:
+    """What of a picture (H, W) is no speckle; tissue: (H, W) 0..1."""
+    blood = 1.0 - tissue
+    return tissue * _mean_over(tissue, lacking, COARSE_PX) + blood * _mean_over(blood, lacking, BLOOD_PX)
+
+
 @dataclass(frozen=True)
 class Texture:
     """What a frame shows beyond its structure, and where its tissue was at end-diastole.
@@ -63,8 +69,8 @@ class Texture:
     @classmethod
     def of(cls, frame: Tensor, structure: Tensor, displacement_px: Tensor, tissue: Tensor) -> Self:
         """Of a frame (H, W) whose structure (H, W), displacement (2, H, W) and tissue (H, W) are known."""
-        lacking, blood = frame - structure, 1.0 - tissue
-        coarse = tissue * _mean_over(tissue, lacking, COARSE_PX) + blood * _mean_over(blood, lacking, BLOOD_PX)
+        lacking = frame - structure
+        coarse = coarse_part(lacking, tissue)
         # Where so much is lacking, something that moves on its own, such as a leaflet, was drawn elsewhere.
         tissue = tissue * torch.exp(-(coarse / OFF_PLACE).square())
         return cls(coarse, lacking - coarse, tissue, smooth_motion(displacement_px[None])[0])
