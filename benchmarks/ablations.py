@@ -46,9 +46,12 @@ def variants_of(config: EchoPulseConfig) -> list[Variant]:
         firsts: dict[str, dict[str, Any]] = {
             "not guided by its view": {"guidance": 1.0},
             "guided by 2.5": {"guidance": 2.5},
-            "in 6 steps": {"steps": 6},
-            "in 9 steps": {"steps": 9},
-            "seeing 3 latents": {"latents": 3},
+            "taken as it comes": {"candidates": 1},
+            "clear by 0.2": {"clear": 0.2},
+            "the clearest of 3, in 12 steps seeing 5 latents": {"steps": 12, "latents": 5, "candidates": 3, "clear": 9.0},
+            "in 5 steps": {"steps": 5},
+            "in 12 steps": {"steps": 12},
+            "seeing 1 latent": {"latents": 1},
             "seeing 9 latents": {"latents": 9},
             "warmer (1.0 to 0.5)": {"temperature": 1.0, "temperature_end": 0.5},
         }
