@@ -118,6 +118,25 @@ def test_a_first_frame_is_imagined_where_none_is_given(tiny: EchoPulse, ecg: Ecg
         tiny.config = usual
 
 
+def test_a_first_frame_is_drawn_anew_until_it_is_clear(ecg: Ecg) -> None:
+    heart = Generator.from_pretrained("phantom-128", "cpu")
+    assert isinstance(heart, EchoPulse)
+    assert heart.config.first is not None
+    quick = replace(heart.config.first, steps=3, latents=1, candidates=3)
+    scene = Scene(heart._settled(Conditions(ecg=ecg, ef_percent=60.0), 0), hear(ecg), np.arange(65) / 32.0, True, (60.0, 26.0))
+    found: list[float] = []
+    for seed in range(4):
+        ways = [replace(quick, candidates=1), replace(quick, clear=-1.0), replace(quick, clear=9.0)]
+        one, content, picky = (heart._imagined(scene, Sampling(seed=seed), way) for way in ways)
+        assert torch.equal(one, content)
+        assert heart._clearness(picky) >= heart._clearness(one)
+        found += [heart._clearness(picky) - heart._clearness(one)]
+        # As soon as one is as clear as asked for, no other is drawn.
+        enough = replace(quick, clear=heart._clearness(one))
+        assert torch.equal(one, heart._imagined(scene, Sampling(seed=seed), enough))
+    assert max(found) > 0.0
+
+
 def test_the_cavity_comes_from_the_first_frame_or_the_seed(tiny: EchoPulse, ecg: Ecg) -> None:
     def cavity(seed: int, frames: Cine | None = None) -> tuple[float, float]:
         settled = tiny._settled(Conditions(ecg=ecg, ef_percent=60.0, frames=frames), seed)
