@@ -18,6 +18,7 @@ from echogen.measure import load_segmenter, read_masks, segment
 from echogen.physiology import Floats
 from echogen.records import STRUCTURES, ByteArray, Cine
 from ejection import first_frame
+from picture import sharpness
 from report import write_section
 
 FIRST_SEED = 40_000
@@ -32,13 +33,6 @@ class Kept:
     area: Floats
     away_px: Floats
     sharpness: Floats
-
-
-def sharpness(frames: ByteArray) -> Floats:
-    """(T,) mean |gradient| over the mean brightness, after taking off speckle (Gaussian of 1.5 px)."""
-    smooth = ndimage.gaussian_filter(frames.astype(np.float32), (0.0, 1.5, 1.5))
-    slopes = np.hypot(ndimage.sobel(smooth, 1), ndimage.sobel(smooth, 2)).mean((1, 2))
-    return np.asarray(slopes / smooth.mean((1, 2)), dtype=np.float64)
 
 
 def kept(cine: Cine, image: ByteArray) -> Kept:

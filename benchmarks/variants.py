@@ -26,14 +26,18 @@ from echogen.generators.echopulse_config import EchoPulseConfig
 from echogen.measure import load_segmenter, read_masks, segment
 from echogen.metrics.ejection import ejection_report
 from echogen.metrics.timing import pooled_report, within_video
+from echogen.networks.config import load_network
+from echogen.networks.masked_transformer import MaskedTransformer
 from echogen.phantom.simulate import Heart
 from echogen.records import STRUCTURES, ByteArray, Cine, Ecg
+from picture import sharpness, trembling
 
 FIRST_SEED = 50_000
 SECONDS = 4.0
 #: A chamber that covers fewer pixels of a frame is not seen.
 LEAST_CHAMBER_PX = 120
-QUALITY = ["n", "EF R2", "MAE, points", "beats matched", "median ES error, ms", "seams", "whole", "CPU s per 64 frames"]
+QUALITY = ["n", "EF R2", "MAE, points", "beats matched", "median ES error, ms", "seams", "whole"]
+QUALITY += ["sharpness", "trembling", "CPU s per 64 frames"]
 
 Judged = dict[str, Any]
 
@@ -42,7 +46,8 @@ Judged = dict[str, Any]
 class Variant:
     """One way to make a video: what it is called in the table, the generator's settings, whether it is live, and what it lacks.
 
-    without: "tokens" (of the ECG), "features" (of the clock, per latent) or "settling" (of the wall).
+    without: "tokens" (of the ECG), "features" (of the clock, per latent), "settling" (of the wall) or "student" (what the
+    transformer learned about guessing in few steps).
     """
 
     cells: tuple[str, ...]
@@ -61,6 +66,9 @@ class Variant:
 def made_by(heart: EchoPulse, variant: Variant) -> Iterator[EchoPulse]:
     """The generator as a variant wants it; its networks are the same, and whole again afterwards."""
     transformer, tokenizer = heart.transformer, heart.tokenizer
+    if "student" in variant.without:
+        assert heart.folder is not None
+        transformer = load_network(MaskedTransformer, heart.folder / "transformer")
     cavity, condition = tokenizer.cavity, transformer.condition
     dropped = {"tokens": "ecg_keep", "features": "frame_keep"}
     lacking = [dropped[name] for name in variant.without if name in dropped]
@@ -108,6 +116,8 @@ def judge(parts: Sequence[Cine], heart: Heart, cpu_s: float) -> Judged:
         "expected": heart.clock.avc_s[within_video(heart.clock, float(times[0]), float(times[-1]))].tolist(),
         "seam": float(change[seams].mean() / inside.mean()) if len(seams) and inside.size else float("nan"),
         "whole": bool(whole(masks, heart.anatomy.view)),
+        "sharpness": float(sharpness(frames).mean()),
+        "trembling": trembling(frames),
         "cpu_s": cpu_s * 64 / len(frames),
     }
 
@@ -145,6 +155,8 @@ def row(judged: Sequence[Judged]) -> list[str]:
         f"{timing.median_abs_ms:.0f}",
         f"{np.nanmean(seams):.2f}" if np.isfinite(seams).any() else "",
         f"{100 * np.mean([clip['whole'] for clip in judged]):.0f} %",
+        f"{np.mean([clip['sharpness'] for clip in judged]):.3f}",
+        f"{np.mean([clip['trembling'] for clip in judged]):.2f}",
         f"{np.mean(cpu):.2f}" if np.isfinite(cpu).all() else "",
     ]
 
@@ -216,6 +228,7 @@ def note(heart: EchoPulse, hearts: int) -> str:
         f"Generator {heart.name} ({heart.weights_hash}); {hearts} held-out hearts (seeds {FIRST_SEED}..) of "
         f"{SECONDS:g} s with their own ECG, EF, view and sex; no frame given. EF and end-systole as the segmenter sees them, "
         "against the heart's own; matched: within 80 ms; seams: change between frames where parts meet over that elsewhere; "
-        "whole: the first frame shows all chambers of its view. Truth: the simulated heart itself. So few hearts tell large "
-        "differences only. CPU seconds of one thread; the machine was not idle. "
+        "whole: the first frame shows all chambers of its view; sharpness: mean slope over mean grey, and trembling: mean second "
+        "difference in time over mean grey in %, both without speckle, are to be as the truth's. Truth: the simulated heart "
+        "itself. So few hearts tell large differences only. CPU seconds of one thread; the machine was not idle. "
     )

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -193,6 +194,23 @@ def test_with_a_score_the_least_real_tokens_are_guessed_again_even_when_kept_bef
     assert len(judged) == 3
     assert int(out[0, 4]) == 2
     assert (out < V).all()
+
+
+def test_who_watches_sees_what_was_hidden_and_what_was_said_of_it():
+    seen = []
+    out = sample(
+        flat_logits,
+        torch.full((1, 6, 1), V),
+        V,
+        steps=3,
+        generator=seeded(),
+        watch=lambda places, log_p: seen.append((places, log_p)),
+    )
+    assert [places.shape[1] for places, _ in seen] == [6, *masked_counts(6, 3)[:-1]]
+    assert all(log_p.shape == (1, places.shape[1], 1, V) for places, log_p in seen)
+    assert all(torch.allclose(log_p.exp().sum(-1), torch.ones(())) for _, log_p in seen)
+    assert all(set(later[0].tolist()) < set(sooner[0].tolist()) for (sooner, _), (later, _) in pairwise(seen))
+    assert torch.equal(out, sample(flat_logits, torch.full((1, 6, 1), V), V, steps=3, generator=seeded()))
 
 
 def test_an_order_and_a_score_together_are_refused():

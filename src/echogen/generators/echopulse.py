@@ -22,8 +22,9 @@ from echogen.generators.base import GENERATOR_FILE, Context, Generator, Live, Sa
 from echogen.generators.clearness import clearness
 from echogen.generators.echopulse_config import EchoPulseConfig, FirstFrame, LivePace
 from echogen.generators.listening import Heard, hear, hear_so_far
-from echogen.generators.scene import Scene, between, frames_of, predictor, tell
+from echogen.generators.scene import Question, Scene, between, frames_of, tell
 from echogen.generators.settling import find_cavities, scale_of, settle
+from echogen.networks.adapters import add_adapter, load_adapter
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
 from echogen.networks.token_critic import Critic, TokenCritic, check_critic, load_critic
@@ -78,6 +79,8 @@ class EchoPulse(Generator):
         config = config_from_dict(EchoPulseConfig, settings)
         tokenizer = load_network(VideoTokenizer, folder / "tokenizer")
         transformer = load_network(MaskedTransformer, folder / "transformer")
+        if config.student is not None:
+            add_adapter(transformer, load_adapter(folder / "transformer" / config.student))
         if tokenizer.quantizer.vocabulary != transformer.config.vocabulary:
             raise InputError(
                 f"The tokenizer in {folder} has {tokenizer.quantizer.vocabulary} codes but the transformer expects "
@@ -87,13 +90,13 @@ class EchoPulse(Generator):
         return cls(config, tokenizer, transformer, device, critic)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write generator.json and the networks (bfloat16) into a folder."""
+        """Write generator.json and the networks (bfloat16) into a folder; what a student learned is part of its transformer."""
         folder = Path(folder)
         save_network(self.tokenizer, folder / "tokenizer", torch.bfloat16)
         save_network(self.transformer, folder / "transformer", torch.bfloat16)
         if self.critic is not None:
             save_network(self.critic, folder / "critic", torch.bfloat16)
-        text = json.dumps({"system": self.system, **asdict(self.config)}, indent=2) + "\n"
+        text = json.dumps({"system": self.system, **asdict(replace(self.config, student=None))}, indent=2) + "\n"
         (folder / GENERATOR_FILE).write_text(text, encoding="utf-8")
 
     @property
@@ -138,31 +141,43 @@ class EchoPulse(Generator):
         steps = sampling.steps or (pace or config).steps
         ids = self._guess(scene, sampling, context.index, kept, new if known is None else shown + new, steps)[:, shown:]
         history = ids if known is None else torch.cat([known, ids], dim=1)
-        picture, moved, cells = self._draw(history, ids.shape[1], from_start)
-        fresh = times[before : before + len(picture)]
-        scale: tuple[float, float] | None = state.get("scale")
-        cavity = None
-        if cells is not None and (outline := scene.outline()) and (found := find_cavities(cells, CELL_PX)):
-            length, width = outline(fresh + config.ahead_s)
-            scale = scale or scale_of(found, length, width, given=known is None and conditions.frames is not None)
-            picture, moved, cavity = settle(picture, moved, cells, found, scale[0] * length, scale[1] * width)
-        layer: SpeckleLayer = state.get("speckle") or self._speckle(conditions, sampling.seed, picture, moved, cavity)
-        noise = torch.Generator().manual_seed(_mix(sampling.seed, context.index, 1))
-        relative = torch.tensor(fresh - state.get("start_s", fresh[0]), device=self.device)
-        video = layer(picture, moved, relative, noise, cavity)
-        frames = (video * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
-        following = {
+        fresh = times[before : before + frames_of(ids.shape[1], from_start and known is None)]
+        frames, drawn = self._shown(history, ids.shape[1], scene, fresh, conditions, context, sampling)
+        following = drawn | {
             "ids": history[:, -config.decode_context :],
             "from_start": from_start and history.shape[1] <= config.decode_context,
             "first": state.get("first", history[:, :1]),
             "cavity": scene.cavity,
-            "scale": scale,
             "lead": scene.heard and scene.heard.lead_name,
-            "speckle": layer,
-            "start_s": state.get("start_s", float(fresh[0])),
         }
         next_s = float(fresh[-1] + 1.0 / config.fps)
         return Cine(frames, fresh, view=conditions.view), Context(context.index + 1, next_s, following)
+
+    def _shown(
+        self,
+        history: Tensor,
+        count: int,
+        scene: Scene,
+        times_s: NDArray[np.float64],
+        conditions: Conditions,
+        context: Context,
+        sampling: Sampling,
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """The last `count` latents as frames: drawn, their wall settled, with speckle; and what the next window needs of that."""
+        config, state = self.config, context.state
+        picture, moved, cells = self._draw(history, count, state.get("from_start", True))
+        scale: tuple[float, float] | None = state.get("scale")
+        cavity = None
+        if cells is not None and (outline := scene.outline()) and (found := find_cavities(cells, CELL_PX)):
+            length, width = outline(times_s + config.ahead_s)
+            scale = scale or scale_of(found, length, width, given=not state and conditions.frames is not None)
+            picture, moved, cavity = settle(picture, moved, cells, found, scale[0] * length, scale[1] * width)
+        layer: SpeckleLayer = state.get("speckle") or self._speckle(conditions, sampling.seed, picture, moved, cavity)
+        noise = torch.Generator().manual_seed(_mix(sampling.seed, context.index, 1))
+        start_s = state.get("start_s", float(times_s[0]))
+        video = layer(picture, moved, torch.tensor(times_s - start_s, device=self.device), noise, cavity)
+        frames = (video * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+        return frames, {"scale": scale, "speckle": layer, "start_s": start_s}
 
     def _sizes(self, shown: int, pace: LivePace | None) -> tuple[int, int]:
         """How many latents a window adds to those that were shown before, and how many it has with those that it leaves."""
@@ -263,13 +278,12 @@ class EchoPulse(Generator):
         with self._autocast():
             told = self._conditioning(scene, asked)
             latents = min(first.latents, scene.latents)
-            predict = predictor(self.transformer, scene, told, len(asked), kept=None, latents=latents, scale=first.guidance)
+            question = Question.about(scene, told, len(asked), self.device, latents, None, first.guidance)
             best, kept = -np.inf, self._hidden(1)
             for candidate in range(first.candidates):
-                ids = sample(
-                    predict,
-                    self._hidden(1),
-                    self.transformer.config.mask_id,
+                ids = self._fill(
+                    question,
+                    1,
                     steps=first.steps,
                     generator=torch.Generator().manual_seed(_mix(sampling.seed, candidate, 4)),
                     temperature=linear_ramp(first.temperature, first.temperature_end, first.steps),
@@ -290,7 +304,7 @@ class EchoPulse(Generator):
     @torch.inference_mode()
     def _guess(self, scene: Scene, sampling: Sampling, index: int, kept: Tensor | None, until: int, steps: int) -> Tensor:
         """The ids (1, until, positions, groups) of a window up to a latent, the kept ones unchanged."""
-        config, transformer, conditions = self.config, self.transformer, scene.conditions
+        config, conditions = self.config, scene.conditions
         given = 0 if kept is None else kept.shape[1]
         if kept is not None and given == until:
             return kept
@@ -300,10 +314,9 @@ class EchoPulse(Generator):
         asked = [conditions, replace(conditions, **absent)][: 2 if scale != 1.0 and to_guide else 1]
         with self._autocast():
             told = self._conditioning(scene, asked)
-            guessed = sample(
-                predictor(transformer, scene, told, len(asked), kept=kept, latents=scene.latents, scale=scale),
-                self._hidden(until - given),
-                transformer.config.mask_id,
+            guessed = self._fill(
+                Question.about(scene, told, len(asked), self.device, scene.latents, kept, scale),
+                until - given,
                 steps=steps,
                 generator=torch.Generator().manual_seed(_mix(sampling.seed, index, 0)),
                 temperature=linear_ramp(config.temperature, config.temperature_end, steps),
@@ -312,6 +325,10 @@ class EchoPulse(Generator):
                 score=self._judge(scene, kept, given) if config.order == "critic" else None,
             )
         return guessed if kept is None else torch.cat([kept, guessed], dim=1)
+
+    def _fill(self, question: Question, new: int, **way: Any) -> Tensor:
+        """The ids (1, new, positions, groups) that answer a question; way: how, as `sample` takes it."""
+        return sample(question.asked_of(self.transformer), self._hidden(new), self.transformer.config.mask_id, **way)
 
     def _judge(self, scene: Scene, kept: Tensor | None, given: int) -> Score:
         """tokens (1, new, positions, groups) -> how real the critic finds each."""

@@ -100,7 +100,8 @@ class EchoPulseConfig:
     usual_ef: mean and SD in % of the EF that is drawn from the seed where none is asked for; usual_view: the view then, unless a
     first frame shows one. None leaves either to the network. usual_cavity: how large the cavity is at end-diastole, drawn from
     the seed or read from the first frame; None: the network is not told how large the clock expects it.
-    live: how it follows an ECG that is being recorded.
+    live: how it follows an ECG that is being recorded. student: the folder beside the transformer's weights with the changes by
+    which it learned to guess in few steps, if any.
     """
 
     fps: float = 32.0
@@ -123,6 +124,7 @@ class EchoPulseConfig:
     usual_view: str | None = "A4C"
     usual_cavity: UsualCavity | None = field(default_factory=UsualCavity)
     live: LivePace = field(default_factory=LivePace)
+    student: str | None = None
     takes: tuple[str, ...] = ("ecg", "ef_percent", "frames", "sex", "view")
     speckle: SpeckleStyle = field(default_factory=SpeckleStyle)
 

@@ -88,6 +88,50 @@ def tell(
     )
 
 
+@dataclass(frozen=True)
+class Question:
+    """What the transformer is asked: the codes of new latents, in a window that may keep others before them and hide some behind.
+
+    told: the scene, one row or two; with two the answer is guided from the second to the first by `scale`. clock, head: see
+    `Scene.clock`, whose length is that of the window. kept (1, given, positions, groups): ids that stand before the new ones.
+    """
+
+    told: Conditioning
+    clock: Tensor
+    head: Tensor
+    kept: Tensor | None = None
+    scale: float = 1.0
+
+    @classmethod
+    def about(
+        cls, scene: Scene, told: Conditioning, rows: int, device: torch.device, latents: int, kept: Tensor | None, scale: float
+    ) -> Question:
+        """The question about the first latents of a scene that was told in so many rows."""
+        clock, head = scene.clock(rows, device)
+        modulation = None if told.modulation is None else told.modulation[:, :latents]
+        return cls(told._replace(modulation=modulation), clock[:, :latents], head, kept, scale)
+
+    def window(self, tokens: Tensor, mask_id: int) -> Tensor:
+        """The whole window (1, latents, positions, groups) with these new tokens (1, new, positions, groups)."""
+        return between(self.kept, tokens, self.clock.shape[1], mask_id)
+
+    def asked_of(self, transformer: MaskedTransformer) -> Callable[[Tensor], Tensor] | Guided:
+        """tokens (1, new, positions, groups) -> their logits."""
+        given = 0 if self.kept is None else self.kept.shape[1]
+        rows = len(self.head)
+
+        def predict(tokens: Tensor) -> Tensor:
+            window = self.window(tokens, transformer.config.mask_id).expand(rows, -1, -1, -1)
+            features = transformer.features(window, self.clock, self.head, self.told)
+            return transformer.logits(features[:, given : given + tokens.shape[1]])
+
+        def pair(tokens: Tensor) -> tuple[Tensor, Tensor]:
+            both = predict(tokens).float()
+            return both[:1], both[1:]
+
+        return predict if rows == 1 else guided(pair, self.scale)
+
+
 def between(kept: Tensor | None, tokens: Tensor, latents: int, mask_id: int) -> Tensor:
     """A window of latents: those that are kept, the tokens (1, new, positions, groups), and hidden ones up to its end."""
     parts = [tokens] if kept is None else [kept, tokens]
@@ -95,34 +139,3 @@ def between(kept: Tensor | None, tokens: Tensor, latents: int, mask_id: int) -> 
     if behind:
         parts.append(tokens.new_full((tokens.shape[0], behind, *tokens.shape[2:]), mask_id))
     return torch.cat(parts, dim=1)
-
-
-def predictor(
-    transformer: MaskedTransformer,
-    scene: Scene,
-    told: Conditioning,
-    rows: int,
-    *,
-    kept: Tensor | None,
-    latents: int,
-    scale: float,
-) -> Callable[[Tensor], Tensor] | Guided:
-    """tokens (1, new, positions, groups) -> their logits, in a window of latents whose first ones are kept.
-
-    With two rows the answer is guided from the second to the first by a scale.
-    """
-    clock, head = scene.clock(rows, transformer.position.device)
-    clock = clock[:, :latents]
-    told = told._replace(modulation=None if told.modulation is None else told.modulation[:, :latents])
-    given = 0 if kept is None else kept.shape[1]
-
-    def predict(tokens: Tensor) -> Tensor:
-        window = between(kept, tokens, latents, transformer.config.mask_id).expand(rows, -1, -1, -1)
-        features = transformer.features(window, clock, head, told)
-        return transformer.logits(features[:, given : given + tokens.shape[1]])
-
-    def pair(tokens: Tensor) -> tuple[Tensor, Tensor]:
-        both = predict(tokens).float()
-        return both[:1], both[1:]
-
-    return predict if rows == 1 else guided(pair, scale)

@@ -17,6 +17,7 @@ from echogen.errors import InputError
 Predict = Callable[[Tensor], Tensor]
 PredictPair = Callable[[Tensor], tuple[Tensor, Tensor]]
 Score = Callable[[Tensor], Tensor]
+Watch = Callable[[Tensor, Tensor], None]
 Schedule = Callable[[float], float]
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -79,6 +80,7 @@ def sample(
     choice_temperature: float = 4.5,
     order: Tensor | None = None,
     score: Score | None = None,
+    watch: Watch | None = None,
 ) -> Tensor:
     """Fill the masked positions of `ids` (B, ..., groups) in at most `steps` calls of predict(ids) -> logits (B, ..., groups, V).
 
@@ -88,6 +90,7 @@ def sample(
     rank first. With score(ids) -> (B, ...), the higher the more real, all positions that were masked at first are judged after
     each step, with the same noise, and the least real are masked again, those kept earlier too. generator: one, or one per row,
     so that a row does not depend on its batch; drawn on the generator's own device.
+    watch(places (B, N), log_p (B, N, groups, V)): called in each step with the (flat) masked positions and what is said of them.
     Raises `InputError` when rows differ in their number of masked positions, or both an order and a score are given.
     """
     if order is not None and score is not None:
@@ -106,6 +109,8 @@ def sample(
     for step, remaining in enumerate(counts):
         logits = predict(flat.view(shape), step) if isinstance(predict, Guided) else predict(flat.view(shape))
         log_p = logits.reshape(*flat.shape, -1)[rows, places].float().log_softmax(-1)
+        if watch is not None:
+            watch(places, log_p)
         guess = draw(log_p, _at(temperature, step), generator)
         flat[rows, places] = guess
         if not remaining:

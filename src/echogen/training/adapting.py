@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,15 +21,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from scipy import ndimage
 from torch import Tensor, nn
 
 from echogen.cine import read_cine, resample_frames, to_sector
 from echogen.errors import InputError
-from echogen.networks.adapters import ADAPTER_FACTS_FILE, ADAPTER_WEIGHTS_FILE, network_hash
+from echogen.networks.adapters import network_hash
 from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.records import ByteArray
+from echogen.training.lora import save_changes, with_changes
 from echogen.training.trainer import bf16_is_native
 
 #: Width (sigma) in pixels of the smoothing that makes a target of a frame.
@@ -149,8 +148,6 @@ def adapt(
 
     progress(steps done, steps in all) is called after each step. Needs `peft`. Raises `InputError` when the loss is lost.
     """
-    from peft import LoraConfig, get_peft_model
-
     began = time.monotonic()
     device = next(tokenizer.parameters()).device
     tokenizer = tokenizer.eval()
@@ -160,11 +157,7 @@ def adapt(
     if plan.decoder_only:
         names = [name for name in names if name.startswith(_DECODER)]
     learner = copy.deepcopy(tokenizer)
-    with torch.random.fork_rng():
-        torch.manual_seed(plan.seed)
-        options = LoraConfig(r=plan.rank, lora_alpha=plan.rank, target_modules=names, lora_dropout=0.0, bias="none")
-        # In evaluation mode throughout: a codebook that follows its uses would move.
-        model = get_peft_model(learner, options).eval()
+    model = with_changes(learner, names, plan.rank, plan.seed)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
     rng = np.random.default_rng(plan.seed)
@@ -189,17 +182,6 @@ def adapt(
 
 def save_adapter(folder: Path, adapted: Adapted, base: VideoTokenizer, facts: dict[str, Any]) -> None:
     """Write an adapter's folder (see `networks.adapters`); facts: what to say in echogen.json beside what is known here."""
-    from peft import get_peft_model_state_dict
-
-    folder.mkdir(parents=True, exist_ok=True)
-    config = adapted.model.peft_config["default"]
-    config.inference_mode = True
-    config.base_model_name_or_path = facts.get("base")
-    config.save_pretrained(folder)
-    # Left to itself, peft would ask the internet for a model of the base's name.
-    weights = get_peft_model_state_dict(adapted.model, save_embedding_layers=False)
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-    save_file(weights, folder / ADAPTER_WEIGHTS_FILE)
     document = {
         **facts,
         "network": "tokenizer",
@@ -211,7 +193,7 @@ def save_adapter(folder: Path, adapted: Adapted, base: VideoTokenizer, facts: di
         "plan": asdict(adapted.plan),
         "seconds": round(adapted.seconds, 1),
     }
-    (folder / ADAPTER_FACTS_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    save_changes(folder, adapted.model, document)
 
 
 @torch.inference_mode()

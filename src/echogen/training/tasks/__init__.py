@@ -10,6 +10,7 @@ from echogen.training.tasks.echodiffusion import EchoDiffusionTask
 from echogen.training.tasks.echopulse_tokenizer import EchoPulseTokenizerTask
 from echogen.training.tasks.echopulse_transformer import EchoPulseTransformerTask
 from echogen.training.tasks.ef_regressor import EfRegressorTask
+from echogen.training.tasks.few_steps import FewStepsTask
 from echogen.training.tasks.identity import IdentityTask
 from echogen.training.tasks.masked_video import MaskedVideoTask
 from echogen.training.tasks.refiner import RefinerTask
@@ -28,6 +29,7 @@ TASKS: dict[str, type[Task]] = {
     "identity": IdentityTask,
     "ef-regressor": EfRegressorTask,
     "masked-video": MaskedVideoTask,
+    "few-steps": FewStepsTask,
     "st-mem": StMemTask,
 }
 

@@ -1,0 +1,170 @@
+"""A student learns to guess the tokens of a video in few steps, as its generator does in many, by changes of low rank.
+
+In every state of a window in which a student of so few steps may find itself, each hidden token is to be said as the teacher
+said it in the step in which it kept it, when it knew more; the view's guidance of a first frame is learned with it, so that the
+student needs none. Where the cavity is, is to be said as before. Source: Deschenaux and Gulcehre, SDTT, 2025; see `teacher`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from echogen.networks.adapters import network_hash
+from echogen.networks.config import load_network
+from echogen.networks.masked_transformer import MaskedTransformer
+from echogen.training.lora import save_changes, with_changes
+from echogen.training.recipe import Recipe, settings
+from echogen.training.task import Task
+from echogen.training.teacher import FIRST_STUDENT_SEED, Answer, Way, gather, generator_folder, stacked, told
+
+#: The folder in that of a transformer with the student's changes.
+STUDENT = "few-steps"
+
+
+@dataclass(frozen=True)
+class TeacherData:
+    """generator: the teacher, a shipped name or a folder. hearts: how many simulated ECGs it is asked about, held_out: those of
+    them that are only measured on. cache: where its answers are kept. way: how it guesses.
+    """
+
+    generator: str
+    cache: str
+    hearts: int = 1000
+    held_out: int = 40
+    way: Way = field(default_factory=Way)
+
+
+@dataclass(frozen=True)
+class FewStepsOptions:
+    """rank: of the changes. students, first_students: in how many steps a student guesses a window, and a first frame alone.
+
+    cavity: weight of saying where the cavity is. first, live: share of the batches that are of first frames, and of live video.
+    """
+
+    rank: int = 16
+    students: tuple[int, ...] = (1, 2, 4)
+    first_students: tuple[int, ...] = (2, 4, 8)
+    cavity: float = 1.0
+    first: float = 0.1
+    live: float = 0.4
+
+
+class FewStepsTask(Task):
+    """See the module. The loss is the cross-entropy of what the teacher said of the hidden tokens, and of its cavity."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.data = settings(TeacherData, recipe.data, "data.")
+        self.options = settings(FewStepsOptions, recipe.options, "options.")
+        data = self.data
+        seeds = range(FIRST_STUDENT_SEED, FIRST_STUDENT_SEED + data.hearts)
+        by_heart = gather(data.generator, data.way, Path(data.cache), seeds)
+        self.answers = _by_kind([answer for heart in by_heart[data.held_out :] for answer in heart])
+        self.held_out = _by_kind([answer for heart in by_heart[: data.held_out] for answer in heart])
+        self.transformer = load_network(MaskedTransformer, generator_folder(data.generator) / "transformer")
+        self.base_hash = network_hash(self.transformer)
+        names = [name for name, part in self.transformer.named_modules() if isinstance(part, nn.Linear)]
+        names = [name for name in names if name.startswith(("blocks.", "head"))]
+        self.model = with_changes(self.transformer, names, self.options.rank, recipe.seed)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The transformer with its changes, which alone learn."""
+        return {STUDENT: self.model}
+
+    def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        """Windows of one shape, all in states that a student may be in."""
+        rng, options = self.random(step, rank), self.options
+        share = rng.random()
+        kind = "first" if share < options.first else "live" if share < options.first + options.live else "window"
+        shapes = self.answers[kind]
+        sizes = np.array([len(group) for group in shapes])
+        group = shapes[int(rng.choice(len(shapes), p=sizes / sizes.sum()))]
+        picked = [group[int(rng.integers(len(group)))] for _ in range(self.recipe.batch_size)]
+        hidden = []
+        for answer in picked:
+            student = int(rng.choice(options.first_students if kind == "first" else options.students))
+            hidden.append(answer.hidden(round(int(answer.steps) * int(rng.integers(student)) / student)))
+        return stacked(picked, hidden)
+
+    def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
+        """How far the student is from what the teacher said, and how often its likeliest code is the teacher's."""
+        said, agreed, features = _said(self.transformer, batch)
+        losses = {"tokens": said, "agreement": agreed}
+        cavity = self.transformer.cavity
+        if cavity is None:
+            return losses | {"loss": said}
+        with torch.no_grad(), self.model.disable_adapter():
+            usual = cavity(_features(self.transformer, batch)).float().sigmoid()
+        where = F.binary_cross_entropy_with_logits(cavity(features).float(), usual)
+        return losses | {"cavity": where, "loss": said + self.options.cavity * where}
+
+    @torch.no_grad()
+    def measured(self, transformer: MaskedTransformer) -> dict[str, dict[str, float]]:
+        """Mean loss and agreement by kind on the hearts that are held out, all new tokens being hidden."""
+        found = {}
+        for kind, shapes in self.held_out.items():
+            parts = [group[i : i + 8] for group in shapes for i in range(0, len(group), 8)]
+            rows = []
+            for part in parts:
+                batch = {name: tensor.to(self.device) for name, tensor in stacked(part, [a.hidden(0) for a in part]).items()}
+                with torch.autocast(self.device.type, torch.bfloat16):
+                    rows.append([float(value) for value in _said(transformer, batch)[:2]])
+            loss, agreement = np.average(rows, axis=0, weights=[len(part) for part in parts])
+            found[kind] = {"loss": round(float(loss), 4), "agreement": round(float(agreement), 4)}
+        return found
+
+    def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
+        """Write the student's changes (bfloat16), with what they achieve on hearts that are held out."""
+        model: Any = networks[STUDENT]
+        learned: MaskedTransformer = model.base_model.model
+        with model.disable_adapter():
+            before = self.measured(learned)
+        facts = {
+            "base": self.data.generator,
+            "network": "transformer",
+            "network_hash": self.base_hash,
+            "clips": f"none: what the generator guessed for {self.data.hearts} simulated ECGs, seeds {FIRST_STUDENT_SEED}..",
+            "held_out": self.data.held_out,
+            "before": before,
+            "after": self.measured(learned),
+        }
+        save_changes(folder / STUDENT, model, facts, torch.bfloat16)
+
+
+def _by_kind(answers: Sequence[Answer]) -> dict[str, list[list[Answer]]]:
+    """Answers of one shape together: of first frames, of windows, and of live parts."""
+    groups: dict[tuple[int, int, int, int], list[Answer]] = defaultdict(list)
+    for answer in answers:
+        groups[answer.shape].append(answer)
+    longest = max((shape[0] for shape in groups), default=0)
+    kinds: dict[str, list[list[Answer]]] = {"first": [], "live": [], "window": []}
+    for (latents, given, *_), group in sorted(groups.items()):
+        kinds["first" if not given else "window" if latents == longest else "live"].append(group)
+    return kinds
+
+
+def _features(transformer: MaskedTransformer, batch: Mapping[str, Tensor]) -> Tensor:
+    """What the transformer knows of windows whose hidden tokens are masked."""
+    ids = batch["window"].masked_fill(batch["hidden"], transformer.config.mask_id)
+    return transformer.features(ids[..., None], batch["clock"], batch["is_first"], told(batch))
+
+
+def _said(transformer: MaskedTransformer, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy of what the teacher said of the hidden tokens, how often the likeliest code is its own, and the features."""
+    features, hidden = _features(transformer, batch), batch["hidden"]
+    log_p = transformer.logits(features[hidden])[:, 0].float().log_softmax(-1)
+    given, new = int(batch["given"][0]), batch["codes"].shape[1]
+    asked = hidden[:, given : given + new]
+    codes, probabilities = batch["codes"][asked], batch["probabilities"][asked]
+    each = -(probabilities * log_p.gather(-1, codes)).sum(-1) / probabilities.sum(-1)
+    agreed = (log_p.argmax(-1) == codes.gather(-1, probabilities.argmax(-1, keepdim=True))[:, 0]).float().mean()
+    return each.mean(), agreed, features

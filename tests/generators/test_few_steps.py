@@ -1,0 +1,162 @@
+"""A student guesses in few steps what its generator guesses in many: what it learns from, how it learns, how it is used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from echogen import Ecg, InputError
+from echogen.generators import EchoPulse, Generator
+from echogen.generators.base import hash_weights
+from echogen.generators.echopulse_config import FirstFrame
+from echogen.training.recipe import Recipe
+from echogen.training.tasks.few_steps import STUDENT, FewStepsTask, _by_kind
+from echogen.training.teacher import FIRST_STUDENT_SEED, Answer, Teacher, Way, ask, gather
+from echogen.training.trainer import train
+
+WAY = Way(steps=4, first=FirstFrame(3, 2, candidates=2))
+
+
+@pytest.fixture(scope="module")
+def folder(tiny: EchoPulse, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny generator on disk."""
+    path = tmp_path_factory.mktemp("tiny")
+    tiny.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def answers(tiny: EchoPulse) -> list[Answer]:
+    teacher = Teacher.of(tiny, tiny.transformer, WAY)
+    return [answer for seed in range(6) for answer in ask(teacher, seed)]
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished training run."""
+    way = {"steps": 4, "first": {"steps": 3, "latents": 2}}
+    data = {"generator": str(folder), "cache": str(folder / "answers"), "hearts": 6, "held_out": 2, "way": way}
+    recipe = Recipe("few-steps", steps=60, batch_size=2, learning_rate=1e-2, warmup_steps=5, weight_decay=0.0, ema_decay=0.9,
+                    sample_every=0, data=data)  # fmt: skip
+    path = tmp_path_factory.mktemp("run") / "student"
+    train(FewStepsTask(recipe), recipe, path, progress=False)
+    return path
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_teacher_guesses_what_the_generator_guesses(tiny: EchoPulse, ecg: Ecg, live: bool) -> None:
+    config = replace(tiny.config, live=replace(tiny.config.live, steps=tiny.config.steps))
+    heart = EchoPulse(config, tiny.tokenizer, tiny.transformer, tiny.device)
+    first = heart.config.first
+    assert first is not None
+    way = Way(config.steps, config.temperature, config.temperature_end, config.choice_temperature, first)
+    teacher = Teacher.of(heart, heart.transformer, way)
+    teacher.config = replace(teacher.config, live=heart.config.live)
+    seen: list[list[torch.Tensor]] = []
+    for maker in (heart, teacher):
+        usual, ids = maker._fill, []
+
+        def watched(question, new, usual=usual, ids=ids, **way):  # type: ignore[no-untyped-def]
+            ids.append(usual(question, new, **way))
+            return ids[-1]
+
+        maker._fill = watched  # type: ignore[method-assign]
+        for _ in maker.stream(ecg, start_s=3.0, seconds=2.0, seed=2, live=live):
+            pass
+        seen.append(ids)
+    assert len(seen[0]) == len(seen[1]) == len(teacher.answers)
+    assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
+
+
+def test_an_answer_tells_how_it_came_about(answers: list[Answer], tiny: EchoPulse) -> None:
+    mask = tiny.transformer.config.mask_id
+    listed: list[bool] = []
+    mass: list[float] = []
+    for answer in answers:
+        given, new = int(answer.given), len(answer.kept_at)
+        assert (answer.window[: given + new] < mask).all()
+        assert (answer.window[given + new :] == mask).all()
+        assert (answer.hidden(0)[given : given + new]).all()
+        assert answer.hidden(0).sum() == answer.kept_at.size
+        left = [int(answer.hidden(step).sum()) for step in range(int(answer.steps) + 1)]
+        assert left == sorted(left, reverse=True)
+        assert left[-1] == 0
+        assert len(set(left)) == len(left)  # each step keeps something
+        total = answer.probabilities.astype(float).sum(-1)
+        assert (total > 0.2).all()
+        assert (total < 1.01).all()
+        listed += (answer.codes == answer.window[given : given + new, :, None]).any(-1).flatten().tolist()
+        mass += total.flatten().tolist()
+    # What was drawn is among the codes that are kept as often as their probabilities say.
+    assert np.mean(listed) == pytest.approx(np.mean(mass), abs=0.02)
+    kinds = _by_kind(answers)
+    assert all(kinds.values())
+    assert {int(group[0].given) for group in kinds["first"]} == {0}
+
+
+def test_a_student_comes_nearer_to_its_teacher_on_hearts_it_has_not_seen(run: Path) -> None:
+    facts = json.loads((run / "weights" / STUDENT / "echogen.json").read_text())
+    assert facts["network"] == "transformer"
+    for kind in ("window", "live"):
+        assert facts["after"][kind]["loss"] < facts["before"][kind]["loss"] - 0.02, facts
+
+
+def test_answers_are_asked_for_once(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echogen.training.teacher.multiprocessing", None)  # whoever asks again needs it
+    seeds = range(FIRST_STUDENT_SEED, FIRST_STUDENT_SEED + 6)
+    found = gather(str(folder), WAY, folder / "answers", seeds)
+    assert len(found) == 6
+    assert all(isinstance(answer, Answer) for heart in found for answer in heart)
+
+
+def test_a_generator_with_a_student_loads_merged_and_saves_merged(
+    run: Path, folder: Path, tiny: EchoPulse, ecg: Ecg, tmp_path: Path
+) -> None:
+    taught = tmp_path / "taught"
+    shutil.copytree(folder, taught)
+    shutil.rmtree(taught / "answers", ignore_errors=True)
+    shutil.copytree(run / "weights" / STUDENT, taught / "transformer" / STUDENT)
+    settings = json.loads((taught / "generator.json").read_text())
+    (taught / "generator.json").write_text(json.dumps(settings | {"student": STUDENT}))
+    plain, student = (Generator.from_pretrained(path, "cpu") for path in (folder, taught))
+    one, other = (heart(ecg, start_s=3.0, seconds=1.0, steps=1, seed=1).frames for heart in (plain, student))
+    assert not np.array_equal(one, other)
+    assert hash_weights(taught) != hash_weights(folder)
+    assert student.adapters() == []  # it is no look that a user chooses
+    student.save_pretrained(tmp_path / "saved")
+    again = Generator.from_pretrained(tmp_path / "saved", "cpu")
+    assert isinstance(again, EchoPulse)
+    assert again.config.student is None
+    weights = again.transformer.state_dict()
+    for name, tensor in student.transformer.state_dict().items():  # type: ignore[attr-defined]
+        torch.testing.assert_close(weights[name], tensor, rtol=0.01, atol=1e-3)
+
+
+def test_a_student_of_another_transformer_is_refused(run: Path, folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    heart = Generator.from_pretrained(folder, "cpu")
+    assert isinstance(heart, EchoPulse)
+    with torch.no_grad():
+        heart.transformer.first += 1.0
+    heart.save_pretrained(other)
+    shutil.copytree(run / "weights" / STUDENT, other / "transformer" / STUDENT)
+    settings = json.loads((other / "generator.json").read_text())
+    (other / "generator.json").write_text(json.dumps(settings | {"student": STUDENT}))
+    with pytest.raises(InputError, match="made for other weights"):
+        Generator.from_pretrained(other, "cpu")
+
+
+def test_only_a_fitting_generator_has_a_student(tiny: EchoPulse) -> None:
+    critical = EchoPulse(tiny.config, tiny.tokenizer, tiny.transformer, tiny.device)
+    critical.config = replace(tiny.config, order="critic")
+    with pytest.raises(InputError, match="without a critic"):
+        Teacher.of(critical, tiny.transformer, WAY)
+    with pytest.raises(InputError, match="no generator of the system echopulse"):
+        gather("echodiffusion-small", WAY, Path("nowhere"), [FIRST_STUDENT_SEED])
