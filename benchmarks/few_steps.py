@@ -6,33 +6,50 @@ Every clip is judged once and kept in --cache, so that a run that was stopped (-
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from math import ceil
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import echogen
 from common import DOCS, arguments, table
 from echogen.generators import EchoPulse
-from echogen.generators.echopulse_config import EchoPulseConfig, LivePace
+from echogen.generators.echopulse_config import EchoPulseConfig, FirstFrame, LivePace
+from echogen.training.teacher import Way
 from report import write_section
 from variants import QUALITY, Cache, Variant, judged_by, note, quality_rows
 
 STEPS = (10, 8, 6, 4, 2, 1)
+FIRST_STEPS = (8, 4, 2, 1)
+
+
+def taught_by(config: EchoPulseConfig) -> EchoPulseConfig:
+    """The settings of the teacher of a generator's student."""
+    way = Way()
+    return replace(config, **{entry.name: getattr(way, entry.name) for entry in fields(way)})
 
 
 def by_steps(config: EchoPulseConfig) -> list[Variant]:
-    """The steps in both orders, with and without guidance of the first frame, whose steps fall with the others."""
+    """Steps of the teacher in both orders, and of the student."""
     found = []
-    for order in ("confidence", "halton"):
-        for guided in (True, False):
-            for steps in STEPS:
-                first = config.first
-                if first is not None:
-                    fewer = ceil(first.steps * steps / config.steps)
-                    first = replace(first, steps=min(fewer, first.steps), guidance=first.guidance if guided else 1.0)
-                changed = replace(config, steps=steps, order=order, first=first)
-                found.append(Variant((str(steps), order, "yes" if guided else "no"), changed))
+    for name, changed, lacking, counts in (
+        ("teacher", taught_by(config), ("student",), STEPS),
+        ("student", config, (), tuple(steps for steps in STEPS if steps <= 4)),
+    ):
+        for order in ("confidence", "halton"):
+            for steps in counts:
+                cells = (name, str(steps), order)
+                found.append(Variant(cells, replace(changed, steps=steps, order=order), without=lacking))
+    return found
+
+
+def by_first_steps(config: EchoPulseConfig) -> list[Variant]:
+    """Steps of a first frame, guided by its view and not; what follows as the generator guesses it."""
+    usual = config.first or FirstFrame()
+    found = []
+    for first in (usual, replace(usual, guidance=1.0)):
+        for steps in FIRST_STEPS:
+            changed = replace(config, first=replace(first, steps=steps))
+            found.append(Variant((str(steps), "no" if first.guidance == 1.0 else "yes"), changed))
     return found
 
 
@@ -40,7 +57,7 @@ def live_paces(pace: LivePace) -> list[LivePace]:
     """The pace of the generator, and others that differ in one thing."""
     changes: list[dict[str, Any]] = [{}]
     changes += [{"latents": latents} for latents in (1, 4)]
-    changes += [{"steps": steps} for steps in (1, 2, 3, 8)]
+    changes += [{"steps": steps} for steps in (1, 2, 4, 8)]
     changes += [{"prefix": prefix} for prefix in (2, 8)]
     changes += [{"ahead": ahead} for ahead in (0, 2, 7)]
     changes += [{"future_s": future} for future in (0.1, 0.5, 1.0)]
@@ -69,14 +86,15 @@ def by_pace(config: EchoPulseConfig) -> list[Variant]:
 
 
 def main() -> None:
-    """--only steps or live: one of the tables. --minutes: stop after them; 0 goes on to the end."""
+    """--only steps, first or live: one of the tables. --minutes: stop after them; 0 goes on to the end."""
     options = arguments(__doc__ or "", hearts=24, minutes=0, only="", workers=2, cache="runs/few_steps")
     heart = echogen.Generator.from_pretrained(options.model, "cpu")
     assert isinstance(heart, EchoPulse)
     cache = Cache(Path(options.cache) / f"{heart.weights_hash}.jsonl")
     until = time.time() + 60 * options.minutes if options.minutes else float("inf")
     tables = {
-        "steps": ("Quality against steps", ["steps", "order", "first frame guided"], by_steps(heart.config)),
+        "steps": ("Quality against steps", ["guessed by", "steps", "order"], by_steps(heart.config)),
+        "first": ("Quality against steps of the first frame", ["steps", "guided"], by_first_steps(heart.config)),
         "live": (
             "Quality of live video",
             ["video", "new latents", "steps", "kept", "ahead", "future ECG, ms", "first frame: steps", "latents seen"],

@@ -18,13 +18,17 @@ def without_speckle(frames: ByteArray) -> Floats:
 
 
 def sharpness(frames: ByteArray) -> Floats:
-    """(T,) mean |gradient| over the mean brightness, speckle taken off."""
+    """(T,) mean |gradient| per pixel over the mean brightness, speckle taken off."""
     smooth = without_speckle(frames)
-    slopes = np.hypot(ndimage.sobel(smooth, 1), ndimage.sobel(smooth, 2)).mean((1, 2))
-    return np.asarray(slopes / smooth.mean((1, 2)), dtype=np.float64)
+    return np.asarray(_slopes(smooth) / smooth.mean((1, 2)), dtype=np.float64)
 
 
 def trembling(frames: ByteArray) -> float:
-    """Mean |second difference in time| over the mean brightness, in %, speckle taken off: what moves smoothly has little."""
+    """Mean |second difference in time| over the mean |gradient|, in pixels, speckle taken off: how far edges jump."""
     smooth = without_speckle(frames)
-    return float(100.0 * np.abs(np.diff(smooth, n=2, axis=0)).mean() / smooth.mean())
+    return float(np.abs(np.diff(smooth, n=2, axis=0)).mean() / _slopes(smooth).mean())
+
+
+def _slopes(smooth: Floats) -> Floats:
+    """(T,) mean |gradient| per pixel."""
+    return np.asarray(np.hypot(ndimage.sobel(smooth, 1), ndimage.sobel(smooth, 2)).mean((1, 2)) / 8.0)

@@ -26,8 +26,6 @@ from echogen.generators.echopulse_config import EchoPulseConfig
 from echogen.measure import load_segmenter, read_masks, segment
 from echogen.metrics.ejection import ejection_report
 from echogen.metrics.timing import pooled_report, within_video
-from echogen.networks.config import load_network
-from echogen.networks.masked_transformer import MaskedTransformer
 from echogen.phantom.simulate import Heart
 from echogen.records import STRUCTURES, ByteArray, Cine, Ecg
 from picture import sharpness, trembling
@@ -46,8 +44,8 @@ Judged = dict[str, Any]
 class Variant:
     """One way to make a video: what it is called in the table, the generator's settings, whether it is live, and what it lacks.
 
-    without: "tokens" (of the ECG), "features" (of the clock, per latent), "settling" (of the wall) or "student" (what the
-    transformer learned about guessing in few steps).
+    without: "tokens" (of the ECG), "features" (of the clock, per latent), "settling" (of the wall) or "student" (who
+    guesses in few steps).
     """
 
     cells: tuple[str, ...]
@@ -66,9 +64,7 @@ class Variant:
 def made_by(heart: EchoPulse, variant: Variant) -> Iterator[EchoPulse]:
     """The generator as a variant wants it; its networks are the same, and whole again afterwards."""
     transformer, tokenizer = heart.transformer, heart.tokenizer
-    if "student" in variant.without:
-        assert heart.folder is not None
-        transformer = load_network(MaskedTransformer, heart.folder / "transformer")
+    student = None if "student" in variant.without else heart.student
     cavity, condition = tokenizer.cavity, transformer.condition
     dropped = {"tokens": "ecg_keep", "features": "frame_keep"}
     lacking = [dropped[name] for name in variant.without if name in dropped]
@@ -81,7 +77,7 @@ def made_by(heart: EchoPulse, variant: Variant) -> Iterator[EchoPulse]:
             tokenizer.cavity = None
         if lacking:
             transformer.condition = deaf  # type: ignore[method-assign, assignment]
-        yield EchoPulse(variant.config, tokenizer, transformer, heart.device, heart.critic)
+        yield EchoPulse(variant.config, tokenizer, transformer, heart.device, heart.critic, student)
     finally:
         tokenizer.cavity = cavity
         transformer.__dict__.pop("condition", None)
@@ -155,7 +151,7 @@ def row(judged: Sequence[Judged]) -> list[str]:
         f"{timing.median_abs_ms:.0f}",
         f"{np.nanmean(seams):.2f}" if np.isfinite(seams).any() else "",
         f"{100 * np.mean([clip['whole'] for clip in judged]):.0f} %",
-        f"{np.mean([clip['sharpness'] for clip in judged]):.3f}",
+        f"{100 * np.mean([clip['sharpness'] for clip in judged]):.1f}",
         f"{np.mean([clip['trembling'] for clip in judged]):.2f}",
         f"{np.mean(cpu):.2f}" if np.isfinite(cpu).all() else "",
     ]
@@ -228,7 +224,7 @@ def note(heart: EchoPulse, hearts: int) -> str:
         f"Generator {heart.name} ({heart.weights_hash}); {hearts} held-out hearts (seeds {FIRST_SEED}..) of "
         f"{SECONDS:g} s with their own ECG, EF, view and sex; no frame given. EF and end-systole as the segmenter sees them, "
         "against the heart's own; matched: within 80 ms; seams: change between frames where parts meet over that elsewhere; "
-        "whole: the first frame shows all chambers of its view; sharpness: mean slope over mean grey, and trembling: mean second "
-        "difference in time over mean grey in %, both without speckle, are to be as the truth's. Truth: the simulated heart "
-        "itself. So few hearts tell large differences only. CPU seconds of one thread; the machine was not idle. "
+        "whole: the first frame shows all chambers of its view; sharpness: mean slope a pixel over mean grey, in %, and "
+        "trembling: by how many pixels edges jump to and fro, both without speckle, are to be as the truth's. Truth: the "
+        "simulated heart itself. So few hearts tell large differences only. CPU seconds of one thread; the machine was not idle. "
     )

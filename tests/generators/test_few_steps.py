@@ -13,10 +13,12 @@ import torch
 
 from echogen import Ecg, InputError
 from echogen.generators import EchoPulse, Generator
+from echogen.generators.add_student import LEARNED, add_student
 from echogen.generators.base import hash_weights
+from echogen.generators.echopulse import STUDENT
 from echogen.generators.echopulse_config import FirstFrame
 from echogen.training.recipe import Recipe
-from echogen.training.tasks.few_steps import STUDENT, FewStepsTask, _by_kind
+from echogen.training.tasks.few_steps import FewStepsTask, _by_kind
 from echogen.training.teacher import FIRST_STUDENT_SEED, Answer, Teacher, Way, ask, gather
 from echogen.training.trainer import train
 
@@ -62,8 +64,8 @@ def test_a_teacher_guesses_what_the_generator_guesses(tiny: EchoPulse, ecg: Ecg,
     for maker in (heart, teacher):
         usual, ids = maker._fill, []
 
-        def watched(question, new, usual=usual, ids=ids, **way):  # type: ignore[no-untyped-def]
-            ids.append(usual(question, new, **way))
+        def watched(network, question, new, usual=usual, ids=ids, **way):  # type: ignore[no-untyped-def]
+            ids.append(usual(network, question, new, **way))
             return ids[-1]
 
         maker._fill = watched  # type: ignore[method-assign]
@@ -101,7 +103,7 @@ def test_an_answer_tells_how_it_came_about(answers: list[Answer], tiny: EchoPuls
 
 
 def test_a_student_comes_nearer_to_its_teacher_on_hearts_it_has_not_seen(run: Path) -> None:
-    facts = json.loads((run / "weights" / STUDENT / "echogen.json").read_text())
+    facts = json.loads((run / "weights" / LEARNED / "echogen.json").read_text())
     assert facts["network"] == "transformer"
     for kind in ("window", "live"):
         assert facts["after"][kind]["loss"] < facts["before"][kind]["loss"] - 0.02, facts
@@ -115,40 +117,45 @@ def test_answers_are_asked_for_once(run: Path, folder: Path, monkeypatch: pytest
     assert all(isinstance(answer, Answer) for heart in found for answer in heart)
 
 
-def test_a_generator_with_a_student_loads_merged_and_saves_merged(
-    run: Path, folder: Path, tiny: EchoPulse, ecg: Ecg, tmp_path: Path
-) -> None:
+def test_a_generator_is_given_its_student_which_is_saved_with_it(run: Path, folder: Path, ecg: Ecg, tmp_path: Path) -> None:
     taught = tmp_path / "taught"
-    shutil.copytree(folder, taught)
-    shutil.rmtree(taught / "answers", ignore_errors=True)
-    shutil.copytree(run / "weights" / STUDENT, taught / "transformer" / STUDENT)
-    settings = json.loads((taught / "generator.json").read_text())
-    (taught / "generator.json").write_text(json.dumps(settings | {"student": STUDENT}))
+    shutil.copytree(folder, taught, ignore=shutil.ignore_patterns("answers"))
+    add_student(run, taught, steps=1, live_steps=1)
     plain, student = (Generator.from_pretrained(path, "cpu") for path in (folder, taught))
+    assert isinstance(student, EchoPulse)
+    assert (student.config.steps, student.config.live.steps) == (1, 1)
     one, other = (heart(ecg, start_s=3.0, seconds=1.0, steps=1, seed=1).frames for heart in (plain, student))
     assert not np.array_equal(one, other)
+    np.testing.assert_array_equal(one[0], other[0])  # the first frame is the transformer's own
     assert hash_weights(taught) != hash_weights(folder)
     assert student.adapters() == []  # it is no look that a user chooses
     student.save_pretrained(tmp_path / "saved")
     again = Generator.from_pretrained(tmp_path / "saved", "cpu")
     assert isinstance(again, EchoPulse)
-    assert again.config.student is None
-    weights = again.transformer.state_dict()
-    for name, tensor in student.transformer.state_dict().items():  # type: ignore[attr-defined]
+    assert again.config == student.config
+    assert again.student is not again.transformer
+    weights = again.student.state_dict()
+    for name, tensor in student.student.state_dict().items():
         torch.testing.assert_close(weights[name], tensor, rtol=0.01, atol=1e-3)
 
 
-def test_a_student_of_another_transformer_is_refused(run: Path, folder: Path, tmp_path: Path) -> None:
+def test_a_student_is_given_to_its_own_generator_only(run: Path, folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    shutil.copytree(folder, other)
     heart = Generator.from_pretrained(folder, "cpu")
     assert isinstance(heart, EchoPulse)
     with torch.no_grad():
         heart.transformer.first += 1.0
+    other.mkdir()
     heart.save_pretrained(other)
-    shutil.copytree(run / "weights" / STUDENT, other / "transformer" / STUDENT)
-    settings = json.loads((other / "generator.json").read_text())
-    (other / "generator.json").write_text(json.dumps(settings | {"student": STUDENT}))
+    before = (other / "generator.json").read_text()
+    with pytest.raises(InputError, match="made for other weights"):
+        add_student(run, other, steps=1, live_steps=1)
+    assert (other / "generator.json").read_text() == before
+    assert not (other / STUDENT).exists()
+    with pytest.raises(InputError, match="no student"):
+        add_student(tmp_path, other, steps=1, live_steps=1)
+    # Nor is one loaded that was put there by hand.
+    shutil.copytree(run / "weights" / LEARNED, other / STUDENT)
     with pytest.raises(InputError, match="made for other weights"):
         Generator.from_pretrained(other, "cpu")
 

@@ -241,8 +241,7 @@ def measure(
         weights_hash=generator.weights_hash or None,
         parameters=sum(
             weights.numel()
-            for network in vars(generator).values()
-            if isinstance(network, torch.nn.Module)
+            for network in {id(part): part for part in vars(generator).values() if isinstance(part, torch.nn.Module)}.values()
             for weights in network.parameters()
         ),
         dtype=dtype,

@@ -67,15 +67,18 @@ def find_beats(ecg: Ecg) -> Beats:
     return Beats(found.r_s, found.qrs_onset_s, found.p_onset_s, found.wide_qrs)
 
 
-def expected_outline(beats: Beats, sex: str | None, ef_percent: float, length_px: float, width_px: float) -> Outline:
+def expected_outline(
+    beats: Beats, sex: str | None, ef_percent: float, length_px: float, width_px: float, filling: Filling | None = None
+) -> Outline:
     """How long and wide the heart's clock expects a cavity to be that has this length and width at end-diastole.
 
-    The volume follows the clock; the base comes to the apex; the rest is the single-plane area-length formula.
+    The volume follows the clock, filling as it is told or as `Filling` has it; the base comes to the apex; the rest is the
+    single-plane area-length formula.
     """
 
     def outline(times_s: Floats) -> tuple[Floats, Floats]:
         near = beats.extended(float(times_s.min()) - 1.0, float(times_s.max()) + 1.0)
-        volume = _volume_share(times_s, near.clock(sex, ef_percent), ef_percent)
+        volume = _volume_share(times_s, near.clock(sex, ef_percent), ef_percent, filling or Filling())
         length = 1.0 - SHORTENING * np.clip(1.0 - volume, -0.3, 1.0)
         return length_px * length, width_px * np.sqrt(volume / length)
 
@@ -96,10 +99,10 @@ def outline_of_cells(cells: NDArray[np.float64], cell_px: float) -> tuple[float,
     return length, area / (READ_AREA * length)
 
 
-def _volume_share(times_s: Floats, clock: BeatClock, ef_percent: float) -> Floats:
+def _volume_share(times_s: Floats, clock: BeatClock, ef_percent: float, filling: Filling) -> Floats:
     """Left ventricular volume over that of a usual end-diastole."""
-    edvs, esvs = beat_volumes(clock, 100.0, 100.0 - ef_percent, Filling())
-    return volume_curve(times_s, clock, edvs, esvs, Filling()) / 100.0
+    edvs, esvs = beat_volumes(clock, 100.0, 100.0 - ef_percent, filling)
+    return volume_curve(times_s, clock, edvs, esvs, filling) / 100.0
 
 
 def frame_features(
@@ -124,7 +127,7 @@ def frame_features(
     onset = np.where(atrial, onset, 0.5)
     usual = 60.0 if ef_percent is None else ef_percent
     both = np.concatenate([times_s, times_s + SOON_S])
-    now, soon = np.split((1.0 - _volume_share(both, clock, usual)) * 100.0 / usual, 2)
+    now, soon = np.split((1.0 - _volume_share(both, clock, usual, Filling())) * 100.0 / usual, 2)
     length, width = outline(both) if outline else (np.full(len(both), USUAL_LENGTH_PX), np.full(len(both), USUAL_WIDTH_PX))
     (length, next_length), (width, next_width) = np.split(length, 2), np.split(width, 2)
     columns = [

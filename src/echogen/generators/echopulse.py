@@ -5,6 +5,7 @@ Source: Li et al., ECHOPulse, ICLR 2025. The shipped presets draw structure and 
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -24,7 +25,7 @@ from echogen.generators.echopulse_config import EchoPulseConfig, FirstFrame, Liv
 from echogen.generators.listening import Heard, hear, hear_so_far
 from echogen.generators.scene import Question, Scene, between, frames_of, tell
 from echogen.generators.settling import find_cavities, scale_of, settle
-from echogen.networks.adapters import add_adapter, load_adapter
+from echogen.networks.adapters import ADAPTER_CONFIG_FILE, add_adapter, load_adapter
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
 from echogen.networks.token_critic import Critic, TokenCritic, check_critic, load_critic
@@ -41,6 +42,10 @@ MOTION_SCALE = 16.0
 CELL_PX = 4.0
 
 
+#: The folder of a generator's student: a network, or low-rank changes of the transformer (`networks.adapters`).
+STUDENT = "student"
+
+
 class EchoPulse(Generator):
     """Masked video transformer over the tokens of a causal video tokenizer, steered by an ECG on the clock."""
 
@@ -55,6 +60,7 @@ class EchoPulse(Generator):
         transformer: MaskedTransformer,
         device: torch.device,
         critic: Critic | None = None,
+        student: MaskedTransformer | None = None,
     ) -> None:
         if config.order == "critic" and critic is None:
             raise InputError("There is no critic to order the tokens by; train one, or set the order to confidence or halton.")
@@ -64,6 +70,8 @@ class EchoPulse(Generator):
         self.device = device
         self.tokenizer = tokenizer.to(device).eval()
         self.transformer = transformer.to(device).eval()
+        #: Guesses all that follows a first frame, in few steps; the transformer itself where none learned from it.
+        self.student = self.transformer if student is None else student.to(device).eval()
         self.critic = None if critic is None else critic.to(device).eval()
         patches = tokenizer.config
         by_turn = config.order == "halton"
@@ -79,24 +87,25 @@ class EchoPulse(Generator):
         config = config_from_dict(EchoPulseConfig, settings)
         tokenizer = load_network(VideoTokenizer, folder / "tokenizer")
         transformer = load_network(MaskedTransformer, folder / "transformer")
-        if config.student is not None:
-            add_adapter(transformer, load_adapter(folder / "transformer" / config.student))
         if tokenizer.quantizer.vocabulary != transformer.config.vocabulary:
             raise InputError(
                 f"The tokenizer in {folder} has {tokenizer.quantizer.vocabulary} codes but the transformer expects "
                 f"{transformer.config.vocabulary}; they do not belong together."
             )
         critic = load_critic(folder / "critic", transformer) if (folder / "critic").is_dir() else None
-        return cls(config, tokenizer, transformer, device, critic)
+        student = load_student(folder / STUDENT, transformer) if (folder / STUDENT).is_dir() else None
+        return cls(config, tokenizer, transformer, device, critic, student)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write generator.json and the networks (bfloat16) into a folder; what a student learned is part of its transformer."""
+        """Write generator.json and the networks (bfloat16) into a folder."""
         folder = Path(folder)
         save_network(self.tokenizer, folder / "tokenizer", torch.bfloat16)
         save_network(self.transformer, folder / "transformer", torch.bfloat16)
+        if self.student is not self.transformer:
+            save_network(self.student, folder / STUDENT, torch.bfloat16)
         if self.critic is not None:
             save_network(self.critic, folder / "critic", torch.bfloat16)
-        text = json.dumps({"system": self.system, **asdict(replace(self.config, student=None))}, indent=2) + "\n"
+        text = json.dumps({"system": self.system, **asdict(self.config)}, indent=2) + "\n"
         (folder / GENERATOR_FILE).write_text(text, encoding="utf-8")
 
     @property
@@ -132,7 +141,8 @@ class EchoPulse(Generator):
         new, latents = self._sizes(shown, pace)
         before = frames_of(shown, is_first) if shown else 0
         times = context.next_s - before / config.fps + np.arange(frames_of(latents, is_first)) / config.fps
-        scene = Scene(self._settled(conditions, sampling.seed), self._hear(conditions.ecg, context, pace), times, is_first)
+        heard = self._hear(conditions.ecg, context, pace)
+        scene = Scene(self._settled(conditions, sampling.seed), heard, times, is_first, filling=config.usual_filling)
         scene = replace(scene, cavity=self._cavity(scene, sampling.seed, kept) if known is None else state["cavity"])
         first = config.first and (pace or config).first
         if kept is None and first is not None:
@@ -240,10 +250,10 @@ class EchoPulse(Generator):
         usual, ef = self.config.usual_cavity, scene.conditions.ef_percent
         if usual is None or ef is None:
             return None
-        if first_frame is not None and scene.heard is not None:
+        outline = replace(scene, cavity=(1.0, 1.0)).outline()
+        if first_frame is not None and outline is not None:
             seen = self._seen_cavity(scene, first_frame)
             if seen is not None:
-                outline = steering.expected_outline(scene.heard.beats, scene.conditions.sex, ef, 1.0, 1.0)
                 length, width = outline(scene.times_s[:1])
                 return seen[0] / float(length[0]), seen[1] / float(width[0])
         drawn = np.random.default_rng(_mix(seed, 0, 3)).normal(size=2).clip(-2.0, 2.0)
@@ -282,6 +292,7 @@ class EchoPulse(Generator):
             best, kept = -np.inf, self._hidden(1)
             for candidate in range(first.candidates):
                 ids = self._fill(
+                    self.transformer,
                     question,
                     1,
                     steps=first.steps,
@@ -315,6 +326,7 @@ class EchoPulse(Generator):
         with self._autocast():
             told = self._conditioning(scene, asked)
             guessed = self._fill(
+                self.student,
                 Question.about(scene, told, len(asked), self.device, scene.latents, kept, scale),
                 until - given,
                 steps=steps,
@@ -326,9 +338,9 @@ class EchoPulse(Generator):
             )
         return guessed if kept is None else torch.cat([kept, guessed], dim=1)
 
-    def _fill(self, question: Question, new: int, **way: Any) -> Tensor:
-        """The ids (1, new, positions, groups) that answer a question; way: how, as `sample` takes it."""
-        return sample(question.asked_of(self.transformer), self._hidden(new), self.transformer.config.mask_id, **way)
+    def _fill(self, network: MaskedTransformer, question: Question, new: int, **way: Any) -> Tensor:
+        """The ids (1, new, positions, groups) with which a network answers a question; way: how, as `sample` takes it."""
+        return sample(question.asked_of(network), self._hidden(new), network.config.mask_id, **way)
 
     def _judge(self, scene: Scene, kept: Tensor | None, given: int) -> Score:
         """tokens (1, new, positions, groups) -> how real the critic finds each."""
@@ -381,6 +393,15 @@ class EchoPulse(Generator):
         )
         frames = list(cells.double().numpy())
         return np.concatenate([frames[0].mean(0, keepdims=True), *frames[1:]] if from_start else frames)
+
+
+def load_student(folder: Path, transformer: MaskedTransformer) -> MaskedTransformer:
+    """The student in a folder; raises `InputError` for one that learned from another transformer."""
+    if not (folder / ADAPTER_CONFIG_FILE).is_file():
+        return load_network(MaskedTransformer, folder)
+    student = copy.deepcopy(transformer)
+    add_adapter(student, load_adapter(folder))
+    return student
 
 
 def _mix(seed: int, index: int, purpose: int) -> int:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from echogen.errors import InputError
 from echogen.phantom.speckle import SpeckleStyle
+from echogen.physiology import Filling
 
 #: Which tokens of a step are kept: the surest, those whose turn it is, or those that a critic takes for real.
 ORDERS = ("confidence", "halton", "critic")
@@ -100,8 +101,8 @@ class EchoPulseConfig:
     usual_ef: mean and SD in % of the EF that is drawn from the seed where none is asked for; usual_view: the view then, unless a
     first frame shows one. None leaves either to the network. usual_cavity: how large the cavity is at end-diastole, drawn from
     the seed or read from the first frame; None: the network is not told how large the clock expects it.
-    live: how it follows an ECG that is being recorded. student: the folder beside the transformer's weights with the changes by
-    which it learned to guess in few steps, if any.
+    usual_filling: how it fills between beats, as the hearts did on average from which the network learned.
+    live: how it follows an ECG that is being recorded.
     """
 
     fps: float = 32.0
@@ -123,8 +124,8 @@ class EchoPulseConfig:
     usual_ef: tuple[float, float] | None = (60.0, 5.0)
     usual_view: str | None = "A4C"
     usual_cavity: UsualCavity | None = field(default_factory=UsualCavity)
+    usual_filling: Filling = field(default_factory=Filling)
     live: LivePace = field(default_factory=LivePace)
-    student: str | None = None
     takes: tuple[str, ...] = ("ecg", "ef_percent", "frames", "sex", "view")
     speckle: SpeckleStyle = field(default_factory=SpeckleStyle)
 

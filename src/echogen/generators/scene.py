@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from echogen.generators import conditioning as steering
 from echogen.generators.listening import Heard
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
+from echogen.physiology import Filling
 from echogen.records import Conditions
 from echogen.samplers.maskgit import Guided, guided
 
@@ -22,7 +23,7 @@ from echogen.samplers.maskgit import Guided, guided
 class Scene:
     """A window: what is asked, what it hears of the ECG, the times of its frames in s, and whether a single frame begins it.
 
-    cavity: length and width in pixels at end-diastole, as far as they are known.
+    cavity: length and width in pixels at end-diastole, as far as they are known. filling: how the ventricle fills.
     """
 
     conditions: Conditions
@@ -30,6 +31,7 @@ class Scene:
     times_s: NDArray[np.float64]
     is_first: bool
     cavity: tuple[float, float] | None = None
+    filling: Filling = field(default_factory=Filling)
 
     @property
     def latents(self) -> int:
@@ -44,7 +46,7 @@ class Scene:
         conditions = conditions or self.conditions
         if self.heard is None or self.cavity is None or conditions.ef_percent is None:
             return None
-        return steering.expected_outline(self.heard.beats, conditions.sex, conditions.ef_percent, *self.cavity)
+        return steering.expected_outline(self.heard.beats, conditions.sex, conditions.ef_percent, *self.cavity, self.filling)
 
     def clock(self, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """The times of the latents from the first frame on, (rows, latents) in s, and `is_first`, (rows,)."""

@@ -112,9 +112,9 @@ class Teacher(EchoPulse):
         times: NDArray[np.float64] = rest[1]
         return np.zeros((len(times), 1, 1), np.uint8), {"start_s": float(times[0])}
 
-    def _fill(self, question: Question, new: int, **way: Any) -> Tensor:
+    def _fill(self, network: MaskedTransformer, question: Question, new: int, **way: Any) -> Tensor:
         said: list[tuple[Tensor, Tensor]] = []
-        ids = super()._fill(question, new, **way, watch=lambda places, log_p: said.append((places[0], log_p[0, :, 0])))
+        ids = super()._fill(network, question, new, **way, watch=lambda places, log_p: said.append((places[0], log_p[0, :, 0])))
         self.answers.append(_answer(question, ids, said, way["temperature"], self.transformer.config.mask_id))
         return ids
 

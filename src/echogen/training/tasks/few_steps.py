@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from echogen.generators.add_student import LEARNED
 from echogen.networks.adapters import network_hash
 from echogen.networks.config import load_network
 from echogen.networks.masked_transformer import MaskedTransformer
@@ -25,9 +26,6 @@ from echogen.training.lora import save_changes, with_changes
 from echogen.training.recipe import Recipe, settings
 from echogen.training.task import Task
 from echogen.training.teacher import FIRST_STUDENT_SEED, Answer, Way, gather, generator_folder, stacked, told
-
-#: The folder in that of a transformer with the student's changes.
-STUDENT = "few-steps"
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class FewStepsTask(Task):
 
     def networks(self) -> dict[str, nn.Module]:
         """The transformer with its changes, which alone learn."""
-        return {STUDENT: self.model}
+        return {LEARNED: self.model}
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Windows of one shape, all in states that a student may be in."""
@@ -124,7 +122,7 @@ class FewStepsTask(Task):
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
         """Write the student's changes (bfloat16), with what they achieve on hearts that are held out."""
-        model: Any = networks[STUDENT]
+        model: Any = networks[LEARNED]
         learned: MaskedTransformer = model.base_model.model
         with model.disable_adapter():
             before = self.measured(learned)
@@ -137,7 +135,7 @@ class FewStepsTask(Task):
             "before": before,
             "after": self.measured(learned),
         }
-        save_changes(folder / STUDENT, model, facts, torch.bfloat16)
+        save_changes(folder / LEARNED, model, facts, torch.bfloat16)
 
 
 def _by_kind(answers: Sequence[Answer]) -> dict[str, list[list[Answer]]]:
