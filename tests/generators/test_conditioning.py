@@ -7,7 +7,7 @@ import pytest
 
 from echogen.ecg import find_landmarks
 from echogen.generators import conditioning as steering
-from echogen.physiology import area_length_volume_ml
+from echogen.physiology import Filling, area_length_volume_ml
 from echogen.records import Ecg
 
 
@@ -74,6 +74,18 @@ def test_the_expected_outline_has_the_ejection_fraction_asked_for() -> None:
     volume = area_length_volume_ml(length * width, length)
     assert 100 * (1 - volume[1] / volume[0]) == pytest.approx(50.0, abs=1.5)
     assert length[1] < length[0]
+
+
+def test_a_ventricle_that_fills_late_is_as_large_in_the_end_and_smaller_before() -> None:
+    beats = regular()
+    clock = beats.clock(None, 50.0)
+    times = np.array([clock.ed_s[4], clock.avc_s[4], clock.ed_s[5] - 0.16])
+    early, late = (
+        steering.expected_outline(beats, None, 50.0, 60.0, 26.0, Filling(a_share=share))(times) for share in (0.2, 0.45)
+    )
+    volumes = [area_length_volume_ml(length * width, length) for length, width in (early, late)]
+    np.testing.assert_allclose(volumes[0][:2], volumes[1][:2], rtol=0.01)
+    assert volumes[1][2] < 0.93 * volumes[0][2]
 
 
 def test_features_tell_the_outline_where_it_is_known() -> None:

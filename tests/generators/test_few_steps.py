@@ -35,7 +35,7 @@ def folder(tiny: EchoPulse, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def answers(tiny: EchoPulse) -> list[Answer]:
-    teacher = Teacher.of(tiny, tiny.transformer, WAY)
+    teacher = Teacher.of(tiny, WAY)
     return [answer for seed in range(6) for answer in ask(teacher, seed)]
 
 
@@ -58,7 +58,7 @@ def test_a_teacher_guesses_what_the_generator_guesses(tiny: EchoPulse, ecg: Ecg,
     first = heart.config.first
     assert first is not None
     way = Way(config.steps, config.temperature, config.temperature_end, config.choice_temperature, first)
-    teacher = Teacher.of(heart, heart.transformer, way)
+    teacher = Teacher.of(heart, way)
     teacher.config = replace(teacher.config, live=heart.config.live)
     seen: list[list[torch.Tensor]] = []
     for maker in (heart, teacher):
@@ -164,6 +164,6 @@ def test_only_a_fitting_generator_has_a_student(tiny: EchoPulse) -> None:
     critical = EchoPulse(tiny.config, tiny.tokenizer, tiny.transformer, tiny.device)
     critical.config = replace(tiny.config, order="critic")
     with pytest.raises(InputError, match="without a critic"):
-        Teacher.of(critical, tiny.transformer, WAY)
+        Teacher.of(critical, WAY)
     with pytest.raises(InputError, match="no generator of the system echopulse"):
         gather("echodiffusion-small", WAY, Path("nowhere"), [FIRST_STUDENT_SEED])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ MAINS_HZ = (50.0, 60.0)
 _MAINS_RATIO = 6.0
 _SINC_LOBES = 16
 _CHUNK = 65536
+#: Up to so many samples the weights of their neighbours are kept: a live ECG asks for the same ones again and again.
+_KEPT_KERNEL = 4096
 
 
 def zero_phase(sections: Any, signal: Floats) -> Floats:
@@ -32,10 +35,16 @@ def band_pass(signal: Floats, rate_hz: float, low_hz: float | None, high_hz: flo
     """Zero-phase Butterworth band pass (either edge may be None); edges at or above 0.45 rate are left open."""
     result = signal - np.median(signal, axis=-1, keepdims=True)
     if high_hz is not None and high_hz < 0.45 * rate_hz:
-        result = zero_phase(dsp.butter(order, high_hz, "lowpass", fs=rate_hz, output="sos"), result)
+        result = zero_phase(_butterworth(order, high_hz, "lowpass", rate_hz), result)
     if low_hz is not None:
-        result = zero_phase(dsp.butter(order, low_hz, "highpass", fs=rate_hz, output="sos"), result)
+        result = zero_phase(_butterworth(order, low_hz, "highpass", rate_hz), result)
     return result
+
+
+@lru_cache(maxsize=64)
+def _butterworth(order: int, edge_hz: float, kind: str, rate_hz: float) -> Floats:
+    """Second-order sections; a live ECG asks for the same ones several times a second."""
+    return np.asarray(dsp.butter(order, edge_hz, kind, fs=rate_hz, output="sos"))
 
 
 def mains_frequency(signal: Floats, rate_hz: float) -> float | None:
@@ -84,18 +93,30 @@ def resample(ecg: Ecg, rate_hz: float) -> Ecg:
         return ecg
     samples = ecg.signal_mv.shape[1]
     count = max(int(np.floor((samples - 1) * rate_hz / ecg.rate_hz + 1e-9)) + 1, 1)
-    ratio = min(1.0, rate_hz / ecg.rate_hz)
-    half = int(np.ceil(_SINC_LOBES / ratio))
-    taps = np.arange(-half + 1, half + 1)
+    half = int(np.ceil(_SINC_LOBES / min(1.0, rate_hz / ecg.rate_hz)))
     result = np.empty((len(ecg.lead_names), count), dtype=np.float32)
     chunk = max(_CHUNK * _SINC_LOBES // half, 256)
     for first in range(0, count, chunk):
-        position = np.arange(first, min(first + chunk, count)) * (ecg.rate_hz / rate_hz)
-        whole = np.floor(position).astype(np.int64)
-        distance = taps[None, :] - (position - whole)[:, None]
-        weights = np.sinc(0.95 * ratio * distance) * (0.5 + 0.5 * np.cos(np.pi * distance / half)).clip(0.0)
-        weights /= weights.sum(axis=1, keepdims=True)
-        index = np.clip(whole[:, None] + taps[None, :], 0, samples - 1)
+        last = min(first + chunk, count)
+        around = _sinc if last - first > _KEPT_KERNEL else _kept_sinc
+        taken, weights = around(first, last, ecg.rate_hz, rate_hz)
+        index = np.clip(taken, 0, samples - 1)
         for row, lead in enumerate(ecg.signal_mv):
-            result[row, first : first + len(position)] = np.einsum("nt,nt->n", lead[index], weights)
+            result[row, first:last] = np.einsum("nt,nt->n", lead[index], weights)
     return replace(ecg, signal_mv=result, rate_hz=rate_hz)
+
+
+def _sinc(first: int, last: int, from_hz: float, to_hz: float) -> tuple[NDArray[np.int64], Floats]:
+    """Of the samples first..last at the new rate: which old samples each is made of, and their weights, (samples, taps) both."""
+    ratio = min(1.0, to_hz / from_hz)
+    half = int(np.ceil(_SINC_LOBES / ratio))
+    taps = np.arange(-half + 1, half + 1)
+    position = np.arange(first, last) * (from_hz / to_hz)
+    whole = np.floor(position).astype(np.int64)
+    distance = taps[None, :] - (position - whole)[:, None]
+    weights = np.sinc(0.95 * ratio * distance) * (0.5 + 0.5 * np.cos(np.pi * distance / half)).clip(0.0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return whole[:, None] + taps[None, :], weights
+
+
+_kept_sinc = lru_cache(maxsize=4)(_sinc)

@@ -27,7 +27,6 @@ from echogen.generators import EchoPulse, Generator
 from echogen.generators.echopulse_config import FirstFrame
 from echogen.generators.scene import Question
 from echogen.networks.attention import Tokens
-from echogen.networks.config import load_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
 from echogen.phantom.looks import PLAIN, VARIED
 from echogen.phantom.simulate import render
@@ -95,11 +94,12 @@ class Teacher(EchoPulse):
     answers: list[Answer]
 
     @classmethod
-    def of(cls, heart: EchoPulse, transformer: MaskedTransformer, way: Way) -> Teacher:
-        """The teacher that guesses with a transformer in this way, and else as a generator does; live video in as many steps.
+    def of(cls, heart: EchoPulse, way: Way) -> Teacher:
+        """The teacher that guesses in this way with the transformer of a generator, live video in as many steps as other.
 
         Raises `InputError` for one whose tokens are not kept once and for all.
         """
+        transformer = heart.transformer
         if heart.config.order == "critic" or transformer.config.groups != 1 or not transformer.config.adaptive_norm:
             raise InputError("A student learns from a generator with one code a token and adaptive norm, and without a critic.")
         live = replace(heart.config.live, steps=way.steps, first=replace(way.first, candidates=1))
@@ -199,7 +199,7 @@ def _teacher(folder: Path, way: Way) -> Teacher:
     torch.set_num_threads(1)
     heart = Generator.from_pretrained(folder, "cpu")
     assert isinstance(heart, EchoPulse)
-    return Teacher.of(heart, load_network(MaskedTransformer, folder / "transformer"), way)
+    return Teacher.of(heart, way)
 
 
 def _ask_once(folder: Path, way: Way, cache: Path, seed: int) -> None:
