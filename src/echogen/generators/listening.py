@@ -40,7 +40,7 @@ class Heard:
 
 def hear(ecg: Ecg) -> Heard:
     """Listen to an ECG. Raises `InputError` where there is no QRS complex."""
-    found = ecg_module.find_landmarks(ecg)
+    found = ecg_module.find_landmarks(ecg, ecg.lead_names[0] if len(ecg.lead_names) == 1 else None)
     cleaned = ecg_module.resample(ecg_module.clean(_alone(ecg, found.lead)), ECG_RATE_HZ)
     beats = Beats(found.r_s, found.qrs_onset_s, found.p_onset_s, found.wide_qrs)
     return Heard(beats, found.lead, normalised_lead(cleaned.signal_mv[0]), cleaned.start_s)
