@@ -14,6 +14,8 @@ from echogen import Ecg, InputError
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
 from echogen.ecg import choose_lead, clean, find_landmarks, lead_signal, read_ecg, resample, signal_quality
 from echogen.ecg.source import STANDARD_LEADS
+from echogen.phantom.electrical import make_ecg as phantom_ecg
+from echogen.phantom.rhythm import make_rhythm
 
 
 def nearest_ms(truth, found):
@@ -60,6 +62,13 @@ def test_atrial_fibrillation_has_no_p_waves(make_ecg):
     for seed in range(5):
         found = find_landmarks(make_ecg("atrial fibrillation", rate_bpm=85, seed=seed).ecg)
         assert np.isnan(found.p_onset_s).mean() > 0.9
+
+
+def test_few_fibrillating_waves_that_agree_by_chance_are_no_p_wave() -> None:
+    for seed in range(24):
+        rng = np.random.default_rng(seed)
+        ecg = phantom_ecg(make_rhythm("af", 85.0, 0.0, 7.0, rng), 0.0, 7.0, rng, rate_hz=250.0)
+        assert not np.isfinite(find_landmarks(ecg).p_onset_s).any(), seed
 
 
 def test_premature_beats_are_wide_and_the_others_are_not(make_ecg):

@@ -25,6 +25,9 @@ EARLIEST_ONSET_S, LATEST_ONSET_S = 0.120, 0.020
 _USUAL_WIDTH_S = 0.090
 #: The tangent of a P wave meets its foot this much after the eye sees it begin.
 _P_FOOT_S = 0.008
+#: Intervals that usually change by more than this share are irregular; then an average P wave holds at least this share of the
+#: variance of single ones. On 300 simulated hearts it held 0.13 to 0.62 in fibrillation and, but for one, 0.82 to 1.00 elsewhere.
+_IRREGULAR, _REPEATED = 0.06, 0.70
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,15 @@ def _tangent(template: Floats, peak: int, sign: float, forward: bool, reach: int
     return peak + min(distance, foot) * (1.0 if forward else -1.0)
 
 
-def p_onsets(rows: Floats, times_s: Floats, onset: Floats, usual: Mask, rr_s: float, rate_hz: float) -> Floats:
+def p_onsets(
+    rows: Floats, times_s: Floats, onset: Floats, usual: Mask, rr_s: float, rate_hz: float, *, irregular: bool = False
+) -> Floats:
     """P onset of each beat relative to R in s; nan where there is none, as in atrial fibrillation.
 
     A P wave is there if the average of the usual beats has a bump before the QRS and the single beats agree with the average
     of the others (the fibrillating atria never repeat); then each beat is tested against the average, at lags up to 40 ms.
+    irregular: the intervals are; the average must then be most of what the single beats show, since a few waves of fibrillating
+    atria agree by chance in one recording of five.
     """
     nothing = np.full(len(rows), np.nan)
     if usual.sum() < 3:
@@ -156,6 +163,8 @@ def p_onsets(rows: Floats, times_s: Floats, onset: Floats, usual: Mask, rr_s: fl
     mean = wave[usual].mean(axis=0)
     others = (count * mean - wave[usual]) / (count - 1)
     if float(np.median(_correlation(wave[usual], others))) < 0.5:
+        return nothing
+    if irregular and mean.var() < _REPEATED * wave[usual].var(axis=1).mean():
         return nothing
     result = nothing
     best = np.full(len(rows), -1.0)
@@ -210,6 +219,11 @@ def t_waves(
     return peaks, np.where(ends < room_s + 0.05, ends, np.nan)
 
 
+def _irregular(rr_s: Floats) -> bool:
+    """Whether an interval usually differs from the one before it by more than sinus rhythm lets it."""
+    return len(rr_s) > 2 and bool(np.median(np.abs(np.diff(rr_s))) > _IRREGULAR * np.median(rr_s))
+
+
 def _slope(values: Floats, rate_hz: float) -> Floats:
     """Absolute slope in mV/s along the last axis, smoothed over 8 ms twice."""
     smooth = max(round(0.008 * rate_hz), 1)
@@ -251,7 +265,7 @@ def delineate(leads: Floats, main: int, rate_hz: float, peaks: Floats) -> Waves:
     whole = (centres + offsets[0] >= 0) & (centres + offsets[-1] < len(signal))
     trusted = usual & whole if (usual & whole).sum() >= 3 else usual
     rr_s = float(np.median(rr)) if rr.size else 0.8
-    p = p_onsets(soft, times, onset, trusted, rr_s, rate_hz)
+    p = p_onsets(soft, times, onset, trusted, rr_s, rate_hz, irregular=_irregular(rr))
     t_peak, t_end = t_waves(soft, times, end, trusted, next_rr - 0.10, rr_s, rate_hz)
     before, after = centres / rate_hz, (len(signal) - 1 - centres) / rate_hz
     p, t_peak, t_end = (
