@@ -142,7 +142,7 @@ def test_a_generator_is_given_the_first_frame_and_an_ecg(data: Path, tmp_path: P
     judged = judge(protocol, [study], source)
     assert 0.3 < judged.figures["ssim"].generated.value < 1
     assert judged.figures["sampling_s"].generated.value == source.seconds[0] > 0
-    assert judged.figures["parameters"].generated.value == pytest.approx(13.0, abs=0.2)  # its student has a copy of the transformer
+    assert judged.figures["parameters"].generated.value == pytest.approx(13.0, abs=0.2)  # with its student
     (facts,) = tmp_path.rglob("*.json")
     assert json.loads(facts.read_text())["settings"]["ef_percent"] == study[1].ef_percent
     again = ModelSource(source.generator, tmp_path)
