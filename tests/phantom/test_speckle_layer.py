@@ -159,6 +159,35 @@ def test_a_video_begins_with_the_frame_that_was_given(layer):
     torch.testing.assert_close(made[0], frame * layer.scanner.inside, atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize("level", [0.06, 0.12])
+def test_blood_stays_as_dark_as_the_given_frame_shows_it(level):
+    layer = SpeckleLayer(SpeckleStyle(), 1)
+    structure, _, cavity = shown(layer)
+    structure = torch.where(cavity, level, structure)
+    source = SpeckleLayer(SpeckleStyle(strength=0.9, mottle=0.0), 5)
+    frame = source(structure[None], STILL[:1], TIMES[:1], random_source(7), cavity[None].float())[0]
+    layer.match(frame, structure, STILL[0], cavity.float())
+    cavities = cavity.float().expand(FRAMES, -1, -1)
+    made = layer(structure.expand(FRAMES, -1, -1), STILL, TIMES, random_source(), cavities)
+    for later in made[1:]:
+        assert float(later[cavity].mean()) == pytest.approx(float(frame[cavity].mean()), abs=0.018)
+
+
+def test_the_sector_of_a_given_frame_stays_as_wide_as_it_is():
+    layer = SpeckleLayer(SpeckleStyle(), 0)
+    row, column = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    narrow = layer.scanner.inside & (torch.atan2((column - 63.5).abs(), row - 6.0) < 0.6)
+    frame = torch.where(narrow, 0.5, 0.0)
+    # A drawn sector fades at its sides, and does not end at the same angle.
+    side = torch.atan2((column - 63.5).abs(), row - 6.0)
+    structure = 0.5 * ((0.64 - side) / 0.1).clamp(0.0, 1.0) * layer.scanner.inside
+    layer.match(frame, structure, STILL[0])
+    later = layer(structure.expand(FRAMES, -1, -1), STILL, TIMES, random_source())[1:]
+    assert float(later[:, layer.scanner.inside & ~narrow].max()) == 0.0
+    at_the_sides = narrow & (side > 0.57) & (row > 20)
+    assert float(later[:, at_the_sides].mean()) == pytest.approx(0.5, rel=0.1)
+
+
 def test_tissue_takes_what_was_seen_of_it_along_and_blood_does_not():
     layer = SpeckleLayer(SpeckleStyle(decorrelation=0.2), 0)
     structure, frame, cavity = shown(layer)

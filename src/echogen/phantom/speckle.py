@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -52,6 +53,10 @@ class SpeckleStyle:
 #: Speckle is not taken from less tissue, nor made stronger than this; nor taken from where the drawn structure changes by more
 #: than this per pixel, since its edges are never quite in place.
 LEAST_TISSUE_PX, MOST_STRENGTH, STEEPEST = 300, 1.0, 0.03
+#: Grey level (of 1) up to which a pixel counts as black.
+BLACK = 0.01
+#: How often what a given frame lacks is computed again, now that it is known what its speckle adds.
+ROUNDS = 2
 #: The machine's noise, which is finer than speckle, is sought among these levels in dB, where a first frame is dim but not black:
 #: the least that is as fine, but for this much.
 NOISES, DIMMEST, ALIKE = tuple(float(level) for level in range(-60, -19, 4)), 0.06, 0.02
@@ -71,6 +76,16 @@ def _steepness(structure: Tensor) -> Tensor:
     """Change per pixel (H, W) of a picture, slightly smoothed."""
     down, across = torch.gradient(blurred(structure, 1.0))
     return torch.hypot(down, across)
+
+
+def _sector_of(frame: Tensor, inside: Tensor) -> Tensor:
+    """The part (H, W; bool) of a sector, `inside`, that a frame (H, W) in 0..1 fills: its own may be narrower."""
+    row, column = torch.meshgrid(*(torch.arange(side, device=frame.device) for side in frame.shape), indexing="ij")
+    angle = torch.atan2(column - (IMAGE_SIZE - 1) / 2, (row - APEX_ROW).clamp_min(0.5))
+    lit = angle[inside & (frame > BLACK) & (row > frame.shape[0] // 3)]
+    if lit.numel() < LEAST_TISSUE_PX:
+        return inside
+    return inside & (angle >= lit.min()) & (angle <= lit.max())
 
 
 class SpeckleLayer:
@@ -97,25 +112,34 @@ class SpeckleLayer:
         self._beams = torch.stack([columns / half - 1.0, rows / half - 1.0], dim=-1)[None]
         #: What the first frame of the video showed, where one was given.
         self.given: Texture | None = None
+        #: Where the picture is not black.
+        self.inside = self.scanner.inside
 
     def match(self, frame: Tensor, structure: Tensor, displacement_px: Tensor, cavity: Tensor | None = None) -> None:
         """Take strength, noise and texture from the given first frame (128, 128) in 0..1 of the video, which is its frame at 0 s.
 
         structure (128, 128) in 0..1, displacement (2, 128, 128) in pixels, cavity (128, 128) in 0..1: what was drawn of it.
         """
+        self.inside = _sector_of(frame, self.scanner.inside)
         tissue = self._tissue(structure, cavity)
-        self.given = Texture.of(frame, structure, displacement_px, tissue)
-        base = (structure + self.given.coarse).clamp(0.0, 1.0)
-        shown, even = frame - base, self.scanner.inside & (_steepness(structure) < STEEPEST)
+        seen = partial(Texture.of, frame, structure, displacement_px, tissue, self.inside)
+        self.given = seen()
+        self.style = self._style_of(frame, structure, (structure + self.given.coarse).clamp(0.0, 1.0), tissue)
+        for _ in range(ROUNDS):
+            base = (structure + self.given.coarse).clamp(0.0, 1.0)
+            self.given = seen(speckle=self._still(self.style, base, tissue))
+
+    def _style_of(self, frame: Tensor, structure: Tensor, base: Tensor, tissue: Tensor) -> SpeckleStyle:
+        """The own style with noise and strength as a frame (H, W) shows them.
+
+        structure (H, W): as drawn; base (H, W): with the grey levels of the frame; tissue (H, W): 0..1.
+        """
+        style, shown, even = self.style, frame - base, self.inside & (_steepness(structure) < STEEPEST)
 
         def own(style: SpeckleStyle) -> Tensor:
-            self.style = style
-            start, still = torch.zeros(1, device=base.device), torch.zeros_like(displacement_px)
-            noise = torch.Generator().manual_seed(0)
-            made = self._speckle(base[None], still[None], 1.0 - tissue[None], start, noise)[0][0]
-            return made - coarse_part(made, tissue)
+            speckle = self._still(style, base, tissue)
+            return speckle - coarse_part(speckle, tissue, self.inside)
 
-        style = self.style
         dim = even & (base > DIMMEST) & (base < base[even].median())
         if dim.sum() >= LEAST_TISSUE_PX:
             wanted = _graininess(shown, dim)
@@ -127,7 +151,12 @@ class SpeckleLayer:
             there, made = (_fine(speckle)[known].square().mean().sqrt() for speckle in (shown, own(style)))
             strength = style.strength * float(there / made.clamp_min(1e-6))
             style = replace(style, strength=min(max(strength, 0.0), MOST_STRENGTH))
-        self.style = style
+        return style
+
+    def _still(self, style: SpeckleStyle, base: Tensor, tissue: Tensor) -> Tensor:
+        """The speckle (H, W) of a first picture (H, W), always the same."""
+        start, still = base.new_zeros(1), base.new_zeros(1, 2, *base.shape)
+        return self._speckle(style, base[None], still, 1.0 - tissue[None], start, torch.Generator().manual_seed(0))[0][0]
 
     def __call__(
         self,
@@ -144,11 +173,11 @@ class SpeckleLayer:
         """
         structure, moved = structure.float(), smooth_motion(displacement_px.float())
         if self.given is None:
-            speckle, mottle = self._speckle(structure, moved, 1.0 - self._tissue(structure), times_s, generator)
+            speckle, mottle = self._speckle(self.style, structure, moved, 1.0 - self._tissue(structure), times_s, generator)
             frames = structure + mottle + speckle
         else:
             frames = self._like_given(self.given, structure, moved, times_s, generator, cavity)
-        return frames.clamp(0.0, 1.0) * self.scanner.inside
+        return frames.clamp(0.0, 1.0) * self.inside
 
     def _like_given(
         self,
@@ -167,10 +196,10 @@ class SpeckleLayer:
         now = self._tissue(structure, cavity)
         first = (times_s == 0).to(structure)[:, None, None]
         turn = (times_s.to(structure) * self.style.decorrelation).clamp_max(torch.pi / 2)[:, None, None]
-        alike = torch.maximum(then * now + (1.0 - then) * (1.0 - now), first)
+        alike = torch.maximum(1.0 - (then - now).abs(), first)
         kept = torch.maximum(then * now * turn.cos().square(), first)
         base = (structure + alike * coarse).clamp(0.0, 1.0)
-        speckle, _ = self._speckle(base, moved, 1.0 - self._tissue(base, cavity), times_s, generator)
+        speckle, _ = self._speckle(self.style, base, moved, 1.0 - self._tissue(base, cavity), times_s, generator)
         return base + kept * fine + torch.sqrt(1.0 - kept.square()) * speckle
 
     def _tissue(self, structure: Tensor, cavity: Tensor | None = None) -> Tensor:
@@ -179,10 +208,16 @@ class SpeckleLayer:
         return bright if cavity is None else bright * (1.0 - cavity)
 
     def _speckle(
-        self, structure: Tensor, moved: Tensor, blood: Tensor, times_s: Tensor, generator: torch.Generator
+        self,
+        style: SpeckleStyle,
+        structure: Tensor,
+        moved: Tensor,
+        blood: Tensor,
+        times_s: Tensor,
+        generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
         """What scatterers add to a structure: speckle and mottle (frames, 128, 128)."""
-        frames, style = structure.shape[0], self.style
+        frames = structure.shape[0]
         stacked = torch.cat([structure[:, None], moved, blood[:, None]], dim=1)
         on_beams = F.grid_sample(
             stacked.reshape(1, frames * 4, IMAGE_SIZE, IMAGE_SIZE), self._beams[:, None], mode="bilinear", align_corners=True

@@ -14,6 +14,8 @@ from torch import Tensor
 MOTION_PX, COARSE_PX, BLOOD_PX = 3.0, 1.5, 6.0
 #: Grey levels (of 1) by which tissue may differ from what was drawn and still be the same tissue.
 OFF_PLACE = 0.15
+#: A pixel lies at the side of the sector where less than this share of what is around it does.
+FADING = 0.99
 #: A displacement below this many pixels is that of blood, which has none.
 _STILL_PX = 0.3
 #: How often the way back to the given frame is corrected.
@@ -48,10 +50,14 @@ def _mean_over(region: Tensor, picture: Tensor, sigma_px: float) -> Tensor:
     return both[0] / (both[1] + 1e-3)
 
 
-def coarse_part(lacking: Tensor, tissue: Tensor) -> Tensor:
-    """What of a picture (H, W) is no speckle; tissue: (H, W) 0..1."""
+def coarse_part(lacking: Tensor, tissue: Tensor, inside: Tensor, tissue_px: float = COARSE_PX) -> Tensor:
+    """What of a picture (H, W) is no speckle; tissue: (H, W) 0..1; inside: (H, W) bool, its sector.
+
+    tissue_px: width of the Gaussian in tissue.
+    """
     blood = 1.0 - tissue
-    return tissue * _mean_over(tissue, lacking, COARSE_PX) + blood * _mean_over(blood, lacking, BLOOD_PX)
+    means = _mean_over(tissue * inside, lacking, tissue_px), _mean_over(blood * inside, lacking, BLOOD_PX)
+    return tissue * means[0] + blood * means[1]
 
 
 @dataclass(frozen=True)
@@ -67,12 +73,27 @@ class Texture:
     moved: Tensor
 
     @classmethod
-    def of(cls, frame: Tensor, structure: Tensor, displacement_px: Tensor, tissue: Tensor) -> Self:
-        """Of a frame (H, W) whose structure (H, W), displacement (2, H, W) and tissue (H, W) are known."""
+    def of(
+        cls,
+        frame: Tensor,
+        structure: Tensor,
+        displacement_px: Tensor,
+        tissue: Tensor,
+        inside: Tensor,
+        speckle: Tensor | None = None,
+    ) -> Self:
+        """Of a frame (H, W) whose structure (H, W), displacement (2, H, W), tissue (H, W) and sector (H, W; bool) are known.
+
+        speckle (H, W): such as will be added; where it makes a picture brighter on the whole, the frame has that already.
+        """
         lacking = frame - structure
-        coarse = coarse_part(lacking, tissue)
-        # Where so much is lacking, something that moves on its own, such as a leaflet, was drawn elsewhere.
-        tissue = tissue * torch.exp(-(coarse / OFF_PLACE).square())
+        coarse = coarse_part(lacking, tissue, inside)
+        if speckle is not None:
+            coarse = coarse - coarse_part(speckle, tissue, inside, BLOOD_PX)
+        # Where so much is lacking, something that moves on its own, such as a leaflet, was drawn elsewhere; but at its sides a
+        # drawn sector only fades.
+        side = blurred(inside.to(tissue), MOTION_PX) < FADING
+        tissue = tissue * torch.where(side, 1.0, torch.exp(-(coarse / OFF_PLACE).square()))
         return cls(coarse, lacking - coarse, tissue, smooth_motion(displacement_px[None])[0])
 
     def at(self, moved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
