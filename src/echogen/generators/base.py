@@ -194,6 +194,10 @@ class Generator(ABC):
         conditions.ecg holds what is known of the ECG around the window: `ecg_past_s` before to `ecg_future_s` after it.
         """
 
+    def prepared(self, conditions: Conditions, sampling: Sampling) -> dict[str, Any]:
+        """What the first window's context holds: whatever a subclass can make before it has heard enough of the ECG."""
+        return {}
+
     @property
     @abstractmethod
     def window_s(self) -> float:
@@ -235,7 +239,7 @@ class Generator(ABC):
         if start < source.start_s - 1e-6:
             raise InputError(f"The video cannot start at {start:.2f} s: the ECG begins at {source.start_s:.2f} s.")
         end = np.inf if seconds is None else start + seconds
-        context = Context(0, start)
+        context = Context(0, start, self.prepared(conditions, sampling))
         interval = 1.0 / self.native_fps
         while context.next_s < end - 0.5 * interval:
             part = source.around(context.next_s - self.ecg_past_s, self._needs_until_s(context, sampling, source.start_s))

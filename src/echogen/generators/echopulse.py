@@ -124,6 +124,10 @@ class EchoPulse(Generator):
         pace, fps = self.config.live, self.config.fps
         return Live(1 / fps, 4 * pace.latents / fps, pace.future_s, pace.lead_in_s)
 
+    def prepared(self, conditions: Conditions, sampling: Sampling) -> dict[str, Any]:
+        """The speckle of a video whose first frame is not given."""
+        return {} if conditions.frames is not None else {"speckle": self._drawn_speckle(sampling.seed)}
+
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
         """The next window: guess its tokens around the kept ones, draw the new frames, add speckle."""
         config, state = self.config, context.state
@@ -180,7 +184,7 @@ class EchoPulse(Generator):
         cavity = None
         if cells is not None and (outline := scene.outline()) and (found := find_cavities(cells, CELL_PX)):
             length, width = outline(times_s + config.ahead_s)
-            scale = scale or scale_of(found, length, width, given=not state and conditions.frames is not None)
+            scale = scale or scale_of(found, length, width, given=not context.index and conditions.frames is not None)
             picture, moved, cavity = settle(picture, moved, cells, found, scale[0] * length, scale[1] * width)
         layer: SpeckleLayer = state.get("speckle") or self._speckle(conditions, sampling.seed, picture, moved, cavity)
         noise = torch.Generator().manual_seed(_mix(sampling.seed, context.index, 1))
@@ -213,13 +217,17 @@ class EchoPulse(Generator):
 
     def _speckle(self, conditions: Conditions, seed: int, picture: Tensor, moved: Tensor, cavity: Tensor | None) -> SpeckleLayer:
         """What adds speckle to a video that begins with these frames: as in its given first frame, else drawn from the seed."""
-        style, given = self.config.speckle, conditions.frames
+        given = conditions.frames
         if given is None:
-            return SpeckleLayer(style.drawn(_mix(seed, 0, 5)), seed, self.device)
-        layer = SpeckleLayer(style, seed, self.device)
+            return self._drawn_speckle(seed)
+        layer = SpeckleLayer(self.config.speckle, seed, self.device)
         frame = torch.from_numpy(given.frames[0]).to(self.device) / 255.0
         layer.match(frame, picture[0], moved[0], None if cavity is None else cavity[0])
         return layer
+
+    def _drawn_speckle(self, seed: int) -> SpeckleLayer:
+        """Speckle of a machine that the seed draws."""
+        return SpeckleLayer(self.config.speckle.drawn(_mix(seed, 0, 5)), seed, self.device)
 
     @torch.inference_mode()
     def _first_frame(self, frames: Cine | None) -> Tensor | None:
