@@ -210,10 +210,11 @@ class Ectopic(ByClip):
 class LateFilling(ByClip):
     """The share of a stroke that flows in during the last 0.16 s before end-diastole, after a diastole long enough to tell.
 
-    In sinus rhythm the atria do that; in atrial fibrillation nothing does.
+    In sinus rhythm the atria do that; in atrial fibrillation nothing does. Where another beat of the heart, which ejects too
+    little to be seen, interrupts what looks like one long diastole, filling begins anew after it: that is none.
     """
 
-    WINDOW_S, LEAST_DIASTOLE_S = 0.16, 0.5
+    WINDOW_S, LEAST_DIASTOLE_S, SAME_BEAT_S = 0.16, 0.5, 0.1
 
     def add(self, pair: Pair) -> None:
         clip = pair.generated
@@ -224,6 +225,8 @@ class LateFilling(ByClip):
         shares = []
         for before, beat in pairwise(clip.beats):
             if beat.ed_s - before.es_s < self.LEAST_DIASTOLE_S:
+                continue
+            if any(before.es_s + self.SAME_BEAT_S < true.es_s < beat.ed_s for true in clip.true_beats):
                 continue
             start, end, least = np.interp([beat.ed_s - self.WINDOW_S, beat.ed_s, before.es_s], times, volume)
             if end > least:

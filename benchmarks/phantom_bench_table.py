@@ -65,8 +65,9 @@ LEGEND = (
     "ED and ES error: mean, against the truth video measured alike, beat by beat, up to half a cycle away (a video without the "
     "ECG's timing gets about a quarter of a cycle). Premature beats: hearts with PVCs, stroke volume over the median of the "
     "clip's normal beats, 1 where the beat is like any other. Late filling: the median share of a stroke that flows in during "
-    "the last 0.16 s of a diastole of at least 0.5 s: by the atria, which in AF do not contract. EF without an EF asked: what "
-    "is drawn or seen, against the truth's."
+    "the last 0.16 s of a diastole of at least 0.5 s: by the atria, which in AF do not contract; diastoles that a beat "
+    "interrupts which ejects too little to be seen are left out. EF without an EF asked: what is drawn or seen, against the "
+    "truth's."
 )
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,6 +18,7 @@ from echogen.cine import read_cine, write
 from echogen.datasets.clip_store import FIRST_TRAINING_SEED
 from echogen.errors import InputError
 from echogen.generators.base import Context, Generator, Sampling
+from echogen.metrics.collectors import Pair
 from echogen.records import Cine, Conditions
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +27,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import phantom_bench  # noqa: E402
 from phantom_bench_cases import FIRST_SEED, FRAMES, SECONDS, TIERS, cases, export, list_hash, recording  # noqa: E402
 from phantom_bench_rows import Added, Truth, Work  # noqa: E402
+from phantom_bench_scores import LateFilling, clip_of  # noqa: E402
 
 HASHES = {50: "78d08940639dc4f8", 500: "172c42ea8b5238c5", 2048: "8469b666a9aa27a0"}
 
@@ -116,6 +119,21 @@ def test_what_is_exported_is_what_generators_are_given(tmp_path: Path) -> None:
     Truth().make(Work(tmp_path), listed[1])
     truth = read_cine(Truth().video(Work(tmp_path), listed[1]))
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / told["first_frame"])), truth.frames[0])
+
+
+@pytest.mark.parametrize(("index", "told"), [(263, True), (438, False)])
+def test_only_a_diastole_that_no_beat_interrupts_tells_late_filling(index: int, told: bool, tmp_path: Path) -> None:
+    # In the second heart early beats that eject next to nothing lie in what looks like long diastoles.
+    case, work, late = cases(500)[index], Work(tmp_path), LateFilling()
+    assert case.rhythm == "af"
+    Truth().make(work, case)
+    clip = clip_of(work, Truth(), case)
+    assert clip is not None
+    assert any(beat.ed_s - before.es_s > 0.5 for before, beat in pairwise(clip.beats))
+    late.add(Pair(None, clip))
+    shares = late.kept("af")
+    assert bool(shares) == told
+    assert all(share < 0.1 for share in np.concatenate(shares or [[]]))
 
 
 @pytest.fixture(scope="module")

@@ -154,6 +154,8 @@ def test_a_student_is_given_to_its_own_generator_only(run: Path, folder: Path, t
     assert not (other / STUDENT).exists()
     with pytest.raises(InputError, match="no student"):
         add_student(tmp_path, other, steps=1, live_steps=1)
+    with pytest.raises(InputError, match="no generator in"):
+        add_student(run, tmp_path, steps=1, live_steps=1)
     # Nor is one loaded that was put there by hand.
     shutil.copytree(run / "weights" / LEARNED, other / STUDENT)
     with pytest.raises(InputError, match="made for other weights"):

@@ -1,4 +1,4 @@
-"""Give a generator the student that learned from it: python -m echogen.generators.add_student RUN GENERATOR --steps 4
+"""Give a generator the student that learned from it: python -m echogen.generators.add_student RUN GENERATOR
 
 The transformer stays as it is and goes on guessing first frames; the student guesses all that follows.
 """
@@ -30,6 +30,8 @@ def add_student(run: Path, folder: Path, *, steps: int, live_steps: int) -> None
     source = run / "weights" / LEARNED
     if not source.is_dir():
         raise InputError(f"There is no student in {run}; train one with echogen train phantom-128-few-steps.")
+    if not (folder / GENERATOR_FILE).is_file():
+        raise InputError(f"There is no generator in {folder}; join one with python -m echogen.generators.assemble.")
     settings = json.loads((folder / GENERATOR_FILE).read_text(encoding="utf-8"))
     if settings.pop("system", None) != EchoPulse.system:
         raise InputError(f"The generator in {folder} is not of the system {EchoPulse.system}, which alone has students.")
@@ -47,8 +49,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of the student's training run")
     parser.add_argument("generator", type=Path, help="folder of the generator that it learned from")
-    parser.add_argument("--steps", type=int, default=4, help="in which a window is guessed")
-    parser.add_argument("--live-steps", type=int, default=2, help="in which a part of live video is guessed")
+    parser.add_argument("--steps", type=int, default=2, help="in which a window is guessed (%(default)s)")
+    parser.add_argument("--live-steps", type=int, default=1, help="in which a part of live video is guessed (%(default)s)")
     asked = parser.parse_args()
     try:
         add_student(asked.run, asked.generator, steps=asked.steps, live_steps=asked.live_steps)
