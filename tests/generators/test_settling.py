@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from echogen.datasets.clip_store import cavity_cells, describe, draw_recording
-from echogen.generators.settling import find_cavities, scale_of, settle
+from echogen.generators.settling import edged, find_cavities, scale_of, settle
 from echogen.measure import measure
 from echogen.measure.shipped import load_segmenter
 from echogen.phantom.simulate import Heart, Rendering, render, with_ef
+from echogen.phantom.texture import blurred
 from echogen.physiology import Floats
 from echogen.records import STRUCTURES, Cine
 
@@ -95,6 +96,30 @@ def test_what_is_far_stays_and_the_tissue_is_told_how_far_it_went(drawn: Renderi
     further = (went - moved).abs().amax(1)
     assert float(further.amax()) > 1.0
     assert float(further.amax()) < 12.0
+
+
+def test_a_blurred_wall_gets_the_edge_that_it_has(drawn: Rendering) -> None:
+    picture = torch.from_numpy(drawn.structure / 255.0).float()
+    cavity = torch.nn.functional.interpolate(torch.from_numpy(cells(drawn)).float()[:, None], (128, 128), mode="bilinear")[:, 0]
+    soft = blurred(picture, 2.0)
+    crisp = edged(soft, cavity)
+    rim = (cavity - 0.5).abs() < 0.3
+    valve = torch.from_numpy(drawn.labels == STRUCTURES["la"]).float()
+    rim &= blurred(valve, 4.0) < 0.05  # leaflets aside
+    errors = [float((shown - picture)[rim].abs().mean()) for shown in (soft, crisp)]
+    assert errors[1] < 0.85 * errors[0]
+    far = (blurred(cavity, 3.0) < 0.01) | (blurred(cavity, 3.0) > 0.99)
+    torch.testing.assert_close(crisp[far], soft[far], atol=0.01, rtol=0)
+
+
+def test_leaflets_and_pictures_without_a_wall_stay(drawn: Rendering) -> None:
+    picture = torch.full((1, 128, 128), 0.3)
+    cavity = torch.zeros(1, 128, 128)
+    cavity[:, 40:90, 50:80] = 1.0
+    torch.testing.assert_close(edged(picture, cavity), picture, atol=0.002, rtol=0)
+    picture = torch.where(cavity > 0, 0.05, 0.4)
+    picture[:, 88:92, 50:80] = 0.9
+    torch.testing.assert_close(edged(picture, cavity)[:, 88:92, 55:75], picture[:, 88:92, 55:75], atol=0.01, rtol=0)
 
 
 def test_no_cavity_is_none() -> None:

@@ -24,7 +24,7 @@ from echogen.generators.clearness import clearness
 from echogen.generators.echopulse_config import EchoPulseConfig, FirstFrame, LivePace
 from echogen.generators.listening import Heard, hear, hear_so_far
 from echogen.generators.scene import Question, Scene, between, frames_of, tell
-from echogen.generators.settling import find_cavities, scale_of, settle
+from echogen.generators.settling import edged, find_cavities, scale_of, settle
 from echogen.networks.adapters import ADAPTER_CONFIG_FILE, add_adapter, load_adapter
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
@@ -186,6 +186,7 @@ class EchoPulse(Generator):
             length, width = outline(times_s + config.ahead_s)
             scale = scale or scale_of(found, length, width, given=not context.index and conditions.frames is not None)
             picture, moved, cavity = settle(picture, moved, cells, found, scale[0] * length, scale[1] * width)
+            picture = edged(picture, cavity)
         layer: SpeckleLayer = state.get("speckle") or self._speckle(conditions, sampling.seed, picture, moved, cavity)
         noise = torch.Generator().manual_seed(_mix(sampling.seed, context.index, 1))
         start_s = state.get("start_s", float(times_s[0]))

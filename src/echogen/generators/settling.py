@@ -2,7 +2,8 @@
 
 Codes keep the place of the wall to a pixel or two, which is several points of ejection fraction. The decoder says which cells are
 cavity; where their length and width differ from those expected, the cavity is stretched along and across its long axis from its
-apex, and what lies around it follows less and less.
+apex, and what lies around it follows less and less (`settle`). Codes leave a wall's edge blurred, too, the more so in a hazy
+picture, and then it seems to move less than it does: where the cavity ends, it is drawn anew (`edged`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from echogen.generators.conditioning import LEAST_AREA_PX2, LENGTH_PER_SPREAD, READ_AREA
+from echogen.phantom.texture import blurred, mean_over
 from echogen.physiology import Floats
 
 #: Of an ellipse cut at 1.42 semi-axes from its apex: from the centroid to the apex over its length; its width (area over length)
@@ -25,6 +27,14 @@ APEX_SHARE, WIDTH_PER_AXIS, LENGTH_PER_AXIS = 0.557, 1.680, 1.42
 BESIDE_PX, BELOW, ASIDE = 12.0, 0.6, 0.6
 #: The most that a cavity is stretched or shrunk.
 LEAST, MOST = 0.7, 1.4
+#: An edge: Gaussian widths in pixels of the smoothing of where the cavity ends, and of what counts as beside it; the shares from
+#: which a pixel is wall or blood for sure; the least of either nearby that tells its grey level.
+OUTLINE_PX, NEAR_PX, SURE_WALL, SURE_BLOOD, LEAST_NEAR = 1.0, 2.0, 0.2, 0.8, 0.02
+#: The covered share at which a picture of the phantom is half blood, half wall, and how steep it is there per share, as fitted to
+#: 24 of its hearts. On a logarithmic scale a bright wall outshines the blood beside it, so that it seems to begin in the cavity.
+HALF, STEEP = 0.61, 18.0
+#: What is brighter than the wall by this grey level (of 1), such as a leaflet, stays as it is; per grey level, how suddenly.
+LEAFLET, LEAFLET_STEEP = 0.05, 60.0
 #: Frames in which the cavity is at least this share of its widest show its size at end-diastole.
 WIDE = 0.93
 
@@ -112,3 +122,18 @@ def settle(
     both = F.grid_sample(both, grid, mode="bilinear", padding_mode="border", align_corners=True)
     tissue = (both[:, 1:3].abs().sum(1, keepdim=True) > 1e-3).float()
     return both[:, 0], both[:, 1:3] + torch.stack([shift_x, shift_y], dim=1) * tissue, both[:, 3]
+
+
+def edged(picture: Tensor, cavity: Tensor) -> Tensor:
+    """The picture (frames, H, W) of grey levels 0..1 with a crisp edge where its cavity ends in a brighter wall.
+
+    cavity (frames, H, W): the covered share of each pixel, 0..1.
+    """
+    cavity = blurred(cavity, OUTLINE_PX)
+    blood, wall = (cavity > SURE_BLOOD).to(picture), (cavity < SURE_WALL).to(picture)
+    inner, outer = mean_over(blood, picture, NEAR_PX), mean_over(wall, picture, NEAR_PX)
+    told = (blurred(blood, NEAR_PX) > LEAST_NEAR) & (blurred(wall, NEAR_PX) > LEAST_NEAR) & (outer > inner)
+    crisp = outer + (inner - outer) * torch.sigmoid(STEEP * (cavity - HALF))
+    leaflet = torch.sigmoid(LEAFLET_STEEP * (picture - outer - LEAFLET))
+    weight = 4.0 * cavity * (1.0 - cavity) * (1.0 - leaflet)
+    return torch.where(told, picture + weight * (crisp - picture), picture)

@@ -44,8 +44,8 @@ def smooth_motion(displacement_px: Tensor) -> Tensor:
     return blurred(displacement_px * tissue, MOTION_PX) / blurred(tissue, MOTION_PX).clamp_min(1e-6)
 
 
-def _mean_over(region: Tensor, picture: Tensor, sigma_px: float) -> Tensor:
-    """The mean of a picture (H, W) over a region (H, W; 0..1), so that nothing beside it leaks in."""
+def mean_over(region: Tensor, picture: Tensor, sigma_px: float) -> Tensor:
+    """The mean of a picture (..., H, W) over a region (..., H, W; 0..1), so that nothing beside it leaks in; 0 far from it."""
     both = blurred(torch.stack([picture * region, region]), sigma_px)
     return both[0] / (both[1] + 1e-3)
 
@@ -56,7 +56,7 @@ def coarse_part(lacking: Tensor, tissue: Tensor, inside: Tensor, tissue_px: floa
     tissue_px: width of the Gaussian in tissue.
     """
     blood = 1.0 - tissue
-    means = _mean_over(tissue * inside, lacking, tissue_px), _mean_over(blood * inside, lacking, BLOOD_PX)
+    means = mean_over(tissue * inside, lacking, tissue_px), mean_over(blood * inside, lacking, BLOOD_PX)
     return tissue * means[0] + blood * means[1]
 
 
