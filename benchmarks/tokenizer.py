@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from common import DOCS, arguments, held_out, table
 from echogen.generators import EchoPulse, Generator
-from echogen.generators.echopulse import MOTION_SCALE
 from echogen.measure import measure
 from echogen.measure.shipped import load_segmenter
 from echogen.metrics.image import mae, mse, psnr, ssim
 from echogen.metrics.speckle import speckle_statistics
-from echogen.metrics.timing import match_beats
-from echogen.phantom.speckle import SpeckleLayer
 from echogen.records import Cine
+from redrawing import codes, decoded, ef_shifts, with_speckle
 from report import write_section
 
 FRAMES = 65
@@ -28,19 +25,14 @@ def main() -> None:
     names = ("mse_structure", "mse", "mae", "psnr", "ssim", "ef_shift", "ef_shift_clip", "axial", "lateral", "contrast")
     values: dict[str, list[float]] = {name: [] for name in names}
     true_speckle: dict[str, list[float]] = {"axial": [], "lateral": [], "contrast": []}
-    codes = set()
+    used = set()
     for clip in range(options.clips):
         case = held_out(FIRST_SEED + clip, FRAMES / 32.0)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            ids = model.tokenizer.tokenize(torch.from_numpy(case.cine.frames)[None].float() / 255.0)
-            drawn = model.tokenizer.decode_ids(ids)[0].float()
-        codes.update(ids.unique().tolist())
-        picture = drawn[:, 0].clamp(0, 1)
-        layer = SpeckleLayer(model.config.speckle, clip)
-        times = torch.tensor(case.cine.times_s)
-        spoken = layer(picture, drawn[:, 1:3] * MOTION_SCALE, times, torch.Generator().manual_seed(clip))
-        frames = (spoken * 255 + 0.5).byte().numpy()
-        structure, plain = case.drawn.structure / 255.0, picture.numpy()
+        ids = codes(model.tokenizer, case)
+        drawn = decoded(model.tokenizer, ids)
+        used.update(ids.unique().tolist())
+        frames = with_speckle(model, drawn, case)
+        structure, plain = case.drawn.structure / 255.0, drawn[:, 0].clamp(0, 1).numpy()
         values["mse_structure"].append(mse(plain, structure))
         values["mse"].append(mse(frames, case.cine.frames))
         values["mae"].append(mae(frames, case.cine.frames))
@@ -50,9 +42,7 @@ def main() -> None:
         again = measure(Cine(frames, case.cine.times_s, case.cine.mm_per_pixel), load_segmenter())
         if raw.ef_percent is not None and again.ef_percent is not None:
             values["ef_shift_clip"].append(again.ef_percent - raw.ef_percent)
-        es_raw, es_again = (np.array([b.es_s for b in reading.beats]) for reading in (raw, again))
-        for one, other in match_beats(es_again, es_raw).pairs:
-            values["ef_shift"].append(again.beat_ef_percent[one] - raw.beat_ef_percent[other])
+        values["ef_shift"] += ef_shifts(again, raw)
         tissue = case.drawn.labels == 2
         for key, stats in (
             (values, speckle_statistics(frames[::8], tissue[::8])),
@@ -90,7 +80,7 @@ def main() -> None:
             f"{mean(true_speckle['axial']):.1f}, {mean(true_speckle['lateral']):.1f}",
         ],
         ["speckle contrast in the myocardium", f"{mean(values['contrast']):.2f}", f"{mean(true_speckle['contrast']):.2f}"],
-        ["codes used", f"{len(codes)} of {model.tokenizer.quantizer.vocabulary}", ""],
+        ["codes used", f"{len(used)} of {model.tokenizer.quantizer.vocabulary}", ""],
     ]
     text = table(["figure", "through the tokenizer", "raw clips"], rows)
     print(text)

@@ -136,6 +136,7 @@ def test_a_video_that_does_not_fit_is_told_why(shape, words):
         {"active_patches": (0, 16)},
         {"active_patches": ()},
         {"patch": 2, "smooth_head_channels": 8},
+        {"noise_channels": 4},
         {"time_window": 2, "causal": False},
     ],
 )
@@ -172,3 +173,24 @@ def test_every_weight_learns_and_one_clip_is_learned():
         losses.append(loss.item())
     assert losses[-1] < 0.1 * losses[0]
     assert all(p.grad is not None and p.grad.any() for p in tokenizer.parameters())
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_decoder_with_noise_draws_what_its_generator_says_and_shares_it_within_a_latent(first):
+    tokenizer = make(smooth_head_channels=12, noise_channels=3, active_patches=SECTOR)
+    features = tokenizer.decoded(torch.rand(1, 3, len(SECTOR), 32))
+
+    @torch.no_grad()
+    def drawn(seed):
+        return tokenizer.picture(features, first, torch.Generator().manual_seed(seed))
+
+    assert torch.equal(drawn(1), drawn(1))
+    assert not torch.allclose(drawn(1), drawn(2))
+    changed = [float(frame) for frame in (drawn(1) - drawn(2)).abs().sum((0, 2, 3, 4))]
+    assert len(changed) == (9 if first else 12)
+    assert min(changed) > 0
+    noise = tokenizer._noise(torch.zeros(1, len(changed), 12, 8, 8), 3, first, None)[0]
+    latents = noise.flatten(1).unique(dim=0)
+    assert len(latents) == 3
+    assert torch.equal(noise[-1], noise[-4])
+    assert not torch.equal(noise[-1], noise[-5])

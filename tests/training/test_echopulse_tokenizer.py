@@ -20,10 +20,11 @@ from echogen.networks.perceptual import VGG_STAGES, load_features, perceptual_di
 from echogen.networks.video_tokenizer import VideoTokenizerConfig
 from echogen.records import Cine
 from echogen.training import Recipe, TrainingStopped, load_recipe, train
+from echogen.training.adversarial import DiscriminatorOptions, discriminator_config
 from echogen.training.checkpoint import load_checkpoint
 from echogen.training.losses import CodebookUse, adaptive_weight, collapse, some_frames
 from echogen.training.tasks import make_task
-from echogen.training.tasks.echopulse_tokenizer import DiscriminatorOptions, discriminator_config, tokenizer_config
+from echogen.training.tasks.echopulse_tokenizer import tokenizer_config
 
 NETWORK = {
     "image_size": 32, "patch": 8, "dim": 32, "heads": 2, "spatial_depth_encoder": 1, "temporal_depth_encoder": 1,

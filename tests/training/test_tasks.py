@@ -125,6 +125,38 @@ def test_a_trained_decoder_learns_to_say_where_the_cavity_is(
     assert told() < 0.5 * before
 
 
+def test_a_discriminator_of_frames_learns_beside_a_decoder_with_noise(
+    clips: Path, tokenizer: tuple[Path, float, float], tmp_path: Path
+) -> None:
+    judge = {"widths": [8, 16, 16], "attention_after": [], "learning_rate_share": 1.0}
+    options = {"decoder_only": True, "speckle": True, "adversarial": 1.0, "discriminator": judge}
+    wanted = tokenizer_plan(clips, init_from=str(tokenizer[0]), options=options, steps=30, learning_rate=1e-3)
+    task = make_task(replace(wanted, network={**wanted.network, "noise_channels": 4}))
+    network, discriminator = (task.networks()[name] for name in ("tokenizer", "discriminator"))
+    real = task.batch(0, 0, 1)["frames"].float() / 255.0
+    ids = network.tokenize(real)
+
+    @torch.inference_mode()
+    def drawn(seed: int) -> torch.Tensor:
+        features = network.decoded(network.quantizer.decode_ids(ids))
+        picture: torch.Tensor = network.picture(features, random=torch.Generator().manual_seed(seed))[:, :, 0]
+        return picture
+
+    @torch.inference_mode()
+    def told_apart(fake: torch.Tensor) -> float:
+        on_real, on_fake = (discriminator(frames.flatten(0, 1)[:, None]).mean() for frames in (real, fake))
+        return float(on_real - on_fake)
+
+    smooth = drawn(0)
+    before = told_apart(smooth)
+    train(task, task.recipe, tmp_path / "run", progress=False)
+    assert told_apart(smooth) > before + 0.2
+    assert float((drawn(1) - drawn(2)).abs().max()) > 0.01
+    assert torch.equal(network.tokenize(real), ids)
+    assert {"adversarial", "gradient_penalty"} <= set((tmp_path / "run" / "metrics.csv").read_text().splitlines()[0].split(","))
+    assert [path.name for path in (tmp_path / "run" / "weights").iterdir()] == ["tokenizer"]
+
+
 def token_data(clips: Path, weights: Path, folder: Path) -> dict[str, Any]:
     return {"clips": str(clips), "tokenizer": str(weights / "tokenizer"), "cache": str(folder), "latents": 6, "starts": [0]}
 

@@ -29,6 +29,7 @@ class VideoTokenizerConfig:
     hold sector; the others are never encoded and come out as zeros. smooth_head_channels: 0 = one linear map per patch, else the
     width of a convolutional head that sees across patch borders. seconds_per_latent: time_patch / frame rate. cavity_cells:
     cells of a token's patch (all its frames) for which the decoder says how much of each is left ventricular cavity, 0 = none.
+    noise_channels: random numbers that the smooth head sees in every cell of a latent, from which it can draw speckle, 0 = none.
     """
 
     image_size: int = 128
@@ -52,6 +53,7 @@ class VideoTokenizerConfig:
     smooth_head_channels: int = 0
     seconds_per_latent: float = 0.125
     cavity_cells: int = 0
+    noise_channels: int = 0
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch:
@@ -60,6 +62,8 @@ class VideoTokenizerConfig:
             raise InputError(f"The width {self.dim} is not a multiple of the number of heads {self.heads}.")
         if self.smooth_head_channels and self.patch % CELL:
             raise InputError(f"The smooth head needs a patch size that is a multiple of {CELL}, not {self.patch}.")
+        if self.noise_channels and not self.smooth_head_channels:
+            raise InputError("Noise goes into the smooth head; give smooth_head_channels, or no noise_channels.")
         if self.time_window is not None and (self.time_window < 1 or not self.causal):
             raise InputError("A time window needs causal attention and at least one latent frame.")
         places = self.active_patches
@@ -146,7 +150,7 @@ class VideoTokenizer(nn.Module):
         self.head_group = nn.Linear(dim, out * config.time_patch)
         self.smooth = (
             nn.Sequential(
-                nn.Conv2d(width, width, 3, padding=1),
+                nn.Conv2d(width + config.noise_channels, width, 3, padding=1),
                 nn.GELU(),
                 nn.Conv2d(width, config.channels_out * CELL**2, 3, padding=1),
                 nn.PixelShuffle(CELL),
@@ -217,8 +221,9 @@ class VideoTokenizer(nn.Module):
         features: Tensor = self.norm_decoder(self._within_frames(x, self.spatial_decoder))
         return features
 
-    def picture(self, x: Tensor, first: bool = True) -> Tensor:
-        """Pixels of what `decoded` gave; see `decode`."""
+    def picture(self, x: Tensor, first: bool = True, random: torch.Generator | None = None) -> Tensor:
+        """Pixels of what `decoded` gave; see `decode`. random: of a decoder with noise; None is torch's own."""
+        latents = x.shape[1]
         parts = []
         if first:
             parts.append(self._pictures(self.head_first(x[:, :1]), 1))
@@ -228,8 +233,18 @@ class VideoTokenizer(nn.Module):
         pictures = torch.cat(parts, dim=1)
         if self.smooth is None:
             return pictures
+        if self.config.noise_channels:
+            pictures = torch.cat((pictures, self._noise(pictures, latents, first, random)), dim=2)
         video: Tensor = self.smooth(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
         return video if self.active is None else video * self._sector(video)
+
+    def _noise(self, pictures: Tensor, latents: int, first: bool, random: torch.Generator | None) -> Tensor:
+        """(B, frames, noise_channels, side, side): the frames of a latent share theirs."""
+        shape = (len(pictures), latents, self.config.noise_channels, *pictures.shape[-2:])
+        noise = torch.randn(shape, generator=random, device=pictures.device, dtype=pictures.dtype)
+        frames = torch.full((latents,), self.config.time_patch)
+        frames[0] = 1 if first else self.config.time_patch
+        return noise.repeat_interleave(frames.to(pictures.device), dim=1)
 
     def decode_ids(self, ids: Tensor, first: bool = True) -> Tensor:
         """Ids (B, T', S, groups) -> pixels; see `decode`."""

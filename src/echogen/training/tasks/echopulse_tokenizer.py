@@ -19,14 +19,9 @@ from echogen.datasets.paired_folder import PairedFolder, change_contrast, resize
 from echogen.errors import InputError
 from echogen.networks.config import config_from_dict, config_to_dict, load_network, save_network
 from echogen.networks.perceptual import FeatureNetwork, PhantomFeatures, load_features, perceptual_distance
-from echogen.networks.published_discriminator import (
-    PublishedDiscriminator,
-    PublishedDiscriminatorConfig,
-    gradient_penalty,
-    hinge_discriminator_loss,
-    hinge_generator_loss,
-)
+from echogen.networks.published_discriminator import PublishedDiscriminator, hinge_generator_loss
 from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
+from echogen.training.adversarial import DiscriminatorOptions, discriminated, discriminator_config, last_layer
 from echogen.training.losses import CodebookUse, adaptive_weight, collapse, some_frames
 from echogen.training.recipe import Recipe, settings
 from echogen.training.task import OptimizerGroup, Task
@@ -51,17 +46,6 @@ class VideoData:
     frames: int = 11
     frame_step: int = 1
     contrast: tuple[float, float] = (1.0, 1.0)
-
-
-@dataclass(frozen=True)
-class DiscriminatorOptions:
-    """The discriminator's sizes, as in `PublishedDiscriminatorConfig`; its learning rate over the recipe's."""
-
-    widths: tuple[int, ...] = (64, 128, 256, 512, 512, 512)
-    attention_after: tuple[int, ...] = (3,)
-    heads: int = 8
-    head_dim: int = 64
-    learning_rate_share: float = 1.0 / 3.0
 
 
 @dataclass(frozen=True)
@@ -101,33 +85,6 @@ def tokenizer_config(network: Mapping[str, Any]) -> VideoTokenizerConfig:
     quantizer = values["quantizer"] | dict(network.get("quantizer", {}))
     values |= network
     return config_from_dict(VideoTokenizerConfig, values | {"quantizer": quantizer, "channels_out": values["channels_in"]})
-
-
-def discriminator_config(options: DiscriminatorOptions, config: VideoTokenizerConfig) -> PublishedDiscriminatorConfig:
-    """The discriminator for a tokenizer's frames. Raises `InputError` where it cannot halve them as often as it should."""
-    halvings = len(options.widths) - 1
-    if halvings < 0 or config.image_size % 2**halvings:
-        raise InputError(
-            f"A discriminator of {len(options.widths)} widths halves the image {max(halvings, 0)} times, which"
-            f" {config.image_size} pixels do not allow; give options.discriminator.widths fewer entries, at least one."
-        )
-    if any(not 0 <= place <= halvings for place in options.attention_after):
-        raise InputError(f"The discriminator's attention_after must name blocks from 0 to {halvings}.")
-    return PublishedDiscriminatorConfig(
-        channels=config.channels_in,
-        widths=options.widths,
-        attention_after=options.attention_after,
-        heads=options.heads,
-        head_dim=options.head_dim,
-        last_places=(config.image_size >> halvings) ** 2,
-    )
-
-
-def last_layer(tokenizer: VideoTokenizer) -> list[Tensor]:
-    """The weights of the decoder's last layer: of its linear heads, or of the smooth head's last convolution."""
-    if tokenizer.smooth is not None:
-        return [layer.weight for layer in tokenizer.smooth if isinstance(layer, nn.Conv2d)][-1:]
-    return [tokenizer.head_first.weight, tokenizer.head_group.weight]
 
 
 class EchoPulseTokenizerTask(Task):
@@ -285,7 +242,7 @@ class EchoPulseTokenizerTask(Task):
         if self.discriminator is not None and step >= options.discriminator_from:
             # Without low precision: the penalty takes a gradient of a gradient.
             with torch.autocast(self.device.type, enabled=False):
-                parts |= self._discriminated(self.discriminator, fake.detach(), real)
+                parts |= discriminated(self.discriminator, fake.detach(), real, options.gradient_penalty)
                 if step >= options.adversarial_from:
                     adversarial = hinge_generator_loss(self.discriminator(fake))  # Eq. 5
                     weight = adaptive_weight(steered, adversarial, last_layer(self.tokenizer))  # Eq. 6
@@ -303,13 +260,6 @@ class EchoPulseTokenizerTask(Task):
     def _seen(self, video: Tensor) -> Tensor:
         """(B, T, C, H, W) -> what the tokenizer takes: (B, C, T, H, W), or (B, T, H, W) where it sees grey."""
         return video.transpose(1, 2) if video.shape[2] > 1 else video[:, :, 0]
-
-    def _discriminated(self, discriminator: PublishedDiscriminator, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
-        real = real.detach().clone().requires_grad_()
-        on_real, on_fake = discriminator(real), discriminator(fake)
-        hinge = hinge_discriminator_loss(on_fake, on_real)
-        penalty = gradient_penalty(real, on_real, self.options.gradient_penalty)
-        return {"discriminator_loss": hinge + penalty, "discriminator_hinge": hinge, "gradient_penalty": penalty}
 
     def _watched(self, step: int) -> dict[str, Tensor]:
         """The use of the codebook in the window that ends with this step; raises `TrainingStopped` when it has collapsed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,19 @@ from torch import Tensor, nn
 
 from echogen.datasets.clip_store import ClipStore
 from echogen.generators.echopulse import MOTION_SCALE
-from echogen.networks.config import config_from_dict, load_network, save_network
+from echogen.networks.config import config_from_dict, config_to_dict, load_network, save_network
+from echogen.networks.published_discriminator import PublishedDiscriminator, hinge_generator_loss
 from echogen.networks.quantizers import FSQ, Quantized
-from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
+from echogen.networks.video_tokenizer import CELL, VideoTokenizer, VideoTokenizerConfig
+from echogen.training.adversarial import DiscriminatorOptions, discriminated, discriminator_config, last_layer
+from echogen.training.losses import adaptive_weight, some_frames
 from echogen.training.outlines import cells_of_tokens
 from echogen.training.recipe import Recipe, settings
-from echogen.training.task import Task
+from echogen.training.task import OptimizerGroup, Task
+
+#: What a trained decoder can be given beside what it has, in the recipe's network; and the weights that see noise.
+GROWING = ("cavity_cells", "noise_channels")
+NOISY = "smooth.0.weight"
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,13 @@ class TokenizerOptions:
     decoder_only: bool = False
     wrong_codes: float = 0.0
     cavity: float = 0.02
+    speckle: bool = False
+    adversarial: float = 0.0
+    looked_at: int = 2
+    gradient_penalty: float = 10.0
+    discriminator: DiscriminatorOptions = field(
+        default_factory=lambda: DiscriminatorOptions(widths=(32, 64, 96, 128, 128), attention_after=())
+    )
 
 
 class TokenizerTask(Task):
@@ -67,15 +81,26 @@ class TokenizerTask(Task):
             if start
             else VideoTokenizer(config_from_dict(VideoTokenizerConfig, recipe.network))
         )
-        if (cells := recipe.network.get("cavity_cells", 0)) and self.tokenizer.cavity is None:
-            self.tokenizer = _saying_where(self.tokenizer, cells)
+        self.tokenizer = _grown(self.tokenizer, {name: recipe.network.get(name, 0) for name in GROWING})
         if self.options.decoder_only:
             self.tokenizer.freeze_encoder()
+        self.discriminator: PublishedDiscriminator | None = None
+        if self.options.adversarial > 0:
+            self.discriminator = PublishedDiscriminator(discriminator_config(self.options.discriminator, self.tokenizer.config))
         self.store = ClipStore(self.data.clips)
 
     def networks(self) -> dict[str, nn.Module]:
-        """The tokenizer."""
-        return {"tokenizer": self.tokenizer}
+        """The tokenizer, and its discriminator if there is one."""
+        found: dict[str, nn.Module] = {"tokenizer": self.tokenizer}
+        return found if self.discriminator is None else found | {"discriminator": self.discriminator}
+
+    def optimized(self) -> tuple[OptimizerGroup, ...]:
+        """An optimizer each for the tokenizer and its discriminator."""
+        groups = (OptimizerGroup("tokenizer", ("tokenizer",)),)
+        if self.discriminator is None:
+            return groups
+        share = self.options.discriminator.learning_rate_share
+        return (*groups, OptimizerGroup("discriminator", ("discriminator",), "discriminator_loss", share))
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Random windows of random clips."""
@@ -112,10 +137,12 @@ class TokenizerTask(Task):
         features = self.tokenizer.decoded(values[:, part])
         drawn = self.tokenizer.picture(features, begin == 0).float()
         shown = slice(0, self.data.frames) if crop is None else self.tokenizer.frames(*crop)
-        target = batch["structure"][:, shown].float() / 255.0
+        target = batch["frames" if self.options.speckle else "structure"][:, shown].float() / 255.0
         picture, movement = drawn.split([1, drawn.shape[2] - 1], dim=2)
         error = picture.squeeze(2) - target
         mse = error.square().mean()
+        if self.discriminator is not None:
+            error = F.interpolate(F.avg_pool2d(error, CELL), scale_factor=CELL, mode="nearest")
         weight = 1.0 + self.options.edge * _near_edge(batch["cavity"][:, shown], error.shape[-1])
         weight = weight / weight.mean()
         picture_loss = (weight * error.square()).mean()
@@ -130,6 +157,10 @@ class TokenizerTask(Task):
             cells = _cells(batch["cavity"], self.tokenizer.config)[:, part]
             losses["cavity"] = F.binary_cross_entropy_with_logits(self.tokenizer.cavity(features).float(), cells)
             loss = loss + self.options.cavity * losses["cavity"]
+        if self.discriminator is not None:
+            judged = self._judged(self.discriminator, picture, target, picture_loss)
+            loss = loss + self.options.adversarial * judged["adaptive_weight"] * judged["adversarial"]
+            losses |= judged
         used = quantized.ids.unique().numel() / self.tokenizer.quantizer.vocabulary
         return losses | {
             "loss": loss,
@@ -138,6 +169,20 @@ class TokenizerTask(Task):
             "motion_px": motion.sqrt() * MOTION_SCALE,
             "codes_used": torch.tensor(used, device=loss.device),
         }
+
+    def _judged(
+        self, discriminator: PublishedDiscriminator, drawn: Tensor, target: Tensor, balanced: Tensor
+    ) -> dict[str, Tensor]:
+        """What it says of drawn frames (B, T, 1, H, W), with its own losses; balanced: the loss that it is weighed by."""
+        looked_at = some_frames(drawn, self.options.looked_at)
+        row = torch.arange(len(drawn), device=drawn.device)[:, None]
+        fake, real = drawn[row, looked_at].flatten(0, 1), target[row, looked_at].flatten(0, 1).unsqueeze(1)
+        # Without low precision: the penalty takes a gradient of a gradient.
+        with torch.autocast(self.device.type, enabled=False):
+            found = discriminated(discriminator, fake.detach(), real, self.options.gradient_penalty)
+            adversarial = hinge_generator_loss(discriminator(fake))
+            weight = adaptive_weight(balanced, adversarial, last_layer(self.tokenizer))
+        return found | {"adversarial": adversarial, "adaptive_weight": weight}
 
     def _quantized(self, video: Tensor) -> tuple[Quantized, Tensor]:
         """What the quantizer makes of a video, and the values that the decoder gets: some of codes that are a step off."""
@@ -167,10 +212,18 @@ class TokenizerTask(Task):
         save_network(networks["tokenizer"], folder / "tokenizer", torch.bfloat16)
 
 
-def _saying_where(tokenizer: VideoTokenizer, cells: int) -> VideoTokenizer:
-    """The same tokenizer, whose decoder learns to say where the cavity is."""
-    grown = VideoTokenizer(replace(tokenizer.config, cavity_cells=cells))
-    grown.load_state_dict({**grown.state_dict(), **tokenizer.state_dict()})
+def _grown(tokenizer: VideoTokenizer, wanted: Mapping[str, int]) -> VideoTokenizer:
+    """The same tokenizer, whose decoder learns what it did not know: to say where the cavity is, or to draw from noise."""
+    more = {name: count for name, count in wanted.items() if count and not getattr(tokenizer.config, name)}
+    if not more:
+        return tokenizer
+    grown = VideoTokenizer(config_from_dict(VideoTokenizerConfig, config_to_dict(tokenizer.config) | more))
+    kept = {**grown.state_dict(), **tokenizer.state_dict()}
+    if "noise_channels" in more:
+        new = grown.state_dict()[NOISY].clone()
+        new[:, : -more["noise_channels"]] = kept[NOISY]
+        kept[NOISY] = new
+    grown.load_state_dict(kept)
     return grown
 
 
