@@ -169,3 +169,14 @@ def test_a_tiny_network_learns_what_the_conditions_say():
     guess = network(ids, times, first, conditioning).argmax(-1).squeeze(-1)
     assert (guess == target).float().mean() > 0.95
     assert all(p.grad is not None for name, p in network.named_parameters() if not name.startswith("frame"))
+
+
+@pytest.mark.parametrize("local", [(), (0,), (0, 2), (0, 1, 2)])
+@pytest.mark.parametrize("asked", [slice(1), slice(1, 3), slice(0, 4)])
+def test_asked_latents_are_as_they_are_among_all(local, asked):
+    network = make(depth=3, cross_attention_every=0, local_blocks=local)
+    ids, times, first = batch(4)
+    told = network.condition(2, frame_features=torch.randn(2, 4, 3), ef_percent=torch.tensor([30.0, 60.0]))
+    with torch.no_grad():
+        whole = network.features(ids, times, first, told)
+        torch.testing.assert_close(network.features(ids, times, first, told, asked), whole[:, asked])

@@ -277,7 +277,7 @@ class EchoPulse(Generator):
         with self._autocast():
             told = self._conditioning(replace(scene, cavity=None), [scene.conditions])
             window = between(first_frame, self._hidden(0), scene.latents, transformer.config.mask_id)
-            features = transformer.features(window, *scene.clock(1, self.device), told)
+            features = transformer.features(window, *scene.clock(1, self.device), told, slice(1))
             share = transformer.cavity(features[0, 0]).float().sigmoid().unflatten(-1, (4, -1)).mean(1).cpu()
         side = round(share.shape[-1] ** 0.5)
         places = self.tokenizer.config.active_patches or range(grid**2)

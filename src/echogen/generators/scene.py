@@ -124,8 +124,8 @@ class Question:
 
         def predict(tokens: Tensor) -> Tensor:
             window = self.window(tokens, transformer.config.mask_id).expand(rows, -1, -1, -1)
-            features = transformer.features(window, self.clock, self.head, self.told)
-            return transformer.logits(features[:, given : given + tokens.shape[1]])
+            asked = slice(given, given + tokens.shape[1])
+            return transformer.logits(transformer.features(window, self.clock, self.head, self.told, asked))
 
         def pair(tokens: Tensor) -> tuple[Tensor, Tensor]:
             both = predict(tokens).float()

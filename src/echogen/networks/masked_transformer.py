@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from echogen.errors import InputError
 from echogen.networks.attention import Block, CrossContext, Tokens, rotary, rotary_pairs
 from echogen.networks.conditioning import ClipCondition, EcgEncoderConfig, FrameFeatures, SmallEcgEncoder
+from echogen.networks.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -107,18 +108,20 @@ class MaskedTransformer(nn.Module):
             for look in looks
         )
         self.norm = nn.LayerNorm(dim, bias=False)
-        self.head = nn.Linear(dim, config.groups * config.vocabulary)
-        self.cavity = nn.Linear(dim, config.cavity_cells) if config.cavity_cells else None
+        self.head = Linear(dim, config.groups * config.vocabulary)
+        self.cavity = Linear(dim, config.cavity_cells) if config.cavity_cells else None
         self.ecg = SmallEcgEncoder(config.ecg) if config.ecg is not None and any(looks) else None
         width = config.ecg.dim if config.ecg is not None else config.context_dim
-        self.context = nn.Linear(width, dim) if any(looks) else None
+        self.context = Linear(width, dim) if any(looks) else None
         self.clip = ClipCondition(dim) if config.adaptive_norm else None
         self.frame = FrameFeatures(config.frame_features, dim) if config.frame_features else None
-        self.modulate = nn.Linear(dim, 6 * dim) if config.adaptive_norm else None
+        self.modulate = Linear(dim, 6 * dim) if config.adaptive_norm else None
         nn.init.normal_(self.embed.weight, std=0.02)
         if self.modulate is not None:
             nn.init.zeros_(self.modulate.weight)
             nn.init.zeros_(self.modulate.bias)
+        #: From this block on latents learn nothing from one another.
+        self._all_told = 1 + max((index for index in range(config.depth) if index not in config.local_blocks), default=-1)
         offsets = torch.arange(config.groups) * (config.vocabulary + 1)
         self.register_buffer("offsets", offsets, persistent=False)
 
@@ -182,8 +185,10 @@ class MaskedTransformer(nn.Module):
         logits: Tensor = self.head(features)
         return logits.unflatten(-1, (self.config.groups, self.config.vocabulary))
 
-    def features(self, ids: Tensor, times_s: Tensor, is_first: Tensor, conditioning: Conditioning) -> Tensor:
-        """What the transformer knows of every token, (B, T', S, dim); see `forward`."""
+    def features(
+        self, ids: Tensor, times_s: Tensor, is_first: Tensor, conditioning: Conditioning, asked: slice = slice(None)
+    ) -> Tensor:
+        """What the transformer knows of every token of the asked latents, (B, T', S, dim); see `forward`."""
         latents, positions = ids.shape[1:3]
         if latents > self.config.max_latents or positions != self.config.spatial_positions:
             raise InputError(
@@ -202,11 +207,14 @@ class MaskedTransformer(nn.Module):
             context = CrossContext(tokens, table if timed else None, keys)
         modulation = conditioning.modulation
         for index, block in enumerate(self.blocks):
+            if index == self._all_told:
+                x = x[:, asked]
+                modulation = modulation if modulation is None or modulation.shape[1] == 1 else modulation[:, asked]
             if index in self.config.local_blocks:
                 x = self._within_frames(block, x, modulation)
             else:
                 x = block(x, table=table, context=context, modulation=modulation)
-        normed: Tensor = self.norm(x)
+        normed: Tensor = self.norm(x if self._all_told < len(self.blocks) else x[:, asked])
         return normed
 
     @staticmethod
