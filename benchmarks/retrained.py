@@ -25,7 +25,7 @@ from echogen.generators import EchoPulse
 from echogen.networks.config import load_network, save_network
 from echogen.networks.masked_transformer import MaskedTransformer
 from echogen.networks.video_tokenizer import VideoTokenizer
-from redrawing import HEADER, Redrawn, redrawn_by
+from redrawing import HEADER, Redrawn, redraw
 from report import write_section
 from variants import FIRST_SEED, QUALITY, SECONDS, Cache, Variant, judged_by, quality_rows
 
@@ -33,7 +33,7 @@ LATENTS = 9
 #: Of parallel decoding: without a student, whose changes fit one transformer only.
 STEPS = 10
 #: Of a clip that decoders draw: its seconds, which frame is shown, and of how many hearts.
-DRAWN_S, SHOWN_FRAME, PICTURED = 2.0, 24, 2
+DRAWN_S, SHOWN_FRAME, PICTURED = 65 / 32, 24, 2
 
 
 @dataclass(frozen=True)
@@ -86,16 +86,16 @@ DRAWINGS = [
 ]
 
 
-def shipped() -> EchoPulse:
-    """The default generator."""
-    heart = echogen.Generator.from_pretrained("phantom-128", "cpu")
+def generator(name: str = "phantom-128") -> EchoPulse:
+    """The default generator, or one from a folder."""
+    heart = echogen.Generator.from_pretrained(name, "cpu")
     assert isinstance(heart, EchoPulse)
     return heart
 
 
 def fresh_codes(folder: Path, groups: int) -> None:
     """Write the shipped tokenizer and transformer with so many groups of codes, which nobody has learned yet."""
-    heart = shipped()
+    heart = generator()
     codes = heart.tokenizer.config
     tokenizer = VideoTokenizer(replace(codes, quantizer=replace(codes.quantizer, groups=groups)))
     transformer = MaskedTransformer(replace(heart.transformer.config, groups=groups, max_latents=LATENTS))
@@ -118,7 +118,7 @@ def train(row: Row, work: Path, minutes: float) -> None:
         return
     settings = [f"minutes={minutes}", "warmup_steps=100", "sample_every=0", "save_every=100000", f"data.clips={work / 'clips'}"]
     if row.recipe == TRANSFORMER:
-        settings += [f"data.latents={LATENTS}", f"data.tokenizer={shipped().folder}/tokenizer", f"data.cache={work / 'ids'}"]
+        settings += [f"data.latents={LATENTS}", f"data.tokenizer={generator().folder}/tokenizer", f"data.cache={work / 'ids'}"]
     settings += [change.replace("WORK", str(work)) for change in row.changes]
     command = [sys.executable, "-c", "from echogen.cli import main; main()", "train", row.recipe, "-o", str(folder)]
     command += [part for setting in settings for part in ("--set", setting)]
@@ -140,7 +140,7 @@ def last_logged(row: Row, work: Path) -> dict[str, float]:
 
 def joined(row: Row, work: Path) -> Path:
     """The folder of a generator with the row's transformer, and with its tokenizer where it has codes of its own."""
-    heart, folder = shipped(), work / "joined" / row.name
+    heart, folder = generator(), work / "joined" / row.name
     transformer = load_network(MaskedTransformer, work / row.name / "weights" / "transformer")
     tokenizer = heart.tokenizer
     if row.begins_with:
@@ -151,7 +151,7 @@ def joined(row: Row, work: Path) -> Path:
 
 def beating(rows: Sequence[Row], work: Path, hearts: int) -> str:
     """The table of generators: what each cost to train, and how its videos of held-out hearts are."""
-    heart = shipped()
+    heart = generator()
     asked = replace(heart.config, latents=LATENTS, steps=STEPS)
     whole = Variant(("as shipped, trained for longer",), asked, without=("student",))
     cache = Cache(work / f"{heart.weights_hash}.jsonl")
@@ -159,14 +159,13 @@ def beating(rows: Sequence[Row], work: Path, hearts: int) -> str:
     cells = [[*row[:1], *[""] * 4, *row[1:]] for row in quality_rows({"truth": [], **found}, [whole])]
     cells[1][1] = million(heart.transformer)
     for row in rows:
-        folder = joined(row, work)
+        model = generator(str(joined(row, work)))
         variant = Variant((row.title,), asked)
-        model = load_network(MaskedTransformer, folder / "transformer")
-        judged = judged_by(str(folder), [variant], hearts, Cache(work / f"{row.name}.jsonl"), float("inf"), 2)
+        judged = judged_by(str(model.folder), [variant], hearts, Cache(work / f"{model.weights_hash}.jsonl"), float("inf"), 2)
         (line,) = quality_rows({"truth": [], **judged}, [variant])
-        log = last_logged(row, work)
-        cost = [million(model), f"{log['step']:.0f}", f"{log['seconds'] / log['step']:.1f}"]
-        cells.append([row.title, *cost, f"{model.config.groups * log['tokens']:.2f}", *line[1:]])
+        log, groups = last_logged(row, work), model.transformer.config.groups
+        cost = [million(model.transformer), f"{log['step']:.0f}", f"{log['seconds'] / log['step']:.1f}"]
+        cells.append([row.title, *cost, f"{groups * log['tokens']:.2f}", *line[1:]])
     return table(["generator", "million weights", "steps", "s a step", "loss, nats a position", *QUALITY], cells)
 
 
@@ -176,25 +175,23 @@ def million(network: nn.Module) -> str:
 
 
 def drawing(rows: Sequence[Row], work: Path, clips: int) -> str:
-    """The table of decoders, and a picture: the same frame of each, after the true one."""
-    heart = shipped()
-    decoders = {row.title: load_network(VideoTokenizer, work / row.name / "weights" / "tokenizer") for row in rows}
+    """The table of tokenizers, and a picture: the same frame of each, after the true one."""
+    heart = generator()
     ways: dict[str, tuple[VideoTokenizer, bool]] = {"as shipped: speckle of its own layer": (heart.tokenizer, False)}
-    ways |= {title: (decoder.eval(), True) for title, decoder in decoders.items()}
+    for row in rows:
+        ways[row.title] = load_network(VideoTokenizer, work / row.name / "weights" / "tokenizer").eval(), row in DRAWINGS
     told = {name: Redrawn() for name in ["truth", *ways]}
     strips = []
     for seed in range(FIRST_SEED, FIRST_SEED + clips):
         case = held_out(seed, DRAWN_S)
-        told["truth"].add(case.cine.frames, case, float("nan"))
+        told["truth"].add(case.cine.frames, case)
         shown = [case.cine.frames]
-        for name, (decoder, own) in ways.items():
-            frames, cpu_s = redrawn_by(decoder, heart, case, own)
-            told[name].add(frames, case, cpu_s)
-            shown.append(frames)
+        for name, (tokenizer, own) in ways.items():
+            shown.append(redraw(told[name], tokenizer, heart, case, own))
         if len(strips) < PICTURED:
             strips.append(np.hstack([frames[SHOWN_FRAME] for frames in shown]))
     save_picture(np.vstack(strips), DOCS / "images" / "drawn-speckle.webp")
-    return table(["drawn by", *HEADER], [[name, *redrawn.cells()] for name, redrawn in told.items()])
+    return table(["through", *HEADER], [[name, *redrawn.cells()] for name, redrawn in told.items()])
 
 
 def main() -> None:
@@ -215,19 +212,20 @@ def main() -> None:
         f"{same}: far less than the shipped weights had, so rows compare with one another only. Width: of the transformer, "
         "from nothing, on the shipped codes. Groups: tokenizer and transformer, each for that time, from the shipped weights but "
         f"for the codes, which are new. Windows of {LATENTS} latents, {STEPS} steps, no student; {options.hearts} held-out "
-        f"hearts (seeds {FIRST_SEED}..) of {SECONDS:g} s; columns as above. Command: {command}.\n\n"
+        f"hearts (seeds {FIRST_SEED}..) of {SECONDS:g} s; columns as above. The loss compares rows with the same codes only. "
+        f"Command: {command}.\n\n"
     )
     write_section(DOCS / "ablations.md", "Networks trained otherwise", note + generators)
-    decoders = drawing(DRAWINGS, work, options.drawn)
+    decoders = drawing([row for row in GROUPS if row.recipe == TOKENIZER] + DRAWINGS, work, options.drawn)
     note = (
-        f"{same}, from the shipped decoder, the codes as they are; {options.drawn} held-out clips (seeds {FIRST_SEED}..) of "
-        f"{DRAWN_S:g} s through codes and back. Speckle: width of its autocorrelation and contrast in the myocardium, and its "
-        f"correlation from frame to frame. Command: {command}.\n\n"
+        f"{same}: with new codes, or the shipped decoder on the shipped codes, which then draws speckle itself; {options.drawn} "
+        f"held-out clips (seeds {FIRST_SEED}..) of {DRAWN_S:.0f} s through codes and back. Speckle: width of its autocorrelation "
+        f"and contrast in the myocardium, and its correlation from frame to frame. Command: {command}.\n\n"
     )
     picture = (
         f"![A frame, drawn]({Path('images') / 'drawn-speckle.webp'})\n\nA frame of two hearts: true, then as in the table.\n"
     )
-    write_section(DOCS / "ablations.md", "Who draws the speckle", f"{note}{decoders}\n{picture}")
+    write_section(DOCS / "ablations.md", "Other codes, and decoders that draw speckle", f"{note}{decoders}\n{picture}")
     print(generators, decoders, sep="\n")
 
 
