@@ -63,7 +63,7 @@ def ef_shifts(again: Reading, raw: Reading) -> list[float]:
 
 @dataclass
 class Redrawn:
-    """Of clips drawn again: squared errors without and with speckle, speckle, also between neighbours, EF shifts, CPU s a clip."""
+    """Of clips drawn again: squared errors without and with speckle, its figures, EF shifts, CPU seconds of 64 frames."""
 
     plain: list[float] = field(default_factory=list)
     error: list[float] = field(default_factory=list)
