@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from echogen.networks.linear import Linear
-
 SLOWEST_PERIOD_S = 4.0
 FASTEST_PERIOD_S = 0.03
 
@@ -85,8 +83,8 @@ class SelfAttention(nn.Module):
     def __init__(self, dim: int, heads: int, qk_norm: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = Linear(dim, 3 * dim, bias=False)
-        self.out = Linear(dim, dim, bias=False)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
         self.norm = HeadNorm(2, dim // heads) if qk_norm else None
 
     def forward(self, x: Tensor, table: Rotary | None, mask: Tensor | None, causal: bool) -> Tensor:
@@ -112,10 +110,10 @@ class CrossAttention(nn.Module):
     def __init__(self, dim: int, heads: int, qk_norm: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.query = Linear(dim, dim, bias=False)
-        self.key_value = Linear(dim, 2 * dim, bias=False)
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key_value = nn.Linear(dim, 2 * dim, bias=False)
         self.null = nn.Parameter(torch.randn(1, 1, 2, heads, dim // heads) * 0.02)
-        self.out = Linear(dim, dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
         self.query_norm = HeadNorm(1, dim // heads) if qk_norm else None
         self.key_norm = HeadNorm(1, dim // heads) if qk_norm else None
         nn.init.zeros_(self.out.weight)
@@ -151,8 +149,8 @@ class Mlp(nn.Module):
         super().__init__()
         self.gated = gated
         inner = int(dim * ratio * 2 / 3) if gated else int(dim * ratio)
-        self.rise = Linear(dim, inner * 2 if gated else inner)
-        self.fall = Linear(inner, dim)
+        self.rise = nn.Linear(dim, inner * 2 if gated else inner)
+        self.fall = nn.Linear(inner, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., dim)."""

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from echogen.networks.attention import Block, Tokens, rotary, rotary_pairs
-from echogen.networks.linear import Linear
 
 __all__ = ["ClipCondition", "EcgEncoderConfig", "FourierScalar", "FrameFeatures", "SmallEcgEncoder", "Tokens"]
 
@@ -75,7 +74,7 @@ class FourierScalar(nn.Module):
         super().__init__()
         self.scale = scale
         self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(octaves), persistent=False)
-        self.mlp = nn.Sequential(Linear(1 + 2 * octaves, dim), nn.SiLU(), Linear(dim, dim))
+        self.mlp = nn.Sequential(nn.Linear(1 + 2 * octaves, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.null = nn.Parameter(torch.randn(dim) * 0.02)
 
     def forward(self, value: Tensor) -> Tensor:
@@ -109,7 +108,7 @@ class FrameFeatures(nn.Module):
 
     def __init__(self, features: int, dim: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(Linear(features, dim), nn.SiLU(), Linear(dim, dim))
+        self.mlp = nn.Sequential(nn.Linear(features, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.null = nn.Parameter(torch.randn(dim) * 0.02)
 
     def forward(self, features: Tensor, keep: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from echogen.errors import InputError
 from echogen.networks.attention import Block, CrossContext, Tokens, rotary, rotary_pairs
 from echogen.networks.conditioning import ClipCondition, EcgEncoderConfig, FrameFeatures, SmallEcgEncoder
-from echogen.networks.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -108,14 +107,14 @@ class MaskedTransformer(nn.Module):
             for look in looks
         )
         self.norm = nn.LayerNorm(dim, bias=False)
-        self.head = Linear(dim, config.groups * config.vocabulary)
-        self.cavity = Linear(dim, config.cavity_cells) if config.cavity_cells else None
+        self.head = nn.Linear(dim, config.groups * config.vocabulary)
+        self.cavity = nn.Linear(dim, config.cavity_cells) if config.cavity_cells else None
         self.ecg = SmallEcgEncoder(config.ecg) if config.ecg is not None and any(looks) else None
         width = config.ecg.dim if config.ecg is not None else config.context_dim
-        self.context = Linear(width, dim) if any(looks) else None
+        self.context = nn.Linear(width, dim) if any(looks) else None
         self.clip = ClipCondition(dim) if config.adaptive_norm else None
         self.frame = FrameFeatures(config.frame_features, dim) if config.frame_features else None
-        self.modulate = Linear(dim, 6 * dim) if config.adaptive_norm else None
+        self.modulate = nn.Linear(dim, 6 * dim) if config.adaptive_norm else None
         nn.init.normal_(self.embed.weight, std=0.02)
         if self.modulate is not None:
             nn.init.zeros_(self.modulate.weight)

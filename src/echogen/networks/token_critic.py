@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from echogen.errors import InputError
 from echogen.networks.config import CONFIG_FILE, load_network
-from echogen.networks.linear import Linear
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer, MaskedTransformerConfig
 
 Condition = Callable[[MaskedTransformer], Conditioning]
@@ -33,7 +32,7 @@ class TokenCritic(nn.Module):
         super().__init__()
         self.config = replace(config, cavity_cells=0)
         self.trunk = MaskedTransformer(self.config)
-        self.trunk.head = Linear(config.dim, 1)
+        self.trunk.head = nn.Linear(config.dim, 1)
 
     def forward(
         self, transformer: MaskedTransformer, ids: Tensor, times_s: Tensor, is_first: Tensor, condition: Condition
@@ -63,7 +62,7 @@ class SelfCritic(nn.Module):
     def __init__(self, config: SelfCriticConfig) -> None:
         super().__init__()
         self.config = config
-        self.head = Linear(config.dim, 1)
+        self.head = nn.Linear(config.dim, 1)
 
     def forward(
         self, transformer: MaskedTransformer, ids: Tensor, times_s: Tensor, is_first: Tensor, condition: Condition

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from echogen.errors import InputError
 from echogen.networks.attention import Block, rotary, rotary_pairs
-from echogen.networks.linear import Linear
 from echogen.networks.quantizers import Quantized, QuantizerConfig, make_quantizer
 
 CELL = 4
@@ -134,8 +133,8 @@ class VideoTokenizer(nn.Module):
         super().__init__()
         self.config = config
         dim, area = config.dim, config.patch**2
-        self.embed_first = Linear(config.channels_in * area, dim)
-        self.embed_group = Linear(config.channels_in * config.time_patch * area, dim)
+        self.embed_first = nn.Linear(config.channels_in * area, dim)
+        self.embed_group = nn.Linear(config.channels_in * config.time_patch * area, dim)
         self.position_encoder = nn.Parameter(torch.randn(config.positions, dim) * 0.02)
         self.position_decoder = nn.Parameter(torch.randn(config.positions, dim) * 0.02)
         self.spatial_encoder = self._blocks(config.spatial_depth_encoder)
@@ -147,8 +146,8 @@ class VideoTokenizer(nn.Module):
         self.norm_decoder = nn.LayerNorm(dim, bias=False)
         width = config.smooth_head_channels
         out = width * (config.patch // CELL) ** 2 if width else config.channels_out * area
-        self.head_first = Linear(dim, out)
-        self.head_group = Linear(dim, out * config.time_patch)
+        self.head_first = nn.Linear(dim, out)
+        self.head_group = nn.Linear(dim, out * config.time_patch)
         self.smooth = (
             nn.Sequential(
                 nn.Conv2d(width + config.noise_channels, width, 3, padding=1),
@@ -159,7 +158,7 @@ class VideoTokenizer(nn.Module):
             if width
             else None
         )
-        self.cavity = Linear(dim, config.cavity_cells) if config.cavity_cells else None
+        self.cavity = nn.Linear(dim, config.cavity_cells) if config.cavity_cells else None
         places = None if config.active_patches is None else torch.tensor(config.active_patches)
         self.register_buffer("active", places, persistent=False)
 
