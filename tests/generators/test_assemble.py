@@ -194,3 +194,7 @@ def test_the_default_system_takes_its_critic_and_refuses_misfits(phantom: Path, 
     leave(phantom / "ecg", st_mem=StMem(ST_MEM))
     with pytest.raises(InputError, match="sees 1 channels but draws 3"):
         joined(phantom)
+    noisy = replace(tiny.tokenizer.config, smooth_head_channels=4, noise_channels=2)
+    leave(phantom / "tokenizer", tokenizer=VideoTokenizer(noisy))
+    with pytest.raises(InputError, match="adds speckle itself"):
+        joined(phantom, ecg_encoder=None)

@@ -57,6 +57,10 @@ def assemble(
         raise InputError("A transformer learned from an ECG or from a text; give an ECG encoder or a text encoder, not both.")
     places = tokenizer_run / "weights" / "tokenizer", transformer_run / "weights" / "transformer"
     sizes: VideoTokenizerConfig = load_config(VideoTokenizer, places[0])
+    if sizes.noise_channels:
+        raise InputError(
+            "This decoder draws speckle from noise, but a generator adds speckle itself; join one without network.noise_channels."
+        )
     config: MaskedTransformerConfig = load_config(MaskedTransformer, places[1])
     if ecg_encoder is None and text_encoder is None:
         if config.ecg is None and config.cross_attention_every:
