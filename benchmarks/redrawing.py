@@ -94,7 +94,7 @@ class Redrawn:
             f"{axial:.1f}, {lateral:.1f}",
             f"{contrast:.2f}",
             f"{np.nanmean(self.steady):.2f}",
-            f"{np.nanmean(np.abs(self.shifts)):.1f}" if error else "",
+            f"{np.nanmean(np.abs(self.shifts)):.1f}" if error and self.shifts else "",
             f"{cpu:.2f}" if np.isfinite(cpu) else "",
         ]
 
@@ -106,8 +106,8 @@ HEADER = [
     "contrast",
     "from frame to frame",
     "EF shift, points",
+    "CPU s per 64 frames",
 ]
-HEADER += ["CPU s per 64 frames"]
 
 
 def redraw(told: Redrawn, tokenizer: VideoTokenizer, model: EchoPulse, case: HeldOut, own_speckle: bool) -> ByteArray:

@@ -155,6 +155,8 @@ def test_a_discriminator_of_frames_learns_beside_a_decoder_with_noise(
     assert torch.equal(network.tokenize(real), ids)
     assert {"adversarial", "gradient_penalty"} <= set((tmp_path / "run" / "metrics.csv").read_text().splitlines()[0].split(","))
     assert [path.name for path in (tmp_path / "run" / "weights").iterdir()] == ["tokenizer"]
+    with pytest.raises(InputError, match="looked_at must be between 1"):
+        make_task(replace(wanted, options=options | {"looked_at": 0}))
 
 
 def token_data(clips: Path, weights: Path, folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from echogen.datasets.clip_store import ClipStore
+from echogen.errors import InputError
 from echogen.generators.echopulse import MOTION_SCALE
 from echogen.networks.config import config_from_dict, config_to_dict, load_network, save_network
 from echogen.networks.published_discriminator import PublishedDiscriminator, hinge_generator_loss
@@ -86,6 +87,8 @@ class TokenizerTask(Task):
             self.tokenizer.freeze_encoder()
         self.discriminator: PublishedDiscriminator | None = None
         if self.options.adversarial > 0:
+            if not 1 <= self.options.looked_at <= self.data.frames:
+                raise InputError("The recipe's options.looked_at must be between 1 and data.frames.")
             self.discriminator = PublishedDiscriminator(discriminator_config(self.options.discriminator, self.tokenizer.config))
         self.store = ClipStore(self.data.clips)
 
