@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from echogen.physiology import Floats
@@ -15,6 +16,16 @@ SMOOTH_PX = 1.5
 def without_speckle(frames: ByteArray) -> Floats:
     """(T, H, W) smoothed by `SMOOTH_PX`."""
     return np.asarray(ndimage.gaussian_filter(frames.astype(np.float32), (0.0, SMOOTH_PX, SMOOTH_PX)))
+
+
+def seam_ratio(frames: ByteArray, seams: NDArray[np.int64]) -> float:
+    """How much more frames change after those of these indices than elsewhere: a ratio of mean |differences|, nan without both.
+
+    Motion alone makes it leave 1: two windows may meet where the heart moves fast.
+    """
+    change = np.abs(np.diff(frames.astype(np.float32), axis=0)).mean((1, 2))
+    inside = np.delete(change, seams)
+    return float(change[seams].mean() / inside.mean()) if len(seams) and inside.size else float("nan")
 
 
 def sharpness(frames: ByteArray) -> Floats:

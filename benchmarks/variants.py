@@ -28,7 +28,7 @@ from echogen.metrics.ejection import ejection_report
 from echogen.metrics.timing import pooled_report, within_video
 from echogen.phantom.simulate import Heart
 from echogen.records import STRUCTURES, ByteArray, Cine, Ecg
-from picture import sharpness, trembling
+from picture import seam_ratio, sharpness, trembling
 
 FIRST_SEED = 50_000
 SECONDS = 4.0
@@ -102,15 +102,12 @@ def judge(parts: Sequence[Cine], heart: Heart, cpu_s: float) -> Judged:
         ef, es = reading.ef_percent, [beat.es_s for beat in reading.beats]
     except InputError:
         ef, es = None, []
-    change = np.abs(np.diff(frames.astype(np.float32), axis=0)).mean((1, 2))
-    seams = np.cumsum([len(part.frames) for part in parts])[:-1] - 1
-    inside = np.delete(change, seams)
     return {
         "ef": float("nan") if ef is None else float(ef),
         "asked": heart.anatomy.ef_percent,
         "es": es,
         "expected": heart.clock.avc_s[within_video(heart.clock, float(times[0]), float(times[-1]))].tolist(),
-        "seam": float(change[seams].mean() / inside.mean()) if len(seams) and inside.size else float("nan"),
+        "seam": seam_ratio(frames, np.cumsum([len(part.frames) for part in parts])[:-1] - 1),
         "whole": bool(whole(masks, heart.anatomy.view)),
         "sharpness": float(sharpness(frames).mean()),
         "trembling": trembling(frames),
