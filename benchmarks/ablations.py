@@ -14,7 +14,7 @@ from typing import Any
 import echogen
 from common import DOCS, arguments, table
 from echogen.generators import EchoPulse
-from echogen.generators.echopulse_config import EchoPulseConfig
+from echogen.generators.echopulse.config import EchoPulseConfig
 from report import write_section
 from variants import QUALITY, Cache, Variant, judged_by, note, quality_rows
 

@@ -19,7 +19,7 @@ from echogen.datasets.clip_store import FPS, draw_recording
 from echogen.generators import Generator
 from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.phantom.simulate import Heart, render
-from echogen.training.adapting import (
+from echogen.training.adaptation import (
     Adapted,
     AdapterClip,
     AdapterPlan,

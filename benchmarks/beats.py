@@ -28,9 +28,9 @@ def judged(seed: int) -> tuple[str, list[tuple[int, int, int]]]:
     truth = heart.clock.qrs_onset_s
     inside = truth[(truth > MARGIN_S) & (truth < SECONDS - MARGIN_S)]
     rows = []
-    for heard in (ecg, *alone):
+    for ecg_window in (ecg, *alone):
         try:
-            found = find_landmarks(heard).qrs_onset_s
+            found = find_landmarks(ecg_window).qrs_onset_s
         except InputError:
             found = np.empty(0)
         well = found[(found > MARGIN_S) & (found < SECONDS - MARGIN_S)]

@@ -19,8 +19,8 @@ from cascade_steps import first_stage, seen_efs, small_videos
 from common import arguments, held_out
 from echogen.ecg import find_landmarks
 from echogen.generators import EchoPulse, Generator
-from echogen.generators.echodiffusion import EchoDiffusion
-from echogen.metrics.timing import pooled_report
+from echogen.generators.echodiffusion.generator import EchoDiffusion
+from echogen.metrics.heart.timing import pooled_report
 from ejection import SECONDS, first_frame, measured_ef
 from timing import es_times, expected
 

@@ -10,10 +10,10 @@ import torch
 
 from common import DOCS, HeldOut, arguments, held_out, table
 from echogen.generators import EchoPulse, Generator
-from echogen.measure import measure
-from echogen.measure.shipped import load_segmenter
-from echogen.metrics.image import mse
-from echogen.metrics.timing import pooled_report, within_video
+from echogen.measurement import measure
+from echogen.measurement.shipped import load_segmenter
+from echogen.metrics.heart.timing import pooled_report, within_video
+from echogen.metrics.pictures.likeness import mse
 from echogen.phantom.looks import HELD_OUT_MACHINES, MACHINES, PLAIN
 from echogen.records import Cine
 from ejection import first_frame, measured_ef

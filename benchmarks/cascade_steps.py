@@ -15,11 +15,11 @@ from torch import Tensor
 from common import DOCS, HeldOut, held_out, table
 from echogen.errors import InputError
 from echogen.generators.base import Generator, ef_to_give
-from echogen.generators.cascade import Cascade, resized
-from echogen.generators.echodiffusion import EchoDiffusion, EchoDiffusionConfig
-from echogen.measure import load_segmenter, measure
-from echogen.metrics.ejection import ejection_report
-from echogen.metrics.image import psnr, ssim
+from echogen.generators.echodiffusion.cascade import Cascade, resized
+from echogen.generators.echodiffusion.generator import EchoDiffusion, EchoDiffusionConfig
+from echogen.measurement import load_segmenter, measure
+from echogen.metrics.heart.ejection import ejection_report
+from echogen.metrics.pictures.likeness import psnr, ssim
 from echogen.networks.ef_regressor import at_size
 from echogen.records import ByteArray, Cine
 from echogen.samplers.edm import drawn

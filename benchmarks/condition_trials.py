@@ -15,9 +15,9 @@ from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recordin
 from echogen.ecg import find_landmarks, signal_quality
 from echogen.errors import InputError
 from echogen.generators.base import ECG_FUTURE_S, ECG_PAST_S
-from echogen.measure import measure
-from echogen.measure.shipped import load_segmenter
-from echogen.metrics.timing import match_beats, within_video
+from echogen.measurement import measure
+from echogen.measurement.shipped import load_segmenter
+from echogen.metrics.heart.timing import match_beats, within_video
 from echogen.phantom.rhythm import Rhythm, rhythm_from_landmarks
 from echogen.phantom.simulate import Heart, render
 from echogen.physiology import BeatClock, beat_clock, beat_volumes

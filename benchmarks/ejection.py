@@ -7,9 +7,9 @@ import numpy as np
 import echogen
 from common import DOCS, HeldOut, arguments, held_out, table
 from echogen.datasets.clip_store import FPS
-from echogen.measure import measure
-from echogen.measure.shipped import load_segmenter
-from echogen.metrics.ejection import ejection_report
+from echogen.measurement import measure
+from echogen.measurement.shipped import load_segmenter
+from echogen.metrics.heart.ejection import ejection_report
 from echogen.phantom.simulate import render, with_ef
 from echogen.records import Cine
 from report import write_section

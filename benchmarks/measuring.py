@@ -9,11 +9,11 @@ import numpy as np
 
 import echogen
 from common import DOCS, arguments, held_out, table
-from echogen.measure import measure
-from echogen.measure.matching import within_video
-from echogen.measure.shipped import load_segmenter
-from echogen.metrics.ejection import ejection_report
-from echogen.metrics.timing import match_beats, pooled_report
+from echogen.measurement import measure
+from echogen.measurement.matching import within_video
+from echogen.measurement.shipped import load_segmenter
+from echogen.metrics.heart.ejection import ejection_report
+from echogen.metrics.heart.timing import match_beats, pooled_report
 from report import write_section
 
 FIRST_SEED = 40_000

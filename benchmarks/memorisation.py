@@ -20,12 +20,12 @@ from echogen.cine.sector import CANONICAL_APEX_ROW
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore, draw_recording
 from echogen.generators import EchoPulse
 from echogen.generators.base import Generator
-from echogen.generators.echopulse import MOTION_SCALE
-from echogen.metrics.bank import FIRST_HELD_OUT_SEED, IdentityBank, copy_filter
+from echogen.generators.echopulse.generator import MOTION_SCALE
 from echogen.metrics.bootstrap import bootstrap_interval
-from echogen.metrics.figures import Row, share_row
-from echogen.metrics.identity import HeartIdentity
-from echogen.metrics.memorisation import MemorisationReport, distance_ratio, memorisation_report, nearest
+from echogen.metrics.evaluation.figures import Row, share_row
+from echogen.metrics.memorisation.bank import FIRST_HELD_OUT_SEED, IdentityBank, copy_filter
+from echogen.metrics.memorisation.identity import HeartIdentity
+from echogen.metrics.memorisation.similarity import MemorisationReport, distance_ratio, memorisation_report, nearest
 from echogen.phantom.simulate import render
 from echogen.phantom.speckle import SpeckleLayer
 from echogen.records import Cine, Ecg

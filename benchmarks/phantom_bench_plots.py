@@ -14,7 +14,7 @@ from condition_sheets import palette
 from echogen.cine import read_cine
 from echogen.cine.strip import BACKGROUND, TEXT, EcgStrip, resize_smoothly
 from echogen.errors import InputError
-from echogen.metrics.ejection import bias, limits_of_agreement
+from echogen.metrics.heart.ejection import bias, limits_of_agreement
 from phantom_bench_cases import FRAMES, SECONDS, Case, recording
 from phantom_bench_rows import Generated, Row, Shuffled, Truth, Work
 

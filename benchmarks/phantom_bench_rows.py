@@ -18,9 +18,9 @@ import echogen
 from echogen.cine import read_cine, write
 from echogen.commands.common import write_json
 from echogen.errors import InputError
-from echogen.generators.best_of import BestOf, Scorer
-from echogen.measure.regression import load_regressor, regressed_ef_percent
-from echogen.metrics.clips import find_clips
+from echogen.generators.wrappers.best_of import BestOf, Scorer
+from echogen.measurement.regression import load_regressor, regressed_ef_percent
+from echogen.metrics.evaluation.clips import find_clips
 from echogen.networks.ef_regressor import at_size
 from echogen.records import ByteArray, Cine
 from phantom_bench_cases import FIRST_SEED, SECONDS, VERSION, Case, mean_heart, phantom_hash, recording, truth_cine, write_truth

@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 import echogen
 from echogen.errors import InputError
 from echogen.generators.base import hash_weights
-from echogen.measure.beats import SMALLEST_STROKE
-from echogen.measure.matching import MARGIN_S, match_beats
-from echogen.metrics import heart
-from echogen.metrics.bank import BANK_FILE, IdentityBank
-from echogen.metrics.clips import Clip, ClipFile
-from echogen.metrics.collectors import ByClip, Collector, Pair
-from echogen.metrics.evaluation import METRICS
-from echogen.metrics.features import FeatureNetwork
-from echogen.metrics.figures import Figure, Row, mean_row, pooled_row
-from echogen.metrics.identity import HeartIdentity
-from echogen.metrics.memorisation import nearest
-from echogen.metrics.set_collectors import SetDistance
-from echogen.metrics.timing import timing_report
+from echogen.measurement.beats import SMALLEST_STROKE
+from echogen.measurement.matching import MARGIN_S, match_beats
+from echogen.metrics.evaluation.clips import Clip, ClipFile
+from echogen.metrics.evaluation.collectors import ByClip, Collector, Pair
+from echogen.metrics.evaluation.figures import Figure, Row, mean_row, pooled_row
+from echogen.metrics.evaluation.run import METRICS
+from echogen.metrics.heart import agreement as heart
+from echogen.metrics.heart.timing import timing_report
+from echogen.metrics.memorisation.bank import BANK_FILE, IdentityBank
+from echogen.metrics.memorisation.identity import HeartIdentity
+from echogen.metrics.memorisation.similarity import nearest
+from echogen.metrics.sets.collectors import SetDistance
+from echogen.metrics.sets.features import FeatureNetwork
 from echogen.records import Beat, ByteArray
 from phantom_bench_cases import Case
 from phantom_bench_rows import Generated, Truth, Work

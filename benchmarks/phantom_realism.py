@@ -21,7 +21,7 @@ from common import DOCS, table
 from echogen.cine.reading import read_cine
 from echogen.cine.sector import find_sector, to_sector
 from echogen.datasets.clip_store import FPS, draw_recording
-from echogen.metrics.speckle import grey_percentiles, local_mean, speckle_widths
+from echogen.metrics.pictures.speckle import grey_percentiles, local_mean, speckle_widths
 from echogen.phantom.looks import HELD_OUT_MACHINES, MACHINES, PLAIN, VARIED
 from echogen.phantom.simulate import render
 from echogen.phantom.ultrasound import APEX_ROW, RADIUS

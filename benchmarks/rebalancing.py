@@ -22,9 +22,9 @@ from common import DOCS, held_out, table
 from echogen.commands.common import progress_bar
 from echogen.datasets.clip_store import FPS, ClipStore
 from echogen.generators.base import Generator
-from echogen.generators.cascade import Cascade
-from echogen.generators.echodiffusion import EchoDiffusion
-from echogen.metrics.ejection import ejection_report
+from echogen.generators.echodiffusion.cascade import Cascade
+from echogen.generators.echodiffusion.generator import EchoDiffusion
+from echogen.metrics.heart.ejection import ejection_report
 from echogen.networks.ef_regressor import EfRegressor, EfRegressorConfig, at_size
 from echogen.samplers.edm import drawn
 from echogen.training.tasks.ef_regressor import shown_ef_percent

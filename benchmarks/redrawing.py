@@ -11,13 +11,13 @@ from torch import Tensor
 
 from common import HeldOut
 from echogen.generators import EchoPulse
-from echogen.generators.echopulse import MOTION_SCALE
-from echogen.measure import measure
-from echogen.measure.reading import Reading
-from echogen.measure.shipped import load_segmenter
-from echogen.metrics.image import mse
-from echogen.metrics.speckle import SpeckleStatistics, speckle_statistics
-from echogen.metrics.timing import match_beats
+from echogen.generators.echopulse.generator import MOTION_SCALE
+from echogen.measurement import measure
+from echogen.measurement.reading import Reading
+from echogen.measurement.shipped import load_segmenter
+from echogen.metrics.heart.timing import match_beats
+from echogen.metrics.pictures.likeness import mse
+from echogen.metrics.pictures.speckle import SpeckleStatistics, speckle_statistics
 from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.phantom.speckle import SpeckleLayer
 from echogen.records import STRUCTURES, ByteArray, Cine

@@ -16,12 +16,12 @@ from scipy import ndimage
 from common import DOCS, held_out, table
 from echogen.datasets.clip_store import draw_recording
 from echogen.generators.base import Generator
-from echogen.generators.refined import Refiner, Seen, between, enlarged
-from echogen.measure import load_segmenter
-from echogen.measure.segmentation import segment
+from echogen.generators.wrappers.refined import Refiner, Seen, between, enlarged
+from echogen.measurement import load_segmenter
+from echogen.measurement.segmentation import segment
 from echogen.metrics.bootstrap import bootstrap_interval
-from echogen.metrics.image import psnr, ssim
-from echogen.metrics.speckle import frame_correlation, speckle_statistics
+from echogen.metrics.pictures.likeness import psnr, ssim
+from echogen.metrics.pictures.speckle import frame_correlation, speckle_statistics
 from echogen.phantom.simulate import Rendering, render
 from echogen.records import STRUCTURES, Cine
 from report import write_section

@@ -26,7 +26,7 @@ from echogen.datasets.local_studies import PhantomStudies
 from echogen.datasets.shard_stream import ShardStream, epoch_parts
 from echogen.datasets.shard_writing import Origin, begin, finish, plan_for, shard_name, write_shard
 from echogen.datasets.shards import SUMMARY, Sample, ShardFolder, sample_of
-from echogen.metrics.processes import in_processes
+from echogen.metrics.evaluation.processes import in_processes
 from echogen.records import Cine, Ecg
 from report import write_section
 

@@ -13,7 +13,7 @@ import torch
 import echogen
 from common import DOCS, arguments, recordings, table
 from echogen.bench import Machine, Run, grey_image, measure, measure_machine, published_generator, published_networks
-from echogen.measure import load_segmenter, segment
+from echogen.measurement import load_segmenter, segment
 from report import write_section
 
 FRAMES = 64

@@ -16,7 +16,7 @@ import numpy as np
 from common import DOCS, held_out, table
 from echogen.cine import write
 from echogen.errors import InputError
-from echogen.metrics.evaluation import METRICS, evaluate
+from echogen.metrics.evaluation.run import METRICS, evaluate
 from echogen.phantom.simulate import true_beats
 from report import write_section
 

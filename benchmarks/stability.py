@@ -18,7 +18,7 @@ from scipy import ndimage
 import echogen
 from common import DOCS, arguments, held_out, table
 from echogen.generators import EchoPulse
-from echogen.measure import load_segmenter, read_masks, segment
+from echogen.measurement import load_segmenter, read_masks, segment
 from echogen.physiology import Floats
 from echogen.records import STRUCTURES, ByteArray, Cine
 from ejection import first_frame

@@ -8,9 +8,9 @@ import echogen
 from common import DOCS, Recording, arguments, recordings, table
 from echogen.datasets.clip_store import FPS
 from echogen.ecg import Landmarks, ecg_info, find_landmarks
-from echogen.measure import measure
-from echogen.measure.shipped import load_segmenter
-from echogen.metrics.timing import (
+from echogen.measurement import measure
+from echogen.measurement.shipped import load_segmenter
+from echogen.metrics.heart.timing import (
     TimingReport,
     chance_level,
     expected_clock,

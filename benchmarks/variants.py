@@ -22,10 +22,10 @@ from common import LEADS, held_out
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
 from echogen.errors import InputError
 from echogen.generators import EchoPulse
-from echogen.generators.echopulse_config import EchoPulseConfig
-from echogen.measure import load_segmenter, read_masks, segment
-from echogen.metrics.ejection import ejection_report
-from echogen.metrics.timing import pooled_report, within_video
+from echogen.generators.echopulse.config import EchoPulseConfig
+from echogen.measurement import load_segmenter, read_masks, segment
+from echogen.metrics.heart.ejection import ejection_report
+from echogen.metrics.heart.timing import pooled_report, within_video
 from echogen.phantom.simulate import Heart
 from echogen.records import STRUCTURES, ByteArray, Cine, Ecg
 from picture import seam_ratio, sharpness, trembling

@@ -68,7 +68,8 @@ def run(*arguments: object) -> None:
     try:
         main()
     except SystemExit as end:
-        assert not end.code, arguments
+        if end.code:
+            raise
     finally:
         sys.argv = before
 

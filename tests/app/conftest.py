@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from echogen.cine import write
-from echogen.generators.base import Context, Generator, Live, Sampling
+from echogen.generators.base import Context, Generator, LiveTiming, Sampling
 from echogen.records import Cine, Conditions
 
 
@@ -74,8 +74,8 @@ class Telltale(Generator):
         return 1.0
 
     @property
-    def live(self) -> Live:
-        return Live(1 / 32, 8 / 32, 0.25, 2.0)
+    def live(self) -> LiveTiming:
+        return LiveTiming(1 / 32, 8 / 32, 0.25, 2.0)
 
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
         count = 32 if not sampling.live else 8 if context.index else 1

@@ -18,7 +18,7 @@ from echogen.cine import read_cine, write
 from echogen.datasets.clip_store import FIRST_TRAINING_SEED
 from echogen.errors import InputError
 from echogen.generators.base import Context, Generator, Sampling
-from echogen.metrics.collectors import Pair
+from echogen.metrics.evaluation.collectors import Pair
 from echogen.records import Cine, Conditions
 
 ROOT = Path(__file__).parents[2]

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from echogen.checkpoints.echodiffusion import cascade_of
 from echogen.checkpoints.echodiffusion_weights import config_of, our_name, our_tensors, video_unet_from
-from echogen.checkpoints.importing import import_weights
+from echogen.checkpoints.importers import import_weights
 from echogen.checkpoints.verify import verify
 from echogen.errors import InputError
 from echogen.generators import EchoDiffusion, Generator
-from echogen.generators.cascade import published_cascade
+from echogen.generators.echodiffusion.cascade import published_cascade
 from echogen.records import Cine
 
 Tensors = dict[str, torch.Tensor]

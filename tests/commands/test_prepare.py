@@ -17,7 +17,7 @@ import pytest
 from echogen import Cine, Study, read_cine, write
 from echogen.datasets import clip_store
 from echogen.datasets.cluster import prepare_on_ray
-from echogen.datasets.preparing import Job, prepare_plan, source_of
+from echogen.datasets.preparation import Job, prepare_plan, source_of
 from echogen.datasets.registry import DATASETS, DatasetEntry
 from echogen.datasets.shards import ShardFolder
 from echogen.datasets.video_folder import VideoFolder

@@ -11,7 +11,7 @@ import pytest
 
 from echogen import InputError
 from echogen.datasets.camus import Camus, read_image, read_info
-from echogen.measure.geometry import lv_geometry
+from echogen.measurement.geometry import lv_geometry
 from echogen.records import STRUCTURES
 
 

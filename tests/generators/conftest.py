@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from echogen.ecg_window.features import FEATURES
 from echogen.generators import EchoPulse, EchoPulseConfig
-from echogen.generators.conditioning import FEATURES
-from echogen.generators.echopulse_config import UsualCavity
+from echogen.generators.echopulse.config import UsualCavity
 from echogen.networks.conditioning import EcgEncoderConfig
 from echogen.networks.masked_transformer import MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.quantizers import QuantizerConfig

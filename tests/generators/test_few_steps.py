@@ -13,16 +13,16 @@ import torch
 
 from echogen import Ecg, InputError
 from echogen.generators import EchoPulse, Generator
-from echogen.generators.add_student import LEARNED, add_student
 from echogen.generators.base import hash_weights
-from echogen.generators.echopulse import STUDENT
-from echogen.generators.echopulse_config import FirstFrame
+from echogen.generators.echopulse.add_student import LEARNED, add_student
+from echogen.generators.echopulse.config import FirstFrame
+from echogen.generators.echopulse.generator import STUDENT
 from echogen.training.recipe import Recipe
 from echogen.training.tasks.few_steps import FewStepsTask, _by_kind
-from echogen.training.teacher import FIRST_STUDENT_SEED, Answer, Teacher, Way, ask, gather
+from echogen.training.teacher import FIRST_STUDENT_SEED, Answer, SamplingSchedule, Teacher, ask, gather
 from echogen.training.trainer import train
 
-WAY = Way(steps=4, first=FirstFrame(3, 2, candidates=2))
+WAY = SamplingSchedule(steps=4, first=FirstFrame(3, 2, candidates=2))
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +57,15 @@ def test_a_teacher_guesses_what_the_generator_guesses(tiny: EchoPulse, ecg: Ecg,
     heart = EchoPulse(config, tiny.tokenizer, tiny.transformer, tiny.device)
     first = heart.config.first
     assert first is not None
-    way = Way(config.steps, config.temperature, config.temperature_end, config.choice_temperature, first)
+    way = SamplingSchedule(config.steps, config.temperature, config.temperature_end, config.choice_temperature, first)
     teacher = Teacher.of(heart, way)
     teacher.config = replace(teacher.config, live=heart.config.live)
     seen: list[list[torch.Tensor]] = []
     for maker in (heart, teacher):
         usual, ids = maker._fill, []
 
-        def watched(network, question, new, usual=usual, ids=ids, **way):  # type: ignore[no-untyped-def]
-            ids.append(usual(network, question, new, **way))
+        def watched(network, query, new, usual=usual, ids=ids, **way):  # type: ignore[no-untyped-def]
+            ids.append(usual(network, query, new, **way))
             return ids[-1]
 
         maker._fill = watched  # type: ignore[method-assign]

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echogen import Cine, Ecg, InputError
+from echogen.ecg_window.stream import EcgStream
 from echogen.generators import EchoPulse
-from echogen.generators.arriving import ArrivingEcg
 from echogen.generators.base import Generator
-from echogen.generators.echopulse_config import EchoPulseConfig, LivePace
+from echogen.generators.echopulse.config import EchoPulseConfig, LivePace
 from echogen.phantom.speckle import SpeckleLayer
 
 FPS = 32.0
@@ -128,9 +128,9 @@ def test_what_it_keeps_does_not_grow_and_a_lost_electrode_is_borne(tiny: EchoPul
     maker, sizes = EchoPulse(tiny.config, tiny.tokenizer, tiny.transformer, tiny.device), []
     usual = maker._guess
 
-    def watched(scene: object, sampling: object, index: int, kept: torch.Tensor, *rest: object) -> torch.Tensor:
+    def watched(request: object, sampling: object, index: int, kept: torch.Tensor, *rest: object) -> torch.Tensor:
         sizes.append(kept.shape[1])
-        return usual(scene, sampling, index, kept, *rest)  # type: ignore[arg-type]
+        return usual(request, sampling, index, kept, *rest)  # type: ignore[arg-type]
 
     maker._guess = watched  # type: ignore[method-assign, assignment]
     maker(ecg, start_s=3.0, seconds=3.0, live=True)
@@ -152,7 +152,7 @@ def test_who_cannot_says_so(ecg: Ecg, tiny: EchoPulse, name: str) -> None:
 @given(rate=st.sampled_from([250.0, 513.625, 128.0]), samples=st.lists(st.integers(1, 900), min_size=1, max_size=5))
 def test_pieces_keep_the_clock_of_the_whole(rate: float, samples: list[int]) -> None:
     whole = Ecg(np.random.default_rng(0).normal(size=(2, 9000)), rate, ("I", "II"), -1.7)
-    ours, theirs = ArrivingEcg(whole), ArrivingEcg(cut(whole, samples))
+    ours, theirs = EcgStream(whole), EcgStream(cut(whole, samples))
     for start in np.arange(-1.7, whole.end_s - 4.0, 0.73):
         one, other = (source.around(start - 3.0, start + 0.9) for source in (ours, theirs))
         assert one is not None

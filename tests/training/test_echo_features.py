@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from echogen import InputError
-from echogen.metrics.features import EchoClipFeatures, features_of
+from echogen.metrics.sets.features import EchoClipFeatures, features_of
 from echogen.networks.echo_features import ANSWERS, EchoFeatures, EchoFeaturesConfig, frame_pairs
 from echogen.records import Cine
 from echogen.training import Recipe, load_recipe, train

@@ -11,8 +11,8 @@ import torch
 from echogen import InputError
 from echogen.datasets import clip_store
 from echogen.generators import EchoDiffusion, Generator
-from echogen.generators.assemble_cascade import assemble_cascade
-from echogen.generators.cascade import paper_cascade
+from echogen.generators.echodiffusion.assemble import assemble_cascade
+from echogen.generators.echodiffusion.cascade import paper_cascade
 from echogen.networks.video_unet import VideoUnetConfig
 from echogen.records import Cine
 from echogen.training import Recipe, load_recipe, train

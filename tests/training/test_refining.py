@@ -10,7 +10,7 @@ import torch
 
 from echogen import InputError
 from echogen.datasets import clip_store
-from echogen.generators.refined import Refiner
+from echogen.generators.wrappers.refined import Refiner
 from echogen.records import Cine
 from echogen.training import Recipe, load_recipe, train
 from echogen.training.tasks import make_task

@@ -12,7 +12,7 @@ import torch
 
 from echogen import InputError
 from echogen.datasets import clip_store
-from echogen.generators.conditioning import FEATURES
+from echogen.ecg_window.features import FEATURES
 from echogen.records import STRUCTURES
 from echogen.training import Recipe, Task, load_recipe, train
 from echogen.training.tasks import TASKS, make_task

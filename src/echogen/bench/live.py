@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from echogen.bench.making import name_of, now
+from echogen.bench.video import name_of, now
 from echogen.ecg import find_landmarks
 from echogen.errors import InputError
 from echogen.generators import Generator

@@ -18,9 +18,9 @@ from echogen.checkpoints.echodiffusion_weights import our_name, video_unet_from
 from echogen.checkpoints.reading import read_tensors
 from echogen.cine.published_timing import published_resample
 from echogen.errors import InputError
-from echogen.generators.cascade import Cascade, CascadeConfig, Stage, frames_per_second, published_cascade, resized
-from echogen.generators.echodiffusion import EchoDiffusion, EchoDiffusionConfig
-from echogen.metrics.image import ssim
+from echogen.generators.echodiffusion.cascade import Cascade, CascadeConfig, Stage, frames_per_second, published_cascade, resized
+from echogen.generators.echodiffusion.generator import EchoDiffusion, EchoDiffusionConfig
+from echogen.metrics.pictures.likeness import ssim
 from echogen.networks.video_unet import VideoUnet
 from echogen.samplers.edm import (
     Edm,

@@ -69,7 +69,7 @@ def adapt(
     if {path.resolve() for path in clips} & {path.resolve() for path in judged}:
         raise InputError("A clip cannot be learned from and held out at once; name it once.")
 
-    from echogen.training import adapting
+    from echogen.training import adaptation as adapting
 
     heart = Generator.from_pretrained(model, device)
     tokenizer = adapting.check_tokenizer(heart.adaptable)

@@ -29,8 +29,8 @@ from echogen.errors import InputError
 if TYPE_CHECKING:
     from echogen.ecg import Landmarks
     from echogen.generators.base import Generator
-    from echogen.generators.private import Private
-    from echogen.generators.refined import Refiner
+    from echogen.generators.wrappers.private import Private
+    from echogen.generators.wrappers.refined import Refiner
     from echogen.records import Cine, Ecg
 
 SUFFIXES = (".mp4", ".gif", ".avi", ".dcm", ".nii", ".npz", ".png")
@@ -174,8 +174,8 @@ def generate(
 
     from echogen.cine import write
     from echogen.generators.base import Generator
-    from echogen.generators.private import Private
-    from echogen.metrics.bank import copy_filter
+    from echogen.generators.wrappers.private import Private
+    from echogen.metrics.memorisation.bank import copy_filter
 
     heart = Generator.from_pretrained(model, device, adapter)
     guarded = Private(heart, copy_filter(heart)) if private else None
@@ -202,7 +202,7 @@ def make_video(
     Raises `InputError` for what cannot be read, and for what the generator does not take.
     """
     from echogen.cine import resample_frames
-    from echogen.measure import truth_error
+    from echogen.measurement import truth_error
 
     seconds = min(DEFAULT_SECONDS, heart.longest_s) if case.seconds is None else case.seconds
     path = case.ecg or (_recording_in_pydicom() if "ecg" in heart.takes else None)
@@ -270,7 +270,7 @@ def make_video(
 
 def _refiners(asked: Sequence[str], device: str) -> list[Refiner]:
     """Refiners by what they do, or from folders; that of the frame rate first, which learned from frames not enlarged."""
-    from echogen.generators.refined import REFINEMENTS, REFINER_FILE, Refiner
+    from echogen.generators.wrappers.refined import REFINEMENTS, REFINER_FILE, Refiner
 
     named = [each if (Path(each) / REFINER_FILE).is_file() else f"refine-{each}" for each in asked]
     found = [Refiner.from_pretrained(name, device) for name in named]
@@ -328,8 +328,8 @@ def _picture(path: Path) -> Cine:
     import numpy as np
 
     from echogen.cine import read_image, to_sector
-    from echogen.measure import load_segmenter
-    from echogen.measure.apical import apical_doubt
+    from echogen.measurement import load_segmenter
+    from echogen.measurement.apical import apical_doubt
     from echogen.records import Cine
 
     frame, _ = to_sector(read_image(path), 128)
@@ -340,7 +340,7 @@ def _picture(path: Path) -> Cine:
 
 def _measure(cine: Cine, heartbeat: _Heartbeat) -> dict[str, Any]:
     """EF, heart rate and beats as the video shows them, and its agreement with the ECG; None where it shows none."""
-    from echogen.measure import load_segmenter, measure
+    from echogen.measurement import load_segmenter, measure
 
     try:
         return measure(cine, load_segmenter(), heartbeat.ecg, heartbeat.landmarks).to_json()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from echogen.datasets.shard_writing import Origin
     from echogen.datasets.shards import Sample
     from echogen.generators.base import Generator
-    from echogen.generators.private import Private
+    from echogen.generators.wrappers.private import Private
     from echogen.records import ByteArray, Cine
 
 _NAME = "name"
@@ -53,8 +53,8 @@ def generate_table(
     from echogen.commands.prepare import described
     from echogen.datasets.shard_writing import begin, finish, plan_for, write_shard
     from echogen.generators.base import Generator
-    from echogen.generators.private import Private
-    from echogen.metrics.bank import copy_filter
+    from echogen.generators.wrappers.private import Private
+    from echogen.metrics.memorisation.bank import copy_filter
 
     heart = Generator.from_pretrained(model, device, adapter)
     for row in rows:
@@ -114,8 +114,8 @@ def masks_of(cine: Cine) -> ByteArray | None:
     import numpy as np
 
     from echogen.cine.sector import CANONICAL_SIZE
-    from echogen.measure import load_segmenter
-    from echogen.measure.segmentation import segment
+    from echogen.measurement import load_segmenter
+    from echogen.measurement.segmentation import segment
 
     count, height, width = cine.frames.shape
     times, rest = divmod(height, CANONICAL_SIZE)

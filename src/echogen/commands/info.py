@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from echogen.app.describing import describe
+from echogen.app.file_facts import describe
 from echogen.commands.common import EcgRate, EcgUnit, EchoRate, check_fps, check_input, json_text
 
 

@@ -12,7 +12,7 @@ import typer
 from echogen.commands.common import EcgRate, EcgUnit, EchoRate, check_fps, check_input, json_text, read_part
 
 if TYPE_CHECKING:
-    from echogen.measure import Reading
+    from echogen.measurement import Reading
     from echogen.records import Cine, Ecg
 
 
@@ -42,11 +42,11 @@ def measure(
     check_fps(fps)
     from echogen.cine import read_cine, to_sector
     from echogen.cine.sector import CANONICAL_SIZE
-    from echogen.measure import load_segmenter, truth_error
-    from echogen.measure import measure as read
-    from echogen.measure.apical import apical_doubt
-    from echogen.measure.reading import canonical_cine
-    from echogen.measure.regression import load_regressor, regressed_ef_percent, regressor_error
+    from echogen.measurement import load_segmenter, truth_error
+    from echogen.measurement import measure as read
+    from echogen.measurement.apical import apical_doubt
+    from echogen.measurement.reading import canonical_cine
+    from echogen.measurement.regression import load_regressor, regressed_ef_percent, regressor_error
     from echogen.networks.config import load_network
     from echogen.networks.ef_regressor import EfRegressor
 

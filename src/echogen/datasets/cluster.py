@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from echogen.datasets.preparing import Job, prepare_shard
+from echogen.datasets.preparation import Job, prepare_shard
 from echogen.errors import InputError
 
 LOCAL, HERE = "local", "auto"

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
+from echogen.ecg_window.stream import EcgStream
 from echogen.errors import InputError
-from echogen.generators.arriving import ArrivingEcg
 from echogen.networks.adapters import (
     ADAPTERS,
     Adapter,
@@ -36,7 +36,7 @@ ECG_PAST_S, ECG_FUTURE_S = 8.0, 1.0
 class Sampling:
     """How to sample: guidance scale (1 = none), decoding steps, seed. None takes the generator's own default.
 
-    live: in short parts along with an ECG that is being recorded; see `Live`.
+    live: in short parts along with an ECG that is being recorded; see `LiveTiming`.
     """
 
     guidance: float | None = None
@@ -54,7 +54,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveTiming:
     """How closely a generator follows an ECG that is being recorded, in s.
 
     first_s, part_s: how much video the first and each further part holds. future_s: ECG that it hears beyond a part.
@@ -183,7 +183,7 @@ class Generator(ABC):
         self.adapter = adapter
 
     @property
-    def live(self) -> Live | None:
+    def live(self) -> LiveTiming | None:
         """How it follows an ECG that is being recorded; None: it cannot."""
         return None
 
@@ -224,8 +224,8 @@ class Generator(ABC):
         ecg: a whole ECG, consecutive pieces of one as they arrive, or None. start_s: time of the first frame on the ECG's clock
         (its beginning). seconds: None goes on to the ECG's end. ef_percent, view, sex, text (a sentence), frames (a reference
         image): conditions, each of which may be absent. live: short parts, each as soon as the ECG that it needs is there (see
-        `Live`); another video than without, but the same one however the ECG is cut into pieces. Raises `InputError` for what
-        the generator does not take.
+        `LiveTiming`); another video than without, but the same one however the ECG is cut into pieces. Raises `InputError` for
+        what the generator does not take.
         """
         sampling = Sampling(guidance, steps, seed, live)
         if live and self.live is None:
@@ -234,7 +234,7 @@ class Generator(ABC):
         self._check(replace(conditions, ecg=ecg if isinstance(ecg, Ecg) else None))
         if ecg is None and seconds is None:
             raise InputError("Without an ECG the length of the video must be given in seconds.")
-        source = ArrivingEcg(ecg)
+        source = EcgStream(ecg)
         start = source.start_s if start_s is None else start_s
         if start < source.start_s - 1e-6:
             raise InputError(f"The video cannot start at {start:.2f} s: the ECG begins at {source.start_s:.2f} s.")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echogen.datasets.clip_store import FPS
-from echogen.generators.conditioning import CAVITY_CELLS, Outline
+from echogen.ecg_window.features import CAVITY_CELLS, Outline
 
 
 def true_outline(heart: Mapping[str, Any], factor: float) -> Outline:

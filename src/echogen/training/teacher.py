@@ -24,8 +24,8 @@ from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, draw_rec
 from echogen.ecg.source import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.generators import EchoPulse, Generator
-from echogen.generators.echopulse_config import FirstFrame
-from echogen.generators.scene import Question
+from echogen.generators.echopulse.config import FirstFrame
+from echogen.generators.echopulse.window_request import TokenQuery
 from echogen.networks.attention import Tokens
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
 from echogen.phantom.looks import PLAIN, VARIED
@@ -48,7 +48,7 @@ class Answer:
 
     window (latents, positions): int16 ids at the end, the kept ones first, hidden ones (mask id) behind. given: latents that are
     kept. kept_at (new, positions): int8, the step that kept each new token, steps: how many there were. codes (new, positions,
-    `CODES`): int16 ids, probabilities: float16, what each was drawn from. clock (latents,) in s, is_first: see `Scene.clock`.
+    `CODES`): int16 ids, probabilities: float16, what each was drawn from. clock (latents,) in s, is_first: `WindowRequest.clock`.
     modulation (latents, 6 dim), context (M, dim), context_s (M,), context_seen (M,): the scene as the teacher was told it.
     """
 
@@ -78,7 +78,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Way:
+class SamplingSchedule:
     """How a teacher guesses: see `EchoPulseConfig` and `FirstFrame`."""
 
     steps: int = 10
@@ -94,7 +94,7 @@ class Teacher(EchoPulse):
     answers: list[Answer]
 
     @classmethod
-    def of(cls, heart: EchoPulse, way: Way) -> Teacher:
+    def of(cls, heart: EchoPulse, way: SamplingSchedule) -> Teacher:
         """The teacher that guesses in this way with the transformer of a generator, live video in as many steps as other.
 
         Raises `InputError` for one whose tokens are not kept once and for all.
@@ -112,15 +112,15 @@ class Teacher(EchoPulse):
         times: NDArray[np.float64] = rest[1]
         return np.zeros((len(times), 1, 1), np.uint8), {"start_s": float(times[0])}
 
-    def _fill(self, network: MaskedTransformer, question: Question, new: int, **way: Any) -> Tensor:
+    def _fill(self, network: MaskedTransformer, query: TokenQuery, new: int, **way: Any) -> Tensor:
         said: list[tuple[Tensor, Tensor]] = []
-        ids = super()._fill(network, question, new, **way, watch=lambda places, log_p: said.append((places[0], log_p[0, :, 0])))
-        self.answers.append(_answer(question, ids, said, way["temperature"], self.transformer.config.mask_id))
+        ids = super()._fill(network, query, new, **way, watch=lambda places, log_p: said.append((places[0], log_p[0, :, 0])))
+        self.answers.append(_answer(query, ids, said, way["temperature"], self.transformer.config.mask_id))
         return ids
 
 
 def _answer(
-    question: Question, ids: Tensor, said: Sequence[tuple[Tensor, Tensor]], temperature: Sequence[float], mask_id: int
+    query: TokenQuery, ids: Tensor, said: Sequence[tuple[Tensor, Tensor]], temperature: Sequence[float], mask_id: int
 ) -> Answer:
     """What a question was answered; said: of each step the hidden places and the log-probabilities there."""
     shape = ids.shape[1:3]
@@ -134,7 +134,7 @@ def _answer(
         likely = (log_p[kept] / temperature[step]).softmax(-1).topk(CODES, dim=-1)
         at = places[kept].cpu()
         probabilities[at], codes[at] = likely.values.cpu(), likely.indices.cpu()
-    told = question.told
+    told = query.told
     assert told.modulation is not None
     assert told.context is not None
     assert told.context.times_s is not None
@@ -143,14 +143,14 @@ def _answer(
         return np.asarray(tensor[0].float().cpu().numpy()).astype(kind)
 
     return Answer(
-        window=kept_as(question.window(ids, mask_id)[..., 0], np.int16),
-        given=np.array(0 if question.kept is None else question.kept.shape[1]),
+        window=kept_as(query.window(ids, mask_id)[..., 0], np.int16),
+        given=np.array(0 if query.kept is None else query.kept.shape[1]),
         kept_at=kept_at.view(shape).numpy().astype(np.int8),
         steps=np.array(len(said)),
         codes=codes.view(*shape, CODES).numpy().astype(np.int16),
         probabilities=probabilities.view(*shape, CODES).numpy().astype(np.float16),
-        clock=kept_as(question.clock, np.float32),
-        is_first=kept_as(question.head[:, None], np.bool_)[0],
+        clock=kept_as(query.clock, np.float32),
+        is_first=kept_as(query.head[:, None], np.bool_)[0],
         modulation=kept_as(told.modulation[:, :, 0], np.float16),
         context=kept_as(told.context.values, np.float16),
         context_s=kept_as(told.context.times_s, np.float32),
@@ -195,14 +195,14 @@ def generator_folder(name_or_dir: str) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _teacher(folder: Path, way: Way) -> Teacher:
+def _teacher(folder: Path, way: SamplingSchedule) -> Teacher:
     torch.set_num_threads(1)
     heart = Generator.from_pretrained(folder, "cpu")
     assert isinstance(heart, EchoPulse)
     return Teacher.of(heart, way)
 
 
-def _ask_once(folder: Path, way: Way, cache: Path, seed: int) -> None:
+def _ask_once(folder: Path, way: SamplingSchedule, cache: Path, seed: int) -> None:
     """Write the file with what the teacher answers about a seed."""
     answers = ask(_teacher(folder, way), seed)
     named = {f"{i}.{f.name}": getattr(answer, f.name) for i, answer in enumerate(answers) for f in fields(Answer)}
@@ -218,7 +218,7 @@ def read_answers(path: Path) -> list[Answer]:
         return [Answer(**{f.name: stored[f"{i}.{f.name}"] for f in fields(Answer)}) for i in range(count)]
 
 
-def gather(name_or_dir: str, way: Way, cache: Path, seeds: Sequence[int], processes: int = 2) -> list[list[Answer]]:
+def gather(name_or_dir: str, way: SamplingSchedule, cache: Path, seeds: Sequence[int], processes: int = 2) -> list[list[Answer]]:
     """What a generator answers about these seeds, heart by heart; what the cache holds already is not asked again."""
     missing = [seed for seed in seeds if not (cache / f"{seed}.npz").is_file()]
     if missing:

@@ -25,7 +25,7 @@ from echogen.errors import InputError
 from echogen.training.checkpoint import checkpoint_files, load_checkpoint, replace_folder, save_checkpoint
 from echogen.training.ema import Ema
 from echogen.training.recipe import Recipe, first_difference, recipe_values
-from echogen.training.reporting import Report
+from echogen.training.reports import Report
 from echogen.training.task import OptimizerGroup, Task
 
 logger = logging.getLogger("echogen.training")

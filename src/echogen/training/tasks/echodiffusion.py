@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from echogen.datasets.clip_store import FPS, ClipStore
 from echogen.errors import InputError
-from echogen.generators.cascade import Stage, resized
+from echogen.generators.echodiffusion.cascade import Stage, resized
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.ef_regressor import at_size
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig

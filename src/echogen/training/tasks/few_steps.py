@@ -18,14 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from echogen.generators.add_student import LEARNED
+from echogen.generators.echopulse.add_student import LEARNED
 from echogen.networks.adapters import network_hash
 from echogen.networks.config import load_network
 from echogen.networks.masked_transformer import MaskedTransformer
 from echogen.training.lora import save_changes, with_changes
 from echogen.training.recipe import Recipe, settings
 from echogen.training.task import Task
-from echogen.training.teacher import FIRST_STUDENT_SEED, Answer, Way, gather, generator_folder, stacked, told
+from echogen.training.teacher import FIRST_STUDENT_SEED, Answer, SamplingSchedule, gather, generator_folder, stacked, told
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TeacherData:
     cache: str
     hearts: int = 1000
     held_out: int = 40
-    way: Way = field(default_factory=Way)
+    way: SamplingSchedule = field(default_factory=SamplingSchedule)
 
 
 @dataclass(frozen=True)

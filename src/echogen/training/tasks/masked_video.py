@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from echogen import ecg as ecg_module
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
-from echogen.generators.conditioning import (
+from echogen.ecg_window.features import (
     CAVITY_CELLS,
     FEATURES,
     Beats,
@@ -26,8 +26,8 @@ from echogen.generators.conditioning import (
     normalised_lead,
     window_samples,
 )
-from echogen.generators.echopulse import EchoPulse
-from echogen.generators.echopulse_config import EchoPulseConfig
+from echogen.generators.echopulse.config import EchoPulseConfig
+from echogen.generators.echopulse.generator import EchoPulse
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.config import config_from_dict, load_config, load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer, MaskedTransformerConfig

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from echogen.datasets.clip_store import ClipStore
 from echogen.errors import InputError
-from echogen.generators.refined import Refiner, RefinerConfig, Seen, between, check_network, enlarged, look
+from echogen.generators.wrappers.refined import Refiner, RefinerConfig, Seen, between, check_network, enlarged, look
 from echogen.networks.config import config_from_dict, load_network
 from echogen.networks.ef_regressor import at_size
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from echogen.datasets.clip_store import ClipStore
 from echogen.errors import InputError
-from echogen.generators.echopulse import MOTION_SCALE
+from echogen.generators.echopulse.generator import MOTION_SCALE
 from echogen.networks.config import config_from_dict, config_to_dict, load_network, save_network
 from echogen.networks.published_discriminator import PublishedDiscriminator, hinge_generator_loss
 from echogen.networks.quantizers import FSQ, Quantized
