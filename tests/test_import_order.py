@@ -11,13 +11,14 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "echogen"
 PROJECT = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text())["project"]
 
-FOUNDATION = {"errors", "records", "physiology"}
+FOUNDATION = {"errors", "arrays", "records", "physiology"}
 DATA = FOUNDATION | {"ecg", "cine", "phantom", "datasets"}
 #: What each part may import. The three chains data, networks and samplers know nothing of each other.
 MAY_IMPORT = {
     "errors": set(),
-    "records": {"errors"},
-    "physiology": {"errors"},
+    "arrays": set(),
+    "records": {"errors", "arrays"},
+    "physiology": {"errors", "arrays"},
     "ecg": FOUNDATION,
     "cine": FOUNDATION,
     "phantom": FOUNDATION | {"ecg", "cine"},

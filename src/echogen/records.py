@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from echogen.arrays import ByteArray
 from echogen.errors import InputError
 
 VIEWS = ("A4C", "A2C")
@@ -20,7 +21,6 @@ STRUCTURES = {"background": 0, "lv": 1, "myocardium": 2, "la": 3, "rv": 4, "ra":
 
 FloatArray = NDArray[np.float32]
 SecondsArray = NDArray[np.float64]
-ByteArray = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
+from echogen.arrays import ByteArray
 from echogen.cine.mhd import read_mhd
 from echogen.cine.nifti import read_nifti
 from echogen.cine.stored import grey_levels, with_square_pixels
 from echogen.errors import InputError
-from echogen.records import STRUCTURES, Beat, ByteArray, Cine, Study
+from echogen.records import STRUCTURES, Beat, Cine, Study
 
 SPLITS = ("training", "validation", "testing")
 #: Patients of each split in the whole data set.

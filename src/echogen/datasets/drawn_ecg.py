@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from echogen.arrays import Floats
 from echogen.cine.colour import ColourCine, read_colour
 from echogen.cine.drawn_line import find_lines
 from echogen.cine.drawn_sweep import DrawnSignal, line_signal
@@ -16,8 +16,6 @@ from echogen.cine.reading import read_cine
 from echogen.ecg.detectors import CLEAR_CONTRAST, Detection, detect_qrs, irregularity
 from echogen.errors import InputError
 from echogen.records import Ecg, Study
-
-Floats = NDArray[np.float64]
 
 #: Samples per second of an ECG taken from the picture.
 RATE_HZ = 250.0

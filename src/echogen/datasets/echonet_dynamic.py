@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from echogen.arrays import Floats, Mask
 from echogen.cine.reading import read_cine
 from echogen.datasets.table_loader import TableEntry, TableVideos
 from echogen.datasets.tables import Source, read_rows
-from echogen.datasets.tracings import Floats, Mask, Tracing, beat_between, outline_mask, tracing_of
+from echogen.datasets.tracings import Tracing, beat_between, outline_mask, tracing_of
 from echogen.errors import InputError
 from echogen.records import Beat, Cine, Study
 

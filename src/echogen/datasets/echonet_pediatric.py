@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from echogen.arrays import Floats
 from echogen.cine.reading import read_cine
 from echogen.datasets.table_loader import TableEntry, TableVideos
 from echogen.datasets.tables import Source, read_rows
-from echogen.datasets.tracings import Floats, Tracing, beat_between, tracing_of
+from echogen.datasets.tracings import Tracing, beat_between, tracing_of
 from echogen.errors import InputError
 from echogen.records import Cine, Study
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from echogen.arrays import ByteArray, Floats
 from echogen.cine.limits import check_size
 from echogen.cine.scan_conversion import BeamGeometry, native_mm_per_pixel, scan_convert
 from echogen.cine.stored import grey_levels
@@ -43,9 +44,7 @@ from echogen.datasets.tracings import outline_mask
 from echogen.ecg.formats import fill_short_gaps
 from echogen.ecg.source import stated_mv
 from echogen.errors import InputError
-from echogen.records import STRUCTURES, Beat, ByteArray, Cine, Ecg, SecondsArray, Study
-
-Floats = NDArray[np.float64]
+from echogen.records import STRUCTURES, Beat, Cine, Ecg, SecondsArray, Study
 
 _VIEWS = {"4ch": "A4C", "2ch": "A2C"}
 _MM_PER_M = 1000.0

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from echogen.arrays import ByteArray
 from echogen.cine.reading import open_video, read_cine
 from echogen.cine.writing import write
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
 from echogen.ecg.restricted_pickle import read_array_pickle
 from echogen.errors import InputError
 from echogen.phantom.simulate import render
-from echogen.records import ByteArray, Cine, FloatArray
+from echogen.records import Cine, FloatArray
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".gif")
 VIDEO, ECG = "video", "ekg"

@@ -26,9 +26,10 @@ from typing import Any
 
 import numpy as np
 
+from echogen.arrays import ByteArray
 from echogen.datasets.npz_bytes import arrays_of
 from echogen.errors import InputError
-from echogen.records import Beat, ByteArray, Cine, Ecg, Study
+from echogen.records import Beat, Cine, Ecg, Study
 
 SUMMARY, MANIFEST = "shards.json", "manifest.jsonl"
 FORMAT = 1

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echogen import ecg as ecg_module
-from echogen.physiology import BeatClock, Filling, Floats, beat_clock, beat_volumes, volume_curve
+from echogen.arrays import Floats
+from echogen.physiology import BeatClock, Filling, beat_clock, beat_volumes, volume_curve
 from echogen.records import Ecg
 
 ECG_RATE_HZ = 128.0

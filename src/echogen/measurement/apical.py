@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from echogen.arrays import ByteArray
 from echogen.measurement.segmentation import segment
 from echogen.networks.segmenter import Segmenter
-from echogen.records import STRUCTURES, ByteArray
+from echogen.records import STRUCTURES
 
 #: How often a pixel of the wall must be brighter than one of a cavity: in three real apical recordings at least 0.82 (ventricle)
 #: and 0.79 (atrium), in phantoms 0.80 and 0.87; in a sector of mere speckle or with a heart that lies across, at most 0.53.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.signal import savgol_coeffs, savgol_filter
 
+from echogen.arrays import Floats
 from echogen.physiology import preceding_rr
 from echogen.records import Beat
-
-Floats = NDArray[np.float64]
 
 #: End-systole is the time when the falling volume comes within this share of the stroke volume above its minimum, plus an offset.
 NEAR_MINIMUM = 0.15

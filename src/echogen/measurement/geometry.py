@@ -7,10 +7,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.signal import savgol_filter
 
-from echogen.records import STRUCTURES, ByteArray
-
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from echogen.arrays import ByteArray, Floats, Mask
+from echogen.records import STRUCTURES
 
 _LV, _LA = STRUCTURES["lv"], STRUCTURES["la"]
 #: Pixels that the mitral valve may take between the two cavities, and contacts needed to trust the plane.

@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import theilslopes
 
+from echogen.arrays import Floats
 from echogen.physiology import BeatClock, beat_clock
-
-Floats = NDArray[np.float64]
 
 TOLERANCE_S = 0.080
 MARGIN_S = 0.1

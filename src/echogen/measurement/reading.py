@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from echogen.arrays import ByteArray, Floats
 from echogen.cine.sector import CANONICAL_SIZE, to_sector
 from echogen.ecg import find_landmarks
 from echogen.errors import InputError
@@ -18,9 +18,7 @@ from echogen.measurement.matching import QrsLandmarks, TimingReport, expected_cl
 from echogen.measurement.segmentation import segment
 from echogen.networks.segmenter import Segmenter
 from echogen.physiology import area_length_volume_ml
-from echogen.records import Beat, ByteArray, Cine, Ecg
-
-Floats = NDArray[np.float64]
+from echogen.records import Beat, Cine, Ecg
 
 SHORTEST_S = 0.7
 #: The left ventricle must cover this share of the picture in at least half of the frames.

@@ -21,10 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from echogen.arrays import ByteArray, Mask
 from echogen.errors import InputError
-from echogen.records import STRUCTURES, ByteArray
-
-Mask = NDArray[np.bool_]
+from echogen.records import STRUCTURES
 
 #: Mean and spread of the pictures that SAM 2 was trained on, in three colours.
 _MEAN, _SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -7,8 +7,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from echogen.arrays import ByteArray
 from echogen.networks.segmenter import Segmenter, with_neighbours
-from echogen.records import STRUCTURES, ByteArray
+from echogen.records import STRUCTURES
 
 _LV, _BACKGROUND = STRUCTURES["lv"], STRUCTURES["background"]
 

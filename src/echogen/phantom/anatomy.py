@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from echogen.physiology import Floats
+from echogen.arrays import Floats
 
 #: LV length / semi-axis: the ellipse is cut this far below its apex.
 TRUNCATION = 1.42

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.signal import lfilter
 
+from echogen.arrays import Floats
 from echogen.errors import InputError
 from echogen.phantom.rhythm import Rhythm
 from echogen.physiology import preceding_rr
 from echogen.records import Ecg
-
-Floats = NDArray[np.float64]
 
 LEAD_NAMES = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 #: Dower's lead field: rows I, II, V1..V6; mV at the electrodes per mV of the heart vector (Dower, Circ Res 1980).

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from echogen.arrays import Floats
 from echogen.errors import InputError
 from echogen.physiology import QRS_ONSET_BEFORE_R_S
-
-Floats = NDArray[np.float64]
 
 RHYTHMS = ("sinus", "af", "pvc", "pause", "paced")
 #: Kinds of beat; "wide" is a broad complex of unknown cause in a real ECG.

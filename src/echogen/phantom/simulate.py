@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from echogen.arrays import Floats
 from echogen.errors import InputError
 from echogen.phantom.anatomy import Anatomy, Pose, draw_anatomy, pose_heart
 from echogen.phantom.details import Details
@@ -18,7 +19,7 @@ from echogen.phantom.looks import PLAIN, draw_look
 from echogen.phantom.rhythm import Rhythm, make_rhythm
 from echogen.phantom.tissue import Levels, locate_tissue
 from echogen.phantom.ultrasound import Probe, Scanner, Scatterers, draw_probe
-from echogen.physiology import BeatClock, Filling, Floats, beat_clock, beat_volumes, volume_curve
+from echogen.physiology import BeatClock, Filling, beat_clock, beat_volumes, volume_curve
 from echogen.records import SEXES, VIEWS, Beat, Cine, Ecg, Study
 
 CHUNK = 16

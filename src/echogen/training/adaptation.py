@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from echogen.arrays import ByteArray
 from echogen.cine import read_cine, resample_frames, to_sector
 from echogen.errors import InputError
 from echogen.networks.adapters import network_hash
 from echogen.networks.video_tokenizer import VideoTokenizer
-from echogen.records import ByteArray
 from echogen.training.lora import save_changes, with_changes
 from echogen.training.trainer import bf16_is_native
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from echogen.app.blind_test.session import BlindTest, ChosenClip, Plan, new_key
+from echogen.arrays import ByteArray
 from echogen.cine.sector import to_sector
 from echogen.cine.strip import resize_smoothly
 from echogen.cine.timing import resample_frames
 from echogen.cine.writing import write
 from echogen.errors import InputError
 from echogen.metrics.evaluation.clips import Clip, ClipFile, find_clips
-from echogen.records import ByteArray, Cine
+from echogen.records import Cine
 
 Progress = Callable[[float, float], None]
 

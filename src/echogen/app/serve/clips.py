@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from echogen.app.serve.requests import ClipRequest
+from echogen.arrays import ByteArray
 from echogen.cine.writing import ecg_path, write
 from echogen.ecg import find_landmarks
 from echogen.errors import InputError
@@ -21,7 +22,7 @@ from echogen.generators.base import Generator
 from echogen.measurement import load_segmenter, measure, truth_error
 from echogen.measurement.apical import apical_doubt
 from echogen.measurement.regression import load_regressor, regressed_ef_percent, regressor_error
-from echogen.records import ByteArray, Cine, Ecg
+from echogen.records import Cine, Ecg
 
 LABEL = "SYNTHETIC"
 

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echogen.app.serve.limits import Refused
+from echogen.arrays import Floats
 from echogen.errors import InputError
 from echogen.phantom.electrical import draw_style, make_ecg
 from echogen.phantom.rhythm import Rhythm, make_rhythm
 from echogen.records import Ecg
-
-Floats = NDArray[np.float64]
 
 RATE_HZ = 250.0
 #: Of twelve simulated leads these are used.

@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from echogen.app.serve.ecg_sources import EndlessEcg
 from echogen.app.serve.file_reader import FASTEST_HZ, LONGEST_ECG_S, MOST_LEADS
+from echogen.arrays import ByteArray
 from echogen.ecg import find_landmarks
 from echogen.errors import InputError
 from echogen.generators.base import Generator
-from echogen.records import ByteArray, Cine, Ecg
+from echogen.records import Cine, Ecg
 
 #: Rows and columns of a first frame.
 FRAME_SIZE = 128

@@ -15,15 +15,14 @@ from scipy import ndimage
 
 from echogen.app.serve.ecg_sources import EndlessEcg, Feed
 from echogen.app.serve.requests import LiveEcg, RecordedEcg, StreamRequest, begin_s, conditions_of, joined_ecg, recorded_ecg
+from echogen.arrays import ByteArray, Floats
 from echogen.ecg import choose_lead, find_landmarks
 from echogen.errors import InputError
 from echogen.generators.base import Generator, LiveTiming
 from echogen.measurement import find_beats, lv_geometry, segment
 from echogen.networks.segmenter import Segmenter
 from echogen.physiology import area_length_volume_ml
-from echogen.records import STRUCTURES, ByteArray, Cine, Ecg
-
-Floats = NDArray[np.float64]
+from echogen.records import STRUCTURES, Cine, Ecg
 
 #: Points of an outline.
 OUTLINE_POINTS = 48

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from echogen.arrays import Floats
 from echogen.ecg_window.features import LEAST_AREA_PX2, LENGTH_PER_SPREAD, READ_AREA
 from echogen.phantom.texture import blurred
-from echogen.physiology import Floats
 
 #: Of an ellipse cut at 1.42 semi-axes from its apex: from the centroid to the apex over its length; its width (area over length)
 #: over its semi-axis across.

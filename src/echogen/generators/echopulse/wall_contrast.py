@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from echogen.physiology import Floats
+from echogen.arrays import Floats
 
 #: The wall is looked for between these distances from the cavity, in pixels; its darkest parts count.
 NEAR_PX, FAR_PX, DARKEST_PERCENT = 1.5, 7.0, 30.0

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from echogen.arrays import ByteArray, Floats
 from echogen.cine.reading import read_cine
 from echogen.cine.sector import CANONICAL_SIZE, to_sector
 from echogen.errors import InputError
@@ -21,9 +22,7 @@ from echogen.measurement.reading import SHORTEST_S, Reading, read_masks
 from echogen.measurement.segmentation import segment
 from echogen.measurement.shipped import load_segmenter
 from echogen.metrics.sets.features import FeatureNetwork, Features, TooShort, features_of
-from echogen.records import Beat, ByteArray, Cine, Study
-
-Floats = NDArray[np.float64]
+from echogen.records import Beat, Cine, Study
 
 #: Suffixes of videos; of two files of one name the one further left counts.
 VIDEO_SUFFIXES = (".npz", ".dcm", ".avi", ".mkv", ".mp4", ".mov", ".gif")

@@ -8,17 +8,15 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from echogen.arrays import ByteArray
 from echogen.errors import InputError
 from echogen.metrics.bootstrap import bootstrap_interval
 from echogen.metrics.evaluation.clips import Clip, same_moments
 from echogen.metrics.evaluation.figures import Figure, Row, mean_row
 from echogen.metrics.pictures.likeness import ClipMetric
 from echogen.metrics.pictures.speckle import speckle_statistics
-from echogen.records import STRUCTURES, ByteArray
-
-Floats = NDArray[np.float64]
+from echogen.records import STRUCTURES
 
 #: Frames of a clip from which its speckle is taken.
 _SPECKLE_FRAMES = 16

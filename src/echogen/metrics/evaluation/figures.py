@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
+from echogen.arrays import Floats
 from echogen.metrics.heart.ejection import mean_interval
-
-Floats = NDArray[np.float64]
 
 _NAN = float("nan")
 RESAMPLES = 1000

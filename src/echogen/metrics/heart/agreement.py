@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import linregress
 from scipy.stats import t as student
 
+from echogen.arrays import Floats
 from echogen.measurement.beats import R_AFTER_ED_S, R_BEFORE_ED_S
 from echogen.measurement.matching import TOLERANCE_S, match_beats
 from echogen.metrics.heart.ejection import mae, mean_interval
 from echogen.physiology import preceding_rr
 from echogen.records import Beat
-
-Floats = NDArray[np.float64]
 
 _NAN = float("nan")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from echogen.arrays import ByteArray
 from echogen.errors import InputError
 from echogen.measurement.sam2 import Sam2Segmenter
 from echogen.metrics.evaluation.clips import Clip
@@ -16,7 +17,7 @@ from echogen.metrics.evaluation.figures import Figure, Row
 from echogen.metrics.heart.ejection import ejection_report
 from echogen.metrics.heart.volumes import area_ef_percent
 from echogen.metrics.sets.features import WEIGHTS_VARIABLE
-from echogen.records import STRUCTURES, ByteArray
+from echogen.records import STRUCTURES
 
 Masks = Callable[[Clip], ByteArray]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from echogen.arrays import Floats
 from echogen.measurement.matching import TOLERANCE_S, match_beats, within_video
 from echogen.measurement.shipped import truth_error
 from echogen.metrics.evaluation.clips import Clip
@@ -18,8 +18,6 @@ from echogen.metrics.heart.ejection import EjectionReport, ejection_report
 from echogen.metrics.heart.timing import MARGIN_S, SHUFFLES, shuffled_beats
 from echogen.metrics.heart.volumes import area_ef_percent
 from echogen.physiology import QRS_ONSET_BEFORE_R_S, beat_clock
-
-Floats = NDArray[np.float64]
 
 
 class Ejection(ByClip):

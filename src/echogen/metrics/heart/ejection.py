@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from echogen.arrays import Floats
 from echogen.metrics.bootstrap import bootstrap_interval
-
-Floats = NDArray[np.float64]
 
 
 def r2(measured: ArrayLike, reference: ArrayLike) -> float:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from echogen.arrays import Floats
 from echogen.measurement.matching import (
     MARGIN_S,
     TOLERANCE_S,
@@ -44,7 +45,6 @@ __all__ = [
     "within_video",
 ]
 
-Floats = NDArray[np.float64]
 
 SHUFFLES = 20
 

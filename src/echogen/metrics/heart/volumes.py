@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from echogen.arrays import ByteArray, Floats
 from echogen.errors import InputError
 from echogen.measurement.beats import find_beats
 from echogen.measurement.geometry import _mitral_midpoint, lv_area, lv_geometry
 from echogen.physiology import area_length_volume_ml, ejection_fraction_percent
-from echogen.records import STRUCTURES, ByteArray
-
-Floats = NDArray[np.float64]
+from echogen.records import STRUCTURES
 
 #: Discs that the cavity is cut into, as guidelines of echocardiography have it.
 DISCS = 20

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from echogen.arrays import ByteArray
 from echogen.cine.sector import to_sector
 from echogen.metrics.sets.features import at_rate
 from echogen.networks.adapters import network_hash
 from echogen.networks.config import load_network
 from echogen.networks.identity import Identity, IdentityConfig
-from echogen.records import ByteArray, Cine
+from echogen.records import Cine
 
 Vector = NDArray[np.float32]
 SHIPPED = Path(__file__).parents[2] / "weights" / "identity"

@@ -15,9 +15,9 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from echogen.arrays import Floats
 from echogen.errors import InputError
 
-Floats = NDArray[np.float64]
 Kind = Literal["training", "held_out", "generated"]
 
 #: A clip that is no copy stays below the threshold in so many percent of cases.

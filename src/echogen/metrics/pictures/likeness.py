@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter
 
+from echogen.arrays import Floats
 from echogen.errors import InputError
 from echogen.metrics.bootstrap import bootstrap_interval
-
-Floats = NDArray[np.float64]
 
 _SIGMA, _TRUNCATE = 1.5, 3.5
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from echogen.arrays import Floats, Mask
 
 #: Beams meet here in a 128 x 128 frame, and the sector ends at this radius; all in pixels.
 APEX_ROW, APEX_COLUMN, RADIUS = 6.0, 63.5, 112.0

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from echogen.arrays import ByteArray
 from echogen.cine.sector import CANONICAL_SIZE, to_sector
 from echogen.cine.timing import resample_frames
 from echogen.cine.writing import write
@@ -27,7 +28,7 @@ from echogen.networks.text import ef_sentence
 from echogen.phantom.electrical import make_ecg
 from echogen.phantom.rhythm import CONTEXT_S, rhythm_from_landmarks
 from echogen.physiology import MITRAL_CLOSURE_S, QRS_ONSET_BEFORE_R_S, systolic_intervals
-from echogen.records import ByteArray, Cine, Ecg, Study
+from echogen.records import Cine, Ecg, Study
 
 #: Heart rates in bpm that an interval from end-diastole to end-systole may stand for, and the rate where nothing is known.
 _RATES = np.arange(40.0, 151.0)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from echogen.arrays import ByteArray
 from echogen.errors import InputError
 from echogen.metrics.evaluation.collectors import Collector, Pair
 from echogen.metrics.evaluation.figures import Figure, Row, mean_row
@@ -25,7 +26,7 @@ from echogen.metrics.published.protocol_clips import HeldClip, ModelSource, Samp
 from echogen.metrics.published.quirks import ROUND_TRIPS, BestPicture, ClipDistance, nearest_sample
 from echogen.metrics.published.rows import Cut, Protocol
 from echogen.metrics.sets.features import LearnedPerceptualDistance
-from echogen.records import ByteArray, Cine, Study
+from echogen.records import Cine, Study
 
 #: Metrics of the papers' scripts, beside those of METRICS.
 SCRIPT_METRICS: dict[str, Callable[[], Collector]] = {

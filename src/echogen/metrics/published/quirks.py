@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from echogen.arrays import ByteArray
 from echogen.datasets.paired_folder import resize
 from echogen.metrics.evaluation.collectors import ByClip, Pair, Picture
 from echogen.metrics.evaluation.figures import Figure, mean_row
 from echogen.metrics.pictures.likeness import ClipMetric
 from echogen.metrics.sets.features import FeatureNetwork, Features, InceptionFeatures
-from echogen.records import ByteArray
 
 #: Frames of a clip in ECHOPulse's scripts.
 ECHOPULSE_FRAMES = 11

@@ -12,10 +12,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from echogen.arrays import Floats
 from echogen.errors import InputError
 from echogen.metrics.bootstrap import bootstrap_interval
-
-Floats = NDArray[np.float64]
 
 #: Under so many samples a Fréchet distance is marked as biased.
 ENOUGH_SAMPLES = 2048

@@ -13,9 +13,9 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from echogen.arrays import Floats
 from echogen.errors import InputError
 
-Floats = NDArray[np.float64]
 Kernel = Callable[[Floats, Floats], Floats]
 
 _ROWS = 1024

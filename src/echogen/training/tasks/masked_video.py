@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from echogen import ecg as ecg_module
+from echogen.arrays import Floats
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
 from echogen.ecg_window.features import (
     CAVITY_CELLS,
@@ -32,7 +33,6 @@ from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.config import config_from_dict, load_config, load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.video_tokenizer import VideoTokenizer
-from echogen.physiology import Floats
 from echogen.records import STRUCTURES, Ecg
 from echogen.training.masked_tokens import CriticTraining, check_tokens
 from echogen.training.outlines import cells_of_tokens, true_outline
