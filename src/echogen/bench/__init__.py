@@ -1,4 +1,4 @@
-"""How fast a generator is on this machine: a video part by part (`making`), and along with a live ECG (`live`)."""
+"""Speed of a generator on this machine: a video part by part (`video`), and along with a live ECG (`live`)."""
 
 from echogen.bench.live import LiveRun, looped, measure_live, memory_mb
 from echogen.bench.video import (

@@ -1,4 +1,4 @@
-"""How well a generator keeps up with an ECG that arrives while it is recorded."""
+"""Speed of a generator that follows an ECG while it is being recorded."""
 
 from __future__ import annotations
 

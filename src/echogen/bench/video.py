@@ -1,4 +1,4 @@
-"""How long a video takes: seconds and FLOPs part by part, beside the machine's own matrix products."""
+"""Time of one video: seconds and FLOPs part by part, beside the machine's own matrix products."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ PublishedNetworks = tuple[PublishedTokenizer, PublishedTransformer, StMem]
 
 @dataclass(frozen=True)
 class Machine:
-    """What was measured on. load_before: of the last minute, nan where unknown. matmul_tflops: by the name of the type."""
+    """Machine that was measured. load_before: of the minute before, nan where unknown. matmul_tflops: by the name of the type."""
 
     device: str
     processor: str
@@ -60,7 +60,7 @@ class Machine:
 
     @property
     def idle(self) -> bool:
-        """Whether times measured on it count."""
+        """True if the machine was idle enough for its times to count."""
         return self.load_before < IDLE_LOAD
 
 
@@ -299,5 +299,5 @@ def now(device: torch.device) -> float:
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """What a type is called, for instance bfloat16."""
+    """Short name of a type, for instance bfloat16."""
     return str(dtype).removeprefix("torch.")

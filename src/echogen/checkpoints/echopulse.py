@@ -78,7 +78,7 @@ def code_directions(tokenizer: PublishedTokenizer, latents: Tensor) -> Tensor:
 
 
 def code_margin(tokenizer: PublishedTokenizer, latents: Tensor) -> Tensor:
-    """How much more similar each latent is to its nearest code than to the next one, (B, T' S)."""
+    """Margin of each latent's similarity to its nearest code over the next one, (B, T' S)."""
     codebook = tokenizer.get_buffer("quantizer.codebook")[0]
     best = (code_directions(tokenizer, latents) @ codebook.t()).topk(2, dim=-1).values
     return best[..., 0] - best[..., 1]

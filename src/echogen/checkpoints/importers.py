@@ -37,7 +37,7 @@ _ECHOPULSE_PARTS = {"tokenizer": "cvivit.", "transformer": "maskgit.", "ecg": "e
 
 @dataclass(frozen=True)
 class Importer:
-    """How a system's files become a folder. makes: what the folder then is, in a few words."""
+    """Importer of a system's files. makes: the kind of folder that results, in a few words."""
 
     makes: str
     run: Callable[[Files, Path, Given], None]
@@ -159,5 +159,5 @@ def _given_beside(file: Path) -> Given:
 
 
 def _is_st_mem(tensors: dict[str, Tensor]) -> bool:
-    """Whether these are the tensors of ST-MEM's encoder alone."""
+    """True if these are the tensors of ST-MEM's encoder alone."""
     return {"pos_embedding", "sep_embedding"} <= set(tensors)

@@ -1,4 +1,4 @@
-"""What the verbs share: options, checks made before any work, progress, and JSON written whole."""
+"""Shared parts of the verbs: options, checks made before any work, progress, and JSON written whole."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def prepare(
 
 
 def described(written: Written, output: Path) -> str:
-    """What came of it, in one sentence. Raises `InputError` where nothing could be used."""
+    """Summary of the outcome in one sentence. Raises `InputError` where nothing could be used."""
     from echogen.datasets.shards import MANIFEST
 
     if not written.samples:

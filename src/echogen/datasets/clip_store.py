@@ -61,7 +61,7 @@ def draw_recording(seed: int, seconds: float, look: str = PLAIN) -> tuple[Heart,
 
 
 def describe(heart: Heart, frames: int, fps: float = FPS) -> dict[str, Any]:
-    """What a recording shows, as plain values for JSON; nan becomes null.
+    """Describe a recording in plain values for JSON; nan becomes null.
 
     length_px, width_px: of every frame's cavity, its width being its area over its length.
     """

@@ -80,7 +80,7 @@ class Code15(TableRecords[Entry, Ecg]):
 
 
 def _place(folder: Path, part: str) -> Path | None:
-    """Where a part lies."""
+    """Path of a part."""
     name = Path(part).name
     paths = (folder / name, folder / Path(name).stem / name, folder / "raw" / name)
     return next((path for path in paths if name and path.is_file()), None)

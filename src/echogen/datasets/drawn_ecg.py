@@ -51,7 +51,7 @@ class DrawnEcg:
 
     @property
     def accepted(self) -> bool:
-        """Whether the verdict is good or usable."""
+        """True if the verdict is good or usable."""
         return self.verdict != "rejected"
 
 

@@ -61,7 +61,7 @@ class Entry(TableEntry):
 
     @property
     def mm_per_pixel(self) -> float | None:
-        """What the measured lines say of the pixels: the median of mm over pixels, None where they disagree or there is none."""
+        """Pixel size by the measured lines: the median of mm over pixels, None where they disagree or there is none."""
         sides = [10.0 * one.value_cm / one.length_px for one in self.measurements if one.length_px >= 1 and one.value_cm > 0]
         middle = float(np.median(sides)) if sides else 0.0
         return middle if sides and np.ptp(sides) <= _MOST_SPREAD * middle else None

@@ -53,7 +53,7 @@ _EVEN_WITHIN_S = 0.002
 
 
 class Strain(NamedTuple):
-    """What contours enclose (a cavity of `STRUCTURES`), and how many of their points lie across the wall, the inner one first."""
+    """Cavity that contours enclose (one of `STRUCTURES`), and the number of their points across the wall, the inner one first."""
 
     cavity: str
     across: int
@@ -139,7 +139,7 @@ class EchoXFlow:
         return [recording.name for recording in self.recordings]
 
     def labels(self, index: int) -> dict[str, Any]:
-        """What identifies an index, as plain values."""
+        """Identifying labels of an index, as plain values."""
         return {"exam_id": self.recordings[index].exam_id, "recording_id": self.recordings[index].recording_id}
 
     def __getitem__(self, index: int) -> Study:

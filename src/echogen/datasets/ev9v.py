@@ -81,7 +81,7 @@ class Ev9v(TableVideos[Entry]):
 
 
 def _video(place: Path, name: str) -> Path:
-    """Where a video lies; where it should lie if it is not there."""
+    """Path of a video, or the path at which it is missing."""
     paths = [place / f"{name}{suffix}" for suffix in _SUFFIXES]
     return next((path for path in paths if path.is_file()), paths[0])
 

@@ -87,7 +87,7 @@ class MimicLvVolumes(TableVideos[Entry]):
 
 
 def _place(folder: Path) -> Path:
-    """Where FileList.csv lies: the folder, or the newest version in a mirror of physionet.org."""
+    """Folder of FileList.csv: the folder given, or the newest version in a mirror of physionet.org."""
     versions = sorted((folder / _MIRROR).glob(f"*/{_TABLE}"))
     return versions[-1].parent if versions and not (folder / _TABLE).is_file() else folder
 

@@ -40,7 +40,7 @@ class PairedClip:
 
 
 def ecg_path(video: str | Path, root: str | Path = "") -> Path:
-    """Where the ECG of a video lies: under `ekg` where the video is under `video` (below `root` or anywhere), else beside it.
+    """Path of a video's ECG: under `ekg` where the video is under `video` (below `root` or anywhere), else beside it.
 
     The first of these that exists is given, or the first one.
     """
@@ -110,7 +110,7 @@ class PairedFolder:
 
 
 def _promised_frames(video: Path) -> int:
-    """How many frames the header of a video states; 0 where it states none or is not read."""
+    """Number of frames in a video's header; 0 where it states none or is not read."""
     import av
 
     try:

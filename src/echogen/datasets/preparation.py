@@ -27,7 +27,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Source:
-    """What to prepare. name: of `registry.DATASETS`, or `VIDEOS` for a folder of videos. options: what its loader takes."""
+    """Source of a preparation. name: of `registry.DATASETS`, or `VIDEOS` for a folder of videos. options: of its loader."""
 
     folder: Path
     name: str
@@ -81,7 +81,7 @@ class RecordSamples:
         return paths[0] if paths else self.files.get(self.names[index])
 
     def _labels(self, index: int) -> dict[str, Any]:
-        """What the data set says of a record, as plain values; where its files lie is no part of it."""
+        """Labels of a record, as plain values, without the paths of its files."""
         known = self.records.labels(index) if hasattr(self.records, "labels") else self._entry(index)
         return {key: _plain(value) for key, value in known.items() if key != "name" and not isinstance(value, Path)}
 
@@ -92,7 +92,7 @@ class RecordSamples:
 
 
 def source_of(folder: Path, name: str | None = None, **options: Any) -> Source:
-    """What lies in a folder: the data set of that name, the one that is recognised, or a folder of videos.
+    """Find the source in a folder: the data set of that name, the one that is recognised, or a folder of videos.
 
     Records that the data set lists but lacks are passed over where its loader can. Raises `InputError` for an unknown name.
     """
@@ -144,7 +144,7 @@ def _opened(source: Source) -> tuple[RecordSamples, str]:
 
 
 def _options(name: str) -> list[str]:
-    """What the loader of a data set takes after its folder."""
+    """Options that the loader of a data set takes after its folder."""
     if name == VIDEOS:
         return list(inspect.signature(VideoFolder).parameters)[1:]
     module, kind = DATASETS[name].loader.split(":")

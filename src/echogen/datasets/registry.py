@@ -14,7 +14,7 @@ from echogen.errors import InputError
 
 
 class Records(Protocol):
-    """What a loader makes of a folder: records by index, read when they are asked for, and their names in the same order."""
+    """Records of an opened folder: read by index when they are asked for, with their names in the same order."""
 
     def __len__(self) -> int: ...
 
@@ -36,7 +36,7 @@ class Sign:
     columns: tuple[str, ...] = ()
 
     def in_folder(self, folder: Path) -> bool:
-        """Whether the folder has it."""
+        """True if the folder has this sign."""
         path = next(folder.glob(self.pattern), None)
         return path is not None and set(self.columns) <= set(_header(path) if self.columns else ())
 

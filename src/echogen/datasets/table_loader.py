@@ -1,4 +1,4 @@
-"""What the loaders share whose data set is a table and the files that it lists."""
+"""Shared parts of the loaders of data sets that are a table and the files in it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TableRecords(ABC, Generic[E, R]):
         return [entry.name for entry in self.entries]
 
     def labels(self, index: int) -> dict[str, Any]:
-        """What the table says of an index, as plain values; of the view, what the data set calls it."""
+        """Labels of an index in the table, as plain values; the view under the data set's own name for it."""
         return {key: value for key, value in asdict(self.entries[index]).items() if key != "name"}
 
     @abstractmethod

@@ -45,7 +45,7 @@ class Ted(TableVideos[TableEntry]):
         )
 
     def info(self, index: int) -> CamusInfo:
-        """What the cfg of an index says. Raises `InputError` where it is missing or malformed."""
+        """Read the cfg of an index. Raises `InputError` where it is missing or malformed."""
         return read_info(self.paths[index].with_name(f"{self.entries[index].name}_4CH_info.cfg"), SOURCE.where)
 
     def __getitem__(self, index: int) -> Study:

@@ -1,4 +1,4 @@
-"""Whether a picture may be trusted to be an apical view, from how bright what the segmenter takes for walls and cavities is."""
+"""Check that a picture is an apical view, by the brightness of the segmenter's walls and cavities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from echogen.measurement.segmentation import segment
 from echogen.networks.segmenter import Segmenter
 from echogen.records import STRUCTURES
 
-#: How often a pixel of the wall must be brighter than one of a cavity: in three real apical recordings at least 0.82 (ventricle)
+#: Least share of pairs in which the wall's pixel is brighter than the cavity's: in three real apical recordings 0.82 (ventricle)
 #: and 0.79 (atrium), in phantoms 0.80 and 0.87; in a sector of mere speckle or with a heart that lies across, at most 0.53.
 LEAST_SHARE = 0.6
 _FRAMES = 5
@@ -40,7 +40,7 @@ def apical_doubt(frames: ByteArray, segmenter: Segmenter) -> str | None:
 
 
 def _share_brighter(wall: np.ndarray, cavity: np.ndarray) -> float:
-    """How often a value of the one exceeds a value of the other, of up to 500 evenly spaced ranks each; 0 where one is empty."""
+    """Share of pairs in which the wall is brighter, of up to 500 evenly spaced ranks each; 0 where one is empty."""
     if not (wall.size and cavity.size):
         return 0.0
     ranks = np.linspace(0, 1, _COMPARED)

@@ -26,7 +26,7 @@ SMALLEST_STROKE = 0.25
 SMALLEST_EF = 0.04
 SMALLEST_NOISE_RATIO = 4.0
 SMOOTHING_S = 0.15
-#: How far before the first frame ED may seem to lie, in s; it then counts as the first frame.
+#: Longest time before the first frame, in s, at which ED may seem to lie; it then counts as the first frame.
 EDGE_S = 0.040
 R_BEFORE_ED_S, R_AFTER_ED_S = 0.250, 0.150
 

@@ -18,7 +18,7 @@ MARGIN_S = 0.1
 
 
 class QrsLandmarks(Protocol):
-    """What timing needs of an ECG's landmarks, one entry a beat: R peak and QRS onset in s, and whether the QRS is wide."""
+    """Landmarks of an ECG that timing needs, one entry a beat: R peak and QRS onset in s, and a flag for a wide QRS."""
 
     @property
     def r_s(self) -> Any:
@@ -47,7 +47,7 @@ class Matching:
 
 @dataclass(frozen=True)
 class TimingReport:
-    """How well a video follows its ECG: errors are video minus expected end-systole over the n matched beats.
+    """Agreement of a video with its ECG: errors are video minus expected end-systole over the n matched beats.
 
     median_abs_ms: median |error|. mean_ms, sd_ms: signed. drift_ms_per_s: Theil-Sen slope of the error against time.
     n_expected, n_video: beats on either side. What too few beats cannot tell is nan.

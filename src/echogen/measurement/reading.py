@@ -1,4 +1,4 @@
-"""What an echo video shows: its beats, ejection fraction and heart rate, and how well it follows an ECG."""
+"""Measurement of an echo video: its beats, ejection fraction and heart rate, and its agreement with an ECG."""
 
 from __future__ import annotations
 

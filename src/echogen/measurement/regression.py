@@ -29,7 +29,7 @@ def load_regressor() -> EfRegressor:
 
 @lru_cache(maxsize=1)
 def regressor_error() -> dict[str, Any]:
-    """What the shipped regressor gives on truth clips: n, ef_mae_percent, ef_bias_percent, ef_r2, command."""
+    """Error of the shipped regressor on truth clips: n, ef_mae_percent, ef_bias_percent, ef_r2, command."""
     values: dict[str, Any] = json.loads((_FOLDER / "truth_error.json").read_text(encoding="utf-8"))
     return values
 

@@ -1,4 +1,4 @@
-"""Which pixels of an echo video belong to which chamber."""
+"""Segmentation of an echo video: the chamber at each pixel."""
 
 from __future__ import annotations
 

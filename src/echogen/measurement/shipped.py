@@ -21,6 +21,6 @@ def load_segmenter() -> Segmenter:
 
 @lru_cache(maxsize=1)
 def truth_error() -> dict[str, Any]:
-    """What measuring truth clips gives: n, ef_mae_percent, ef_bias_percent, es_median_ms, matched_fraction, command."""
+    """Error of measuring truth clips: n, ef_mae_percent, ef_bias_percent, es_median_ms, matched_fraction, command."""
     values: dict[str, Any] = json.loads((_FOLDER / "truth_error.json").read_text(encoding="utf-8"))
     return values

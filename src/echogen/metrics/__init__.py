@@ -1,4 +1,4 @@
-"""What scores a video: timing against an ECG, ejection fraction, picture likeness, speckle."""
+"""Scores of a video: timing against an ECG, ejection fraction, picture likeness, speckle."""
 
 from echogen.metrics.heart.ejection import EjectionReport, ejection_report
 from echogen.metrics.heart.timing import TimingReport, match_beats, shuffled_beats, timing_report

@@ -66,7 +66,7 @@ def _vector(*values: float) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class EcgStyle:
-    """How one subject's ECG looks, and how it was recorded; the default is a textbook ECG without noise.
+    """Style of one subject's ECG and of its recording; the default is a textbook ECG without noise.
 
     qrs, pvc, paced: complexes by origin. p_vectors_mv: (2, 3), right and left atrium. t_vector_mv, st_vector_mv: (3,), after a
     normal QRS; after a wide one T opposes the QRS, by `discordance` of its area-weighted vector. qt_s: QT interval at RR = 1 s,

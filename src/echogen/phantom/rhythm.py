@@ -1,4 +1,4 @@
-"""When the heart beats: sinus rhythm, atrial fibrillation, premature beats, pauses, pacing, or the beats of a real ECG."""
+"""Times of heart beats: sinus rhythm, atrial fibrillation, premature beats, pauses, pacing, or the beats of a real ECG."""
 
 from __future__ import annotations
 

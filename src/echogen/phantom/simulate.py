@@ -27,7 +27,7 @@ CHUNK = 16
 
 @dataclass(frozen=True)
 class Heart:
-    """What beats: rhythm, clock, volumes per beat (ml), the anatomy, how it fills, the probe that looks, and details."""
+    """One simulated heart: rhythm, clock, volumes per beat (ml), anatomy, filling, the probe that images it, and details."""
 
     rhythm: Rhythm
     clock: BeatClock
@@ -104,7 +104,7 @@ def draw_heart(
 
 
 def _valve_openness(times_s: Floats, volume_ml: Floats, clock: BeatClock) -> Floats:
-    """How far the atrioventricular valves stand open (0..1): with the inflow, half shut in diastasis, shut in systole."""
+    """Openness of the atrioventricular valves (0..1): with the inflow, half shut in diastasis, shut in systole."""
     flow = np.clip(np.gradient(volume_ml, times_s), 0.0, None)
     peak = max(float(np.percentile(flow, 98)), 1e-6)
     diastole = np.zeros_like(times_s)

@@ -1,4 +1,4 @@
-"""What lies at each point of the image: structure, echogenicity, and where that tissue was in the reference heart."""
+"""Tissue at each point of the image: structure, echogenicity, and the place of that tissue in the reference heart."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Levels:
 
 @dataclass(frozen=True)
 class Tissue:
-    """What lies at each point; all tensors (frames, points).
+    """Tissue at each point; all tensors (frames, points).
 
     label: uint8 ids of `records.STRUCTURES`. level_db: mean echogenicity in dB. reference_x, reference_y: where the tissue
     at this point lies in the reference (end-diastolic) heart, image frame, in mm; the point itself where nothing moves.

@@ -115,7 +115,7 @@ def _letterboxed(frames: ByteArray, size: int) -> ByteArray:
 
 
 def _possible_starts(cine: Cine, seconds: float) -> int:
-    """How many of the first frames have so many seconds of video after them."""
+    """Number of first frames that have so many seconds of video after them."""
     if len(cine.times_s) < 2:
         return 0
     end = cine.times_s[0] + cine.duration_s

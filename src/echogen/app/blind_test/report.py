@@ -1,4 +1,4 @@
-"""What a blind test says: accuracy, sensitivity, d', agreement within and between readers, with 95 % intervals.
+"""Report of a blind test: accuracy, sensitivity, d', agreement within and between readers, with 95 % intervals.
 
 A figure is a `Row`: value, low, high, n. "Generated" is what there is to detect: sensitivity is the share of generated clips
 that were called generated, specificity the share of real clips that were called real. Repeated clips count for the agreement

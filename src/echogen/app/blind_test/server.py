@@ -32,7 +32,7 @@ MOST_BODY_BYTES = 4096
 
 
 class Desk:
-    """Who sees what next, and what was answered; safe to call from several threads.
+    """Order of clips and answers of all readers; safe to call from several threads.
 
     videos: the clips in the order of `test.clips`. show_result: whether a reader learns the own accuracy at the end.
     """
@@ -44,7 +44,7 @@ class Desk:
         self._shown: dict[str, tuple[str, int]] = {}
 
     def next(self, given_name: str) -> dict[str, Any]:
-        """What the page of a reader needs to go on: reader, done, total and the id of the clip, or at the end the result.
+        """State of a reader's page: reader, done, total and the id of the next clip, or at the end the result.
 
         Raises `InputError` for an empty name, and when more than `MOST_READERS` take part.
         """

@@ -28,7 +28,7 @@ WORDS = {True: "real", False: "generated"}
 
 @dataclass(frozen=True)
 class Plan:
-    """What a blind test is asked to be.
+    """Plan of a blind test.
 
     real, generated: folders. clips: how many different ones, half of each kind; repeats: how many of these are shown twice, half
     of each kind. seconds: length of each; size: rows and columns in pixels; whole: show whole pictures instead of the sector.
@@ -79,7 +79,7 @@ class BlindTest:
     key: str
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, for `BlindTest.from_json`."""
+        """Return the test as plain values, for `BlindTest.from_json`."""
         return asdict(self)
 
     @classmethod
@@ -133,7 +133,7 @@ def reader_name(given: str) -> str:
 
 
 def showings(test: BlindTest, reader: str) -> tuple[tuple[int, bool], ...]:
-    """What a reader sees, in order: (index of the clip, whether it is shown for the second time).
+    """Showings of a reader, in order: (index of the clip, True for its second showing).
 
     The order is random and follows from seed and reader. Repeated clips first come in the first third and again in the last,
     so that at least a third of the other clips lies between.
@@ -151,7 +151,7 @@ def showings(test: BlindTest, reader: str) -> tuple[tuple[int, bool], ...]:
 
 
 def showing_id(test: BlindTest, reader: str, position: int) -> str:
-    """What the page calls the clip at a position of a reader's order; it tells nothing about the clip (HMAC-SHA256)."""
+    """Name of the clip at a position of a reader's order on the page; it tells nothing about the clip (HMAC-SHA256)."""
     message = f"{position}/{reader}".encode()
     return hmac.new(bytes.fromhex(test.key), message, "sha256").hexdigest()[:24]
 
@@ -176,7 +176,7 @@ class Answer:
 
     @property
     def right(self) -> bool:
-        """Whether the reader told the kind of the clip."""
+        """True if the reader told the kind of the clip."""
         return self.real == self.said_real
 
     def to_line(self) -> str:
@@ -199,7 +199,7 @@ class Answer:
 
 
 def answers_path(folder: Path, reader: str) -> Path:
-    """Where the answers of a reader (`reader_name`) lie."""
+    """Path of a reader's answers (see `reader_name`)."""
     return folder / ANSWERS_GLOB.replace("*", reader)
 
 

@@ -49,7 +49,7 @@ def labelled(frames: ByteArray) -> ByteArray:
 
 
 def document(asked: ClipRequest, heart: Generator, cine: Cine, ecg: Ecg) -> dict[str, Any]:
-    """What a clip is and what is measured in it, as `echogen generate` leaves it beside a video, and `synthetic`: true."""
+    """Describe a clip and its measurements as `echogen generate` does beside a video, with `synthetic`: true."""
     landmarks = None
     try:
         landmarks = find_landmarks(ecg)
@@ -105,7 +105,7 @@ def clip_file(asked: ClipRequest, cine: Cine, ecg: Ecg, told: dict[str, Any]) ->
 
 
 def measured(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What `echogen measure` says of an uploaded video that was read. Raises `InputError` where no ventricle is seen."""
+    """Measure an uploaded video as `echogen measure` does. Raises `InputError` where no ventricle is seen."""
     cine = Cine(arrays["frames"], arrays["times_s"], facts["mm_per_pixel"], facts["view"])
     segmenter = load_segmenter()
     found = measure(cine, segmenter).to_json()

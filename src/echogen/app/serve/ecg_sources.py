@@ -17,7 +17,7 @@ from echogen.phantom.rhythm import Rhythm, make_rhythm
 from echogen.records import Ecg
 
 RATE_HZ = 250.0
-#: Of twelve simulated leads these are used.
+#: Leads used, of twelve simulated ones.
 LEADS = ("II", "V1", "V5")
 #: A piece of the signal, and the beats that are drawn at a time, in s.
 PIECE_S, _BEATS_S = 20.0, 60.0

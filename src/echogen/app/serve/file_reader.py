@@ -17,9 +17,9 @@ import numpy as np
 
 from echogen.errors import InputError
 
-#: What the process may have: memory in bytes, CPU seconds, bytes of one written file, open files.
+#: Limits of the process: memory in bytes, CPU seconds, bytes of one written file, open files.
 MOST_MEMORY, MOST_CPU_S, MOST_WRITTEN, MOST_FILES = 3 * 1024**3, 40, 1024**3, 128
-#: Of a long ECG this much is taken, and at most this rate and so many leads.
+#: Limits of a long ECG: length in s, sampling rate in Hz, number of leads.
 LONGEST_ECG_S, FASTEST_HZ, MOST_LEADS = 60.0, 1000.0, 16
 #: A video to measure is cut to this length.
 LONGEST_VIDEO_S, MOST_FRAMES = 60.0, 4000
@@ -49,7 +49,7 @@ def confine() -> None:
 
 
 def read_info(path: Path, options: Mapping[str, Any]) -> Found:
-    """What `echogen info` says of the file."""
+    """Describe the file as `echogen info` does."""
     from echogen.app.file_facts import describe
 
     return describe(path, options.get("rate_hz"), options.get("unit"), options.get("fps")), {}

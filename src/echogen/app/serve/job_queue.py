@@ -29,7 +29,7 @@ TIDIED_AFTER_S = 2.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What the service takes: streams and other requests at a time, live ECGs, requests a minute and at once of one client.
+    """Limits of the service: streams and other requests at a time, live ECGs, requests a minute and at once of one client.
 
     idle_s: a stream that is not looked at ends. stream_s: and so does one that has been shown for so long.
     """

@@ -1,4 +1,4 @@
-"""How much of the service one client, and all together, may have at a time; who asks for more is told when to come again."""
+"""Limits of a client's and of all clients' use of the service; who asks for more is told when to come again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client asks of the service, as the API documents it, and the records that follow from it."""
+"""Requests of a client as the API documents them, and the records that follow from them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FRAME_SIZE = 128
 #: Largest seed that every JSON reader keeps exactly.
 MOST_SEED = 2**53 - 1
 LONGEST_CLIP_S, LATEST_START_S = 30.0, 2 * 3600.0
-#: Of a base64 text for the largest ECG that is taken.
+#: Longest base64 text, that of the largest ECG that is taken.
 _MOST_BASE64 = int(4 * MOST_LEADS * FASTEST_HZ * LONGEST_ECG_S * 4 / 3) + 64
 FORMATS = {
     "mp4": "video/mp4",
@@ -67,7 +67,7 @@ class LiveEcg(_Strict):
 
 
 class Question(_Strict):
-    """What heart is asked for, whatever its ECG. The same seed is the same heart."""
+    """Heart to show, for any ECG. The same seed is the same heart."""
 
     ef_percent: float | None = Field(None, gt=0, lt=100, description="Ejection fraction; null: drawn.")
     view: Literal["A4C", "A2C"] | None = Field(None, description="null: as the model has it.")
@@ -145,7 +145,7 @@ def joined_ecg(pieces: Sequence[Ecg]) -> Ecg:
 
 
 def begin_s(asked: Question, start_s: float, ecg: Ecg | None, fps: float) -> float:
-    """Where a video begins: at start_s, or with a first frame at the first R peak from there on, on the grid of frames.
+    """Start of a video: start_s, or with a first frame the first R peak from there on, on the grid of frames.
 
     ecg: what is known from start_s on; without an R peak in its first seconds the video begins at start_s after all.
     """

@@ -118,7 +118,7 @@ def create_app(jobs: JobQueue, *, token: str | None = None, hosts: tuple[str, ..
 
     @app.get("/api/status", dependencies=checked[:1], responses={401: _WRONG[401]}, summary="Model, limits, choices")
     def status() -> dict[str, Any]:
-        """What the service runs, what may be chosen, and how busy it is."""
+        """Describe the service: its model, the choices it offers, and its load."""
         heart, limits = jobs.heart, jobs.limits
         return {
             "version": app.version,
@@ -141,7 +141,7 @@ def create_app(jobs: JobQueue, *, token: str | None = None, hosts: tuple[str, ..
     async def info(
         request: Request, names: Names, sizes: Sizes = None, rate_hz: RateHz = None, unit: Unit = None, fps: Fps = None
     ) -> dict[str, Any]:
-        """What an ECG or echo file holds, as `echogen info --json` says it."""
+        """Describe an ECG or echo file as `echogen info --json` does."""
         with jobs.requests.one():
             facts, _ = await read("info", request, names, sizes, rate_hz=rate_hz, unit=unit, fps=fps)
         return dict(plain(facts))

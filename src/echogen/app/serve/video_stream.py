@@ -141,7 +141,7 @@ class _Overheard:
         return piece
 
     def between(self, start_s: float, end_s: float) -> Ecg | None:
-        """What is kept of this time, if anything."""
+        """Part of the ECG kept from this time, if any."""
         pieces = [piece for piece in self._kept if piece.end_s > start_s and piece.start_s < end_s]
         try:
             return joined_ecg(pieces).between(start_s, end_s) if pieces else None
@@ -185,7 +185,7 @@ class VideoStream:
         self._stream = heart.stream(self._heard, start_s=start, live=self._live is not None, **conditions_of(asked))
 
     def _ecg_needed_s(self, first: bool) -> float:
-        """How much ECG there must be from the beginning of a part on."""
+        """Length of ECG in s that a part needs from its beginning on."""
         if self._live is None:
             return self._heart.window_s + self._heart.ecg_future_s
         return (self._live.first_s if first else self._live.part_s) + self._live.future_s

@@ -31,7 +31,7 @@ _TRUTH, _TRUE_VIDEO = "truth.json", "cine.npz"
 
 @dataclass(frozen=True)
 class ClipFile:
-    """Where a clip lies: its name (of the file without suffix, or of its folder), its video, and its JSON file, if any."""
+    """Place of a clip: its name (of the file without suffix, or of its folder), its video, and its JSON file, if any."""
 
     name: str
     video: Path
@@ -77,7 +77,7 @@ def _rank(path: Path) -> int:
 
 
 def _is_waveform(path: Path) -> bool:
-    """Whether this is the ECG that `write` puts beside a DICOM video."""
+    """True for the ECG file that `write` puts beside a DICOM video."""
     return path.name.endswith("_ecg.dcm") and path.with_name(path.name.removesuffix("_ecg.dcm") + ".dcm").is_file()
 
 
@@ -124,7 +124,7 @@ class Clip:
 
     @property
     def has_truth(self) -> bool:
-        """Whether the beats in the JSON file are the truth (of a simulated heart) and no measurement."""
+        """True if the beats in the JSON file are the truth (of a simulated heart) and no measurement."""
         return self.file.facts is not None and self.file.facts.name == _TRUTH
 
     def _number(self, value: Any) -> float | None:
@@ -173,7 +173,7 @@ class Clip:
 
     @cached_property
     def reading(self) -> Reading | None:
-        """What the video shows, volumes in cubic pixels; None where it is too short or shows no left ventricle."""
+        """Measurements of the video, volumes in cubic pixels; None for one that is too short or shows no left ventricle."""
         if self.cine.duration_s < SHORTEST_S:
             return None
         try:

@@ -1,4 +1,4 @@
-"""What an evaluation gathers from each pair of clips, and the figures that follow in the end: pictures and speckle."""
+"""Collectors of picture and speckle figures from pairs of clips, real and generated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """Of both clips."""
+        """Name of both clips."""
         clip = self.real or self.generated
         assert clip is not None
         return clip.file.name
@@ -72,7 +72,7 @@ class Collector(Protocol):
         """Take in one pair, either clip of which may be missing."""
 
     def state(self) -> dict[str, Any]:
-        """What another process needs to know, by clip: plain data that can be pickled."""
+        """Return the collected values by clip for another process: plain data that can be pickled."""
 
     def merge_state(self, state: Mapping[str, Any]) -> None:
         """Take in what another process has seen."""
@@ -82,8 +82,11 @@ class Collector(Protocol):
 
 
 class ByClip:
-    """What a collector keeps of each clip, under the clip's name: parts that many processes have seen, each with clips of its
-    own, make the very evaluation that one process would have made, whatever their order."""
+    """Values that a collector keeps for each clip, under the clip's name.
+
+    Parts seen by many processes, each with clips of its own, make the very evaluation that one process would have made,
+    in any order.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[str, dict[str, Any]] = {}
@@ -97,7 +100,7 @@ class ByClip:
         return [row[what] for _, row in sorted(self._kept.items()) if what in row]
 
     def state(self) -> dict[str, Any]:
-        """What was kept, by clip."""
+        """Return the kept values by clip."""
         return dict(self._kept)
 
     def merge_state(self, state: Mapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Figure:
-    """What a metric says of the generated clips.
+    """Result of one metric for the generated clips.
 
     unit: "1" for a number without one. truth: the real clips judged in the same way, None where they cannot be. control: the
     generated clips judged against what they were not made for (another clip, shuffled beats or EFs), None where that means

@@ -16,7 +16,7 @@ class Streaming(Protocol):
     """A metric or collector whose state others can take in."""
 
     def state(self) -> Mapping[str, Any]:
-        """What another process needs to know."""
+        """Return the state for another process."""
 
     def merge_state(self, state: Any) -> None:
         """Take in what another process has seen."""
@@ -42,7 +42,7 @@ def _limit_threads(threads: int) -> None:
 
 
 def in_processes(task: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], processes: int) -> Iterator[Any]:
-    """What task(*job) returns for each job, as each is done, from processes that share the cores.
+    """Yield the result of task(*job) for each job, as each is done, from processes that share the cores.
 
     task: a function of a module. Errors of a task are raised here, and the jobs that wait are dropped.
     """

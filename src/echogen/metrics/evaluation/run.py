@@ -191,7 +191,7 @@ def _collectors(names: tuple[str, ...]) -> dict[str, Collector]:
 
 
 def _states(names: tuple[str, ...], jobs: Sequence[Job]) -> tuple[dict[str, dict[str, Any]], int]:
-    """What the collectors of these metrics keep of the clips of some jobs, by metric, and how many jobs that were.
+    """Collect these metrics' values over the clips of some jobs; returned by metric, with the number of jobs.
 
     A process keeps its collectors, and with them their networks, for the jobs to come.
     """

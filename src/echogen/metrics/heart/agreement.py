@@ -1,4 +1,4 @@
-"""How a heart on video keeps time with a truth: ED and ES, delays from the R peak, cycles, curves, ectopic beats, shifts.
+"""Agreement of a heart on video with a truth: ED and ES, delays from the R peak, cycles, curves, ectopic beats, shifts.
 
 ED and ES are always those of `measure.find_beats`: where the falling volume leaves its maximum and comes within 15 % of the
 stroke volume of its minimum, plus offsets fitted on truth. All times are in s on one clock; figures are in ms.
@@ -248,7 +248,7 @@ def response(stimulus: ArrayLike, answer: ArrayLike) -> Response:
 
 
 def shift_response(r_shift_s: ArrayLike, es_before_s: ArrayLike, es_after_s: ArrayLike) -> Response:
-    """How far end-systole moves when its R wave is moved: the slope is 1 where it follows and 0 where the ECG is ignored.
+    """Movement of end-systole for a moved R wave: the slope is 1 where it follows and 0 where the ECG is ignored.
 
     r_shift_s, es_before_s, es_after_s: (n,) in s, one entry a beat: how far its R wave was moved, and the beat's ES in the video
     made from the ECG as it was and as it is after the move (the ES of one beat is its nearest to the R peak on either side).

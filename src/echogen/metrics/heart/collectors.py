@@ -1,4 +1,4 @@
-"""What an evaluation gathers of the hearts in each pair of clips: ejection fraction, beats, ED and ES, area curves."""
+"""Collectors of heart figures from pairs of clips: ejection fraction, beats, ED and ES, area curves."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Reconstruction(ByClip):
 
 @dataclass(frozen=True)
 class _Beats:
-    """What timing keeps of a clip; times in s, delays in ms."""
+    """Timing of one clip; times in s, delays in ms."""
 
     matched: int
     expected: int

@@ -1,4 +1,4 @@
-"""What a generator learned from, as vectors that tell whose heart a clip shows: what keeps copies from being let out.
+"""Identity vectors of a generator's training clips, by which copies of them are kept from being let out.
 
 python -m echogen.metrics.memorisation.bank TRAINING HELD_OUT -o GENERATOR/bank.npz
 
@@ -89,7 +89,7 @@ def from_steps(whole: NDArray[np.int8]) -> NDArray[np.float32]:
 
 
 class CopyFilter:
-    """How like a clip is to what a generator learned from: a filter for `Private`.
+    """Likeness of a clip to a generator's training clips: a filter for `Private`.
 
     threshold: a similarity above it is a copy.
     """

@@ -1,4 +1,4 @@
-"""What an evaluation says of copies, where its real clips are those that the generator was trained on."""
+"""Copies among generated clips, in an evaluation against the generator's own training clips."""
 
 from __future__ import annotations
 

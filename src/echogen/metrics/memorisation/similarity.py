@@ -1,4 +1,4 @@
-"""Whether generated clips are copies of training clips: similarity of hearts, against what clips have that cannot be copies.
+"""Search for copies of training clips: similarity of hearts, against clips that cannot be copies.
 
 A generated clip counts as copied when its similarity to the nearest training clip is above a threshold: the 95th percentile of
 what held-out clips have with theirs. So 5 % of clips that are no copies are above it. Source of the threshold: Reynaud et al.,
@@ -71,7 +71,7 @@ def distance_ratio(similarity: ArrayLike, innocent_similarity: ArrayLike) -> flo
 
 @dataclass(frozen=True)
 class MemorisationReport:
-    """How generated clips lie to the training clips.
+    """Distances of generated clips to training clips.
 
     threshold: a similarity above it is a copy. similarity, nearest: (generated,) to the nearest training clip, and which that
     is. innocent_similarity: of the clips that cannot be copies to their nearest training clip. covered: (training,) whether some
@@ -166,7 +166,7 @@ class Memorisation:
         self.merge(self.from_state(state))
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """What another process needs to know, as plain arrays."""
+        """Return the state for another process, as plain arrays."""
         limit = np.array(np.nan if self.threshold is None else self.threshold)
         return {"threshold": limit} | {kind: self.vectors(kind) for kind in self._vectors}
 

@@ -1,4 +1,4 @@
-"""How near pictures come to reference pictures, pixel by pixel and structure by structure; grey values count on a 0..1 scale."""
+"""Likeness of pictures to reference pictures, by pixel and by structure; grey values count on a 0..1 scale."""
 
 from __future__ import annotations
 
@@ -98,11 +98,11 @@ class ClipMetric:
 
     @property
     def n(self) -> int:
-        """How many clips were seen."""
+        """Number of clips seen."""
         return len(self._values)
 
     def measure(self, frames: ArrayLike, reference: ArrayLike) -> float:
-        """What is kept of one clip (or picture) and its reference; both (..., H, W), uint8 or floats in 0..1."""
+        """Measure one clip (or picture) against its reference; both (..., H, W), uint8 or floats in 0..1."""
         raise TypeError(f"{type(self).__name__} must say what it measures.")
 
     def summary(self, values: ArrayLike) -> float:
@@ -133,7 +133,7 @@ class ClipMetric:
         self._values += np.asarray(state["values"], dtype=np.float64).tolist()
 
     def state(self) -> dict[str, Floats]:
-        """What another process needs to know, as plain arrays: values (n,)."""
+        """Return the state for another process, as plain arrays: values (n,)."""
         return {"values": np.array(self._values, dtype=np.float64)}
 
     @classmethod

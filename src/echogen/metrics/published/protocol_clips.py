@@ -89,7 +89,7 @@ class Sample:
 
 
 class Source(Interface):
-    """Where generated clips come from. in_sector: they show the sector alone, so real clips are cropped to theirs."""
+    """Source of generated clips. in_sector: they show the sector alone, so real clips are cropped to theirs."""
 
     in_sector: bool
 
@@ -111,7 +111,7 @@ class FolderSource:
         self._files = find_clips(folder)
 
     def samples(self, name: str, study: Study, cut: Cine, protocol: Protocol) -> list[Sample]:
-        """As `Source` has it. Raises `InputError` for a damaged file."""
+        """Yield the samples of a clip. Raises `InputError` for a damaged file."""
         names = [name] if name in self._files else [f"{name}_{k}" for k in range(1, protocol.samples + 1)]
         found = []
         for file in (self._files[own] for own in names if own in self._files):
@@ -143,7 +143,7 @@ class ModelSource:
         return sum({id(p): p.numel() for network in networks for p in network.parameters()}.values()) / 1e6
 
     def samples(self, name: str, study: Study, cut: Cine, protocol: Protocol) -> list[Sample]:
-        """As `Source` has it. Raises `InputError` for a reconstruction, or where the generator does not fit the clips."""
+        """Yield a clip's samples. Raises `InputError` for a reconstruction, or for a generator that does not fit the clips."""
         if protocol.task == "reconstruction":
             raise InputError("A reconstruction is judged from clips that a tokenizer made of the real ones; name their folder.")
         rate = protocol.cut.fps

@@ -45,7 +45,7 @@ _AGAINST_LABELS = {"ef", "ef_regressor"}
 
 @dataclass(frozen=True)
 class Judged:
-    """What a protocol found. figures: by name. n: real clips that have a generated one. left_out: by name, those without one,
+    """Result of a protocol. figures: by name. n: real clips that have a generated one. left_out: by name, those without one,
     or whose sector a generator's first frame cannot be taken from. as_published, sam2: as they were asked for."""
 
     protocol: Protocol

@@ -1,4 +1,4 @@
-"""What published evaluations of echo generators do besides their papers: distances of single clips, image features, GIF and JPEG.
+"""Departures of published echo evaluations from their papers: distances of single clips, image features, GIF and JPEG.
 
 Such figures say nothing by themselves; they are here so that a figure can stand beside a published one of the same making.
 Sources: the public evaluation scripts of ECHOPulse (distances) and EchoDiffusion (GIF, JPEG, best of three).
@@ -24,7 +24,7 @@ from echogen.metrics.sets.features import FeatureNetwork, Features, InceptionFea
 ECHOPULSE_FRAMES = 11
 #: ECHOPulse's script makes pictures of this side for its FVD.
 _IMAGE_SIDE = 224
-#: What ImageMagick takes for JPEG where the source has no quality of its own.
+#: JPEG quality that ImageMagick takes where the source has none of its own.
 _JPEG_QUALITY = 92
 
 
@@ -130,6 +130,6 @@ ROUND_TRIPS: dict[str, Callable[[ByteArray], ByteArray]] = {"gif": through_gif, 
 
 
 def nearest_sample(seen_percent: list[float | None], asked_percent: list[float | None]) -> int:
-    """Which of several samples shows the EF (in %) nearest to the one asked for; one that shows none is the last choice."""
+    """Return the index of the sample whose EF (in %) is nearest to the one asked for; one without an EF is the last choice."""
     pairs = zip(seen_percent, asked_percent, strict=True)
     return int(np.argmin([np.inf if seen is None or asked is None else abs(seen - asked) for seen, asked in pairs]))

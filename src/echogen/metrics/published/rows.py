@@ -15,7 +15,7 @@ ECHONET, CAMUS, PRIVATE = "echonet-dynamic", "camus", "private data"
 
 @dataclass(frozen=True)
 class Cut:
-    """Which part of a clip is judged: its first `frames` at `fps` (None: its own rate), made `size` x `size` pixels.
+    """Part of a clip that is judged: its first `frames` at `fps` (None: its own rate), made `size` x `size` pixels.
 
     border: black is added around to this many pixels a side. fill: a shorter clip goes on in black frames.
     """
@@ -29,7 +29,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How the rows of a table are made.
+    """Protocol by which the rows of a table are made.
 
     split, view: of the data set. task: "reconstruction", "generation" (the EF of the real clip is asked for) or "counterfactual"
     (a random EF of 15..85 %). clips: how many the paper judges, None where it does not say. metrics: see METRICS. cut,

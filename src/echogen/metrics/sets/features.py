@@ -62,7 +62,7 @@ class TooShort(InputError):
 
 
 class FeatureNetwork(Protocol):
-    """What turns clips into features.
+    """Network that turns clips into features.
 
     name: of the network. metric: what a Fréchet distance on it is called. dims: numbers per feature. frames: consecutive frames
     that it looks at, 1 for a network of pictures. fps: the rate that it expects, None for whatever a clip has.
@@ -227,7 +227,7 @@ def plain(features: Tensor) -> Features:
 
 
 def tensors_in(content: bytes) -> Mapping[str, Tensor]:
-    """What a file of PyTorch holds, by name; code in it is not run."""
+    """Read the tensors of a PyTorch file, by name; code in it is not run."""
     loaded: object = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if not isinstance(loaded, Mapping):
         raise ValueError("no tensors by name")

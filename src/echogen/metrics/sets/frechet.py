@@ -71,7 +71,7 @@ class FeatureMoments:
         return self.scatter / (self.n - ddof)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """What another process needs to know, as plain arrays: n, mean, scatter."""
+        """Return the state for another process, as plain arrays: n, mean, scatter."""
         return {"n": np.array(self.n), "mean": self.mean, "scatter": self.scatter}
 
     @classmethod
@@ -195,7 +195,7 @@ class FrechetDistance:
         self.merge(self.from_state(state))
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """What another process needs to know, as plain arrays."""
+        """Return the state for another process, as plain arrays."""
         parts = {"reference": self.reference.state(), "generated": self.generated.state()}
         return {"ddof": np.array(self.ddof)} | {f"{part}.{key}": v for part, values in parts.items() for key, v in values.items()}
 

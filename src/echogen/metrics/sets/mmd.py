@@ -154,7 +154,7 @@ class FeatureReservoir:
         self._ranks = ranks[chosen]
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """What another process needs to know, as plain arrays."""
+        """Return the state for another process, as plain arrays."""
         return {
             "features": self.features,
             "ranks": self._ranks,
@@ -212,7 +212,7 @@ class MaximumMeanDiscrepancy:
         self.merge(self.from_state(state))
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """What another process needs to know, as plain arrays; the kernel is given anew to `from_state`."""
+        """Return the state for another process, as plain arrays; the kernel is given anew to `from_state`."""
         parts = {"reference": self.reference.state(), "generated": self.generated.state()}
         return {f"{part}.{key}": value for part, values in parts.items() for key, value in values.items()}
 
