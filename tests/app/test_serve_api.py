@@ -24,9 +24,9 @@ from echogen.records import Cine
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 testclient = pytest.importorskip("fastapi.testclient", reason="httpx2 is not installed")
 
-from echogen.app import serve_uploads  # noqa: E402
 from echogen.app.file_facts import describe  # noqa: E402
 from echogen.app.page import allowed_hosts  # noqa: E402
+from echogen.app.serve import uploads as serve_uploads  # noqa: E402
 from echogen.app.serve.clips import labelled, measured, plain  # noqa: E402
 from echogen.app.serve.ecg_sources import EndlessEcg  # noqa: E402
 from echogen.app.serve.job_queue import JobQueue, Limits  # noqa: E402

@@ -82,7 +82,7 @@ def looped(ecg: Ecg, piece_s: float = PIECE_S) -> Iterator[Ecg]:
         done += length
 
 
-class Listened:
+class ReceivedPieces:
     """Pieces of an ECG that remember when the last of them was handed out."""
 
     def __init__(self, pieces: Iterable[Ecg], clock: Callable[[], float]) -> None:
@@ -102,10 +102,10 @@ def timed_parts(
     generator: Generator, pieces: Iterable[Ecg], clock: Callable[[], float], **asked: Any
 ) -> Iterator[tuple[Cine, float]]:
     """The parts of a live video, each with the seconds from the last piece of ECG that it needed until it was there."""
-    listened = Listened(pieces, clock)
+    received = ReceivedPieces(pieces, clock)
     assert generator.live is not None
-    for part in generator.stream(listened, start_s=generator.live.lead_in_s, live=True, **asked):
-        yield part, clock() - listened.handed_s
+    for part in generator.stream(received, start_s=generator.live.lead_in_s, live=True, **asked):
+        yield part, clock() - received.handed_s
 
 
 def measure_live(

@@ -56,9 +56,9 @@ def adapt(
     from echogen.generators.base import Generator
 
     if merge is not None:
-        heart = Generator.from_pretrained(model, device, merge)
-        _write_whole(output, lambda folder: _save_merged(heart, merge, folder))
-        typer.echo(f"Wrote {output}, {heart.name} with {merge} in it.")
+        generator = Generator.from_pretrained(model, device, merge)
+        _write_whole(output, lambda folder: _save_merged(generator, merge, folder))
+        typer.echo(f"Wrote {output}, {generator.name} with {merge} in it.")
         return
     assert clips is not None
     if importlib.util.find_spec("peft") is None:
@@ -71,16 +71,16 @@ def adapt(
 
     from echogen.training import adaptation as adapting
 
-    heart = Generator.from_pretrained(model, device)
-    tokenizer = adapting.check_tokenizer(heart.adaptable)
+    generator = Generator.from_pretrained(model, device)
+    tokenizer = adapting.check_tokenizer(generator.adaptable)
     known = [adapting.read_clip(path, tokenizer) for path in clips]
     unknown = [adapting.read_clip(path, tokenizer) for path in judged]
     plan = adapting.AdapterPlan(steps=steps, rank=rank, decoder_only=decoder_only, seed=seed)
     with progress_bar("adapting") as progress:
         adapted = adapting.adapt(tokenizer, known, plan, progress)
     facts: dict[str, Any] = {
-        "base": heart.name,
-        "base_weights_hash": heart.weights_hash,
+        "base": generator.name,
+        "base_weights_hash": generator.weights_hash,
         "clips": [clip.facts for clip in known],
         "held_out": [clip.facts for clip in unknown],
     }
@@ -104,13 +104,13 @@ def _listing(model: str) -> str:
     from echogen.generators.base import Generator
     from echogen.networks.adapters import adapter_folders, load_adapter
 
-    heart = Generator.from_pretrained(model, "cpu")
+    generator = Generator.from_pretrained(model, "cpu")
     lines = []
-    for folder in adapter_folders(heart.folder):
+    for folder in adapter_folders(generator.folder):
         facts = load_adapter(folder).facts
         change = f"MSE {facts['before']['mse']:.2e} -> {facts['after']['mse']:.2e}"
         lines.append(f"{folder.name}: {_clips(len(facts['clips']))}, {change} on them")
-    return "\n".join(lines) or f"{heart.name} has no adapters."
+    return "\n".join(lines) or f"{generator.name} has no adapters."
 
 
 def _clips(count: int, kind: str = "") -> str:
@@ -127,12 +127,12 @@ def _check_new(output: Path) -> None:
     check_folder(parent.parent if parent.name == ADAPTERS else parent)
 
 
-def _save_merged(heart: Generator, adapter: str, folder: Path) -> None:
+def _save_merged(generator: Generator, adapter: str, folder: Path) -> None:
     """The whole generator with its adapter merged, and beside it what the adapter said of itself."""
     from echogen.networks.adapters import ADAPTER_FACTS_FILE, find_adapter
 
-    heart.save_pretrained(folder)
-    shutil.copy(find_adapter(adapter, heart.folder) / ADAPTER_FACTS_FILE, folder)
+    generator.save_pretrained(folder)
+    shutil.copy(find_adapter(adapter, generator.folder) / ADAPTER_FACTS_FILE, folder)
 
 
 def _write_whole(output: Path, write: Callable[[Path], None]) -> None:

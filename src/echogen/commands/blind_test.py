@@ -133,9 +133,9 @@ def _print(found: dict[str, Any]) -> None:
     table = Table("reader", "clips", "accuracy %", "p", "sensitivity %", "specificity %", box=None, padding=(0, 2, 0, 0))
     for name, figures in [*found["readers"].items(), ("all", found["pooled"])]:
         p = figures["accuracy"].get("p_against_chance")
-        told = "" if p is None else "-" if p != p else "<0.001" if p < 0.001 else f"{p:.3f}"
+        p_text = "" if p is None else "-" if p != p else "<0.001" if p < 0.001 else f"{p:.3f}"
         shares = [_figure(figures[key]) for key in ("accuracy", "sensitivity", "specificity")]
-        table.add_row(name, str(figures["accuracy"]["n"]), shares[0], told, *shares[1:])
+        table.add_row(name, str(figures["accuracy"]["n"]), shares[0], p_text, *shares[1:])
     console.print(table)
     for name, figures in found["readers"].items():
         own, prime = figures["with_oneself"]["kappa"], _figure(figures["d_prime"], percent=False)

@@ -210,10 +210,10 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
-    def told(done: int, total: int) -> None:
+    def show_progress(done: int, total: int) -> None:
         logging.info("%d of %d clips", done, total)
 
-    render_clips(options.folder, options.clips, first_seed=options.first_seed, look=options.look, progress=told)
+    render_clips(options.folder, options.clips, first_seed=options.first_seed, look=options.look, progress=show_progress)
 
 
 if __name__ == "__main__":

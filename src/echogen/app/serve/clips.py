@@ -48,7 +48,7 @@ def labelled(frames: ByteArray) -> ByteArray:
     return np.maximum(frames, np.asarray(word)[None])
 
 
-def document(asked: ClipRequest, heart: Generator, cine: Cine, ecg: Ecg) -> dict[str, Any]:
+def document(asked: ClipRequest, generator: Generator, cine: Cine, ecg: Ecg) -> dict[str, Any]:
     """Describe a clip and its measurements as `echogen generate` does beside a video, with `synthetic`: true."""
     landmarks = None
     try:
@@ -58,15 +58,15 @@ def document(asked: ClipRequest, heart: Generator, cine: Cine, ecg: Ecg) -> dict
         reading = {"ef_percent": None, "heart_rate_bpm": None, "beats": []}
     end = float(cine.times_s[0]) + cine.duration_s
     r_s = [] if landmarks is None else [float(r) for r in landmarks.r_s if cine.times_s[0] <= r < end]
-    told = {"kind": asked.ecg.kind, "rhythm": getattr(asked.ecg, "rhythm", None)}
-    told |= {"heart_rate_bpm": getattr(asked.ecg, "heart_rate_bpm", None)}
+    ecg_facts = {"kind": asked.ecg.kind, "rhythm": getattr(asked.ecg, "rhythm", None)}
+    ecg_facts |= {"heart_rate_bpm": getattr(asked.ecg, "heart_rate_bpm", None)}
     settings = {"ef_percent": asked.ef_percent, "view": asked.view, "sex": asked.sex, "seconds": asked.seconds}
     return {
         "synthetic": True,
-        "model": heart.name,
-        "weights_hash": heart.weights_hash,
+        "model": generator.name,
+        "weights_hash": generator.weights_hash,
         "seed": asked.seed,
-        "ecg": told,
+        "ecg": ecg_facts,
         "settings": settings | {"first_frame": asked.first_frame is not None},
         "video_start_s": float(cine.times_s[0]),
         "frames": len(cine.frames),
@@ -77,30 +77,30 @@ def document(asked: ClipRequest, heart: Generator, cine: Cine, ecg: Ecg) -> dict
     }
 
 
-def clip_file(asked: ClipRequest, cine: Cine, ecg: Ecg, told: dict[str, Any]) -> bytes:
+def clip_file(asked: ClipRequest, cine: Cine, ecg: Ecg, facts: dict[str, Any]) -> bytes:
     """The bytes of a clip in the format that was asked for; every picture says that it is synthetic.
 
     dcm: a ZIP of image and ECG. npz: the frames as they were made, with the document inside as `about`.
     """
     if asked.format == "json":
-        return json.dumps(plain(told), indent=2).encode()
+        return json.dumps(plain(facts), indent=2).encode()
     if asked.format == "npz":
         stream = io.BytesIO()
-        about = np.array(json.dumps(plain(told)))
+        about = np.array(json.dumps(plain(facts)))
         np.savez_compressed(stream, frames=cine.frames, times_s=cine.times_s, about=about)
         return stream.getvalue()
     shown = Cine(labelled(cine.frames), cine.times_s, cine.mm_per_pixel, cine.view)
     with tempfile.TemporaryDirectory(prefix="echogen-clip-") as folder:
         path = Path(folder) / f"synthetic.{asked.format}"
         scale = 4 if asked.format in ("mp4", "gif", "avi") else None
-        write(shown, path, ecg=ecg, r_s=told["r_s"], label="synthetic", scale=scale)
+        write(shown, path, ecg=ecg, r_s=facts["r_s"], label="synthetic", scale=scale)
         if asked.format != "dcm":
             return path.read_bytes()
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in (path, ecg_path(path)):
                 archive.write(file, file.name)
-            archive.writestr("synthetic.json", json.dumps(plain(told), indent=2))
+            archive.writestr("synthetic.json", json.dumps(plain(facts), indent=2))
         return packed.getvalue()
 
 

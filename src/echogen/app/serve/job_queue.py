@@ -46,10 +46,10 @@ class Limits:
 class JobQueue:
     """A generator and a segmenter for all clients. segmenter: None leaves streams without outline and volume."""
 
-    def __init__(self, heart: Generator, segmenter: Segmenter | None, limits: Limits | None = None) -> None:
-        if "ecg" not in heart.takes:
-            raise InputError(f"The generator {heart.name} takes no ECG; choose one that does with --model.")
-        self.heart, self.segmenter, self.limits = heart, segmenter, limits or Limits()
+    def __init__(self, generator: Generator, segmenter: Segmenter | None, limits: Limits | None = None) -> None:
+        if "ecg" not in generator.takes:
+            raise InputError(f"The generator {generator.name} takes no ECG; choose one that does with --model.")
+        self.generator, self.segmenter, self.limits = generator, segmenter, limits or Limits()
         self.streams = Slots(self.limits.streams, "streams", 15, self._tidy_soon)
         self.requests = Slots(self.limits.requests, "requests", 5, self._tidy_soon)
         self.rate = RateLimit(self.limits.per_minute, self.limits.burst)
@@ -67,9 +67,9 @@ class JobQueue:
 
     async def clip(self, asked: ClipRequest, gone: Callable[[], object] | None = None) -> bytes:
         """A clip as a file, made window by window, so that others get their turns in between."""
-        ecg, start = clip_ecg(asked, self.heart)
-        stream = self.heart.stream(ecg, start_s=start, seconds=asked.seconds, **conditions_of(asked))
-        if start + asked.seconds > ecg.end_s + 0.5 / self.heart.native_fps:
+        ecg, start = clip_ecg(asked, self.generator)
+        stream = self.generator.stream(ecg, start_s=start, seconds=asked.seconds, **conditions_of(asked))
+        if start + asked.seconds > ecg.end_s + 0.5 / self.generator.native_fps:
             raise InputError(f"The ECG ends at {ecg.end_s:.2f} s; from {start:.2f} s ask for at most {ecg.end_s - start:.2f} s.")
         parts: list[Cine] = []
         while (part := await self.run(lambda: next(stream, None))) is not None:
@@ -77,8 +77,8 @@ class JobQueue:
         if not parts:
             raise InputError("The clip would be shorter than one frame; ask for more seconds.")
         cine = joined(parts)
-        told = await self.run(lambda: document(asked, self.heart, cine, _during(ecg, cine)))
-        return await asyncio.to_thread(clip_file, asked, cine, ecg, told)
+        facts = await self.run(lambda: document(asked, self.generator, cine, _during(ecg, cine)))
+        return await asyncio.to_thread(clip_file, asked, cine, ecg, facts)
 
     def _tidy_soon(self) -> None:
         """Give memory back when what has just ended has been let go; once for all that end together, and once after them."""

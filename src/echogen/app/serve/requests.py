@@ -134,8 +134,8 @@ def first_frame(asked: Question) -> Cine | None:
 
 def conditions_of(asked: Question) -> dict[str, Any]:
     """The arguments of `Generator.stream` that are not about time."""
-    told = {"ef_percent": asked.ef_percent, "view": asked.view, "sex": asked.sex}
-    return told | {"frames": first_frame(asked), "seed": asked.seed}
+    options = {"ef_percent": asked.ef_percent, "view": asked.view, "sex": asked.sex}
+    return options | {"frames": first_frame(asked), "seed": asked.seed}
 
 
 def joined_ecg(pieces: Sequence[Ecg]) -> Ecg:
@@ -159,16 +159,16 @@ def begin_s(asked: Question, start_s: float, ecg: Ecg | None, fps: float) -> flo
     return start_s if not len(later) else max(start_s, float(np.ceil(later[0] * fps - 1e-6)) / fps)
 
 
-def clip_ecg(asked: ClipRequest, heart: Generator) -> tuple[Ecg, float]:
+def clip_ecg(asked: ClipRequest, generator: Generator) -> tuple[Ecg, float]:
     """The ECG that a clip needs, and where the clip begins. Raises `InputError` where it does not reach."""
     if isinstance(asked.ecg, RecordedEcg):
         ecg = recorded_ecg(asked.ecg)
-        return ecg, begin_s(asked, ecg.start_s if asked.start_s is None else asked.start_s, ecg, heart.native_fps)
+        return ecg, begin_s(asked, ecg.start_s if asked.start_s is None else asked.start_s, ecg, generator.native_fps)
     start = asked.start_s or 0.0
-    until = start + 4.0 + asked.seconds + heart.window_s + heart.ecg_future_s
-    endless = EndlessEcg(asked.ecg.rhythm, asked.ecg.heart_rate_bpm, asked.seed, start - heart.ecg_past_s)
+    until = start + 4.0 + asked.seconds + generator.window_s + generator.ecg_future_s
+    endless = EndlessEcg(asked.ecg.rhythm, asked.ecg.heart_rate_bpm, asked.seed, start - generator.ecg_past_s)
     pieces = [next(endless)]
     while pieces[-1].end_s < until:
         pieces.append(next(endless))
     whole = joined_ecg(pieces)
-    return whole, begin_s(asked, start, whole, heart.native_fps)
+    return whole, begin_s(asked, start, whole, generator.native_fps)

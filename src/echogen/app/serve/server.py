@@ -119,14 +119,14 @@ def create_app(jobs: JobQueue, *, token: str | None = None, hosts: tuple[str, ..
     @app.get("/api/status", dependencies=checked[:1], responses={401: _WRONG[401]}, summary="Model, limits, choices")
     def status() -> dict[str, Any]:
         """Describe the service: its model, the choices it offers, and its load."""
-        heart, limits = jobs.heart, jobs.limits
+        generator, limits = jobs.generator, jobs.limits
         return {
             "version": app.version,
-            "model": heart.name,
-            "weights_hash": heart.weights_hash,
-            "fps": heart.native_fps,
-            "takes": sorted(heart.takes),
-            "ef_range_percent": list(heart.ef_range),
+            "model": generator.name,
+            "weights_hash": generator.weights_hash,
+            "fps": generator.native_fps,
+            "takes": sorted(generator.takes),
+            "ef_range_percent": list(generator.ef_range),
             "rhythms": list(RHYTHMS),
             "heart_rate_range_bpm": [SLOWEST_BPM, FASTEST_BPM],
             "views": list(VIEWS),

@@ -129,7 +129,7 @@ class _Viewer:
             await self._wait_for(feed, 60.0)
             if self.asked is not asked:
                 raise InputError("Another heart was asked for.")
-        return await self.jobs.run(lambda: VideoStream(asked, self.jobs.heart, self.jobs.segmenter, feed))
+        return await self.jobs.run(lambda: VideoStream(asked, self.jobs.generator, self.jobs.segmenter, feed))
 
     async def _send_part(self, beating: VideoStream, question: int, order: int) -> VideoStream | None:
         """The next part to the client, unless it has asked for another heart; None where this one has ended."""
@@ -162,12 +162,12 @@ class _Viewer:
 
     async def _wait_for(self, feed: Feed, seconds: float) -> None:
         """Until more of a live ECG has come, or the client says something."""
-        more, told = (asyncio.ensure_future(event.wait()) for event in (feed.changed, self.woken))
+        more, woken = (asyncio.ensure_future(event.wait()) for event in (feed.changed, self.woken))
         try:
-            await asyncio.wait({more, told}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({more, woken}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             more.cancel()
-            told.cancel()
+            woken.cancel()
         self.woken.clear()
 
 

@@ -117,7 +117,7 @@ class Part:
         return len(text).to_bytes(4, "little") + text + b"".join(payload)
 
 
-class _Overheard:
+class _EcgAround:
     """The pieces of an ECG on their way to a generator; one lead of the last seconds is kept to be shown.
 
     made_until_s: how far the video is made. It knows nothing of the heart, which is therefore freed as soon as it is let go.
@@ -152,8 +152,8 @@ class _Overheard:
 class VideoStream:
     """One heart as it was asked for; `next_part` makes what comes next, called from one thread at a time."""
 
-    def __init__(self, asked: StreamRequest, heart: Generator, segmenter: Segmenter | None, feed: Feed | None = None) -> None:
-        self.asked, self._heart, self._segmenter = asked, heart, segmenter
+    def __init__(self, asked: StreamRequest, generator: Generator, segmenter: Segmenter | None, feed: Feed | None = None) -> None:
+        self.asked, self._generator, self._segmenter = asked, generator, segmenter
         self._live: LiveTiming | None = None
         start = asked.start_s
         source: Iterator[Ecg]
@@ -162,32 +162,32 @@ class VideoStream:
             assert feed is not None
             source = feed.listen()
             known = joined_ecg(list(feed.pieces)) if feed.pieces else None
-            self._live, self._fed_from_s = heart.live, 0.0 if known is None else known.start_s
+            self._live, self._fed_from_s = generator.live, 0.0 if known is None else known.start_s
             start = max(self._fed_from_s, feed.end_s - self._ecg_needed_s(True))
             # On the grid of frames, so that hearts beside each other show the same moments.
-            start = float(np.ceil(start * heart.native_fps - 1e-6)) / heart.native_fps
+            start = float(np.ceil(start * generator.native_fps - 1e-6)) / generator.native_fps
         elif isinstance(asked.ecg, RecordedEcg):
             known = recorded_ecg(asked.ecg)
             source = iter([known])
             start = known.start_s if start is None else start
         else:
             start = start or 0.0
-            told = asked.ecg.rhythm, asked.ecg.heart_rate_bpm, asked.seed
-            source = EndlessEcg(*told, start - heart.ecg_past_s)
-            near = EndlessEcg(*told, start - heart.ecg_past_s)
+            simulated = asked.ecg.rhythm, asked.ecg.heart_rate_bpm, asked.seed
+            source = EndlessEcg(*simulated, start - generator.ecg_past_s)
+            near = EndlessEcg(*simulated, start - generator.ecg_past_s)
             known = joined_ecg([next(near), next(near)]) if asked.first_frame else None
-        start = begin_s(asked, start, known, heart.native_fps)
+        start = begin_s(asked, start, known, generator.native_fps)
         self.made_until_s = self.start_s = start
         self._shown_until_s = start
         self._index = 0
         self._measured: deque[tuple[Floats, Floats]] = deque()
-        self._heard = _Overheard(source, start)
-        self._stream = heart.stream(self._heard, start_s=start, live=self._live is not None, **conditions_of(asked))
+        self._kept_ecg = _EcgAround(source, start)
+        self._stream = generator.stream(self._kept_ecg, start_s=start, live=self._live is not None, **conditions_of(asked))
 
     def _ecg_needed_s(self, first: bool) -> float:
         """Length of ECG in s that a part needs from its beginning on."""
         if self._live is None:
-            return self._heart.window_s + self._heart.ecg_future_s
+            return self._generator.window_s + self._generator.ecg_future_s
         return (self._live.first_s if first else self._live.part_s) + self._live.future_s
 
     @property
@@ -203,7 +203,7 @@ class VideoStream:
         cine = next(self._stream, None)
         if cine is None:
             return None
-        self.made_until_s = self._heard.made_until_s = float(cine.times_s[-1]) + 1.0 / self._heart.native_fps
+        self.made_until_s = self._kept_ecg.made_until_s = float(cine.times_s[-1]) + 1.0 / self._generator.native_fps
         outline, volume, ef, rate = self._measure(cine)
         shown = self._ecg_shown()
         r_s, ecg_rate = self._beats(float(cine.times_s[0]))
@@ -211,7 +211,7 @@ class VideoStream:
         return Part(self._index - 1, self.asked.seed, cine, outline, volume, shown, r_s, ef, rate, ecg_rate)
 
     def _ecg_shown(self) -> Ecg | None:
-        part = self._heard.between(self._shown_until_s, self.made_until_s + AHEAD_S)
+        part = self._kept_ecg.between(self._shown_until_s, self.made_until_s + AHEAD_S)
         if part is None:
             return None
         self._shown_until_s = part.end_s
@@ -220,7 +220,7 @@ class VideoStream:
 
     def _beats(self, start_s: float) -> tuple[Floats, float | None]:
         """R peaks from start_s to the end of what is made, and the rate of the last seconds."""
-        around = self._heard.between(start_s - 5.0, self.made_until_s + AHEAD_S)
+        around = self._kept_ecg.between(start_s - 5.0, self.made_until_s + AHEAD_S)
         if around is None:
             return np.zeros(0), None
         try:
