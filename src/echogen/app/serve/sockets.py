@@ -1,7 +1,7 @@
 """The WebSockets of the service: one streams a heart that beats without an end, the other takes a live ECG.
 
 `/api/beat`: the client sends JSON {"type": "start", "question": n, "heart": {...}}, at any time another one instead, and
-{"type": "shown", "until_s": t} as it plays; it gets binary parts (`serve_beating.Part.to_bytes`), JSON {"type": "end"} after the
+{"type": "shown", "until_s": t} as it plays; it gets binary parts (`video_stream.Part.to_bytes`), JSON {"type": "end"} after the
 last frame of a recorded ECG, and JSON {"type": "error", "error": sentence}. Frames are made a few seconds ahead of what is shown.
 
 `/api/feed/NAME?rate_hz=250&lead=II`: the client sends binary messages of float32 samples in mV as they are recorded.
