@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -78,7 +78,7 @@ class Context:
 
     index: int
     next_s: float
-    state: dict[str, Any] = field(default_factory=dict)
+    state: Any = None
 
 
 class Generator(ABC):
@@ -194,9 +194,9 @@ class Generator(ABC):
         conditions.ecg holds what is known of the ECG around the window: `ecg_past_s` before to `ecg_future_s` after it.
         """
 
-    def prepared(self, conditions: Conditions, sampling: Sampling) -> dict[str, Any]:
-        """What the first window's context holds: whatever a subclass can make before it has heard enough of the ECG."""
-        return {}
+    def prepared(self, conditions: Conditions, sampling: Sampling) -> Any:
+        """Return the state in the first window's context: whatever a subclass can make before enough of the ECG is there."""
+        return None
 
     @property
     @abstractmethod

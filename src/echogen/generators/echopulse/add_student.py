@@ -14,7 +14,8 @@ from pathlib import Path
 from echogen.errors import InputError
 from echogen.generators.base import GENERATOR_FILE
 from echogen.generators.echopulse.config import EchoPulseConfig
-from echogen.generators.echopulse.generator import STUDENT, EchoPulse, load_student
+from echogen.generators.echopulse.generator import EchoPulse
+from echogen.generators.echopulse.student import STUDENT, load_student
 from echogen.networks.config import config_from_dict, load_network
 from echogen.networks.masked_transformer import MaskedTransformer
 

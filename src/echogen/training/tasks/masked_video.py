@@ -16,17 +16,11 @@ from torch import Tensor, nn
 from echogen import ecg as ecg_module
 from echogen.arrays import Floats
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
-from echogen.ecg_window.features import (
-    CAVITY_CELLS,
-    FEATURES,
-    Beats,
-    Outline,
-    latent_features,
-    latent_times,
-    lead_window,
-    normalised_lead,
-    window_samples,
-)
+from echogen.ecg_window.beats import Beats
+from echogen.ecg_window.features import CELLS_PER_FRAME, FEATURES, latent_features
+from echogen.ecg_window.lead import lead_window, normalised_lead
+from echogen.ecg_window.outline import Outline
+from echogen.ecg_window.spec import EcgWindowSpec, latent_times
 from echogen.generators.echopulse.config import EchoPulseConfig
 from echogen.generators.echopulse.generator import EchoPulse
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
@@ -39,6 +33,8 @@ from echogen.training.outlines import cells_of_tokens, true_outline
 from echogen.training.recipe import Recipe, settings
 from echogen.training.task import OptimizerGroup, Task
 
+#: Sizes of the ECG window and of the latents that the network learns; the generator stores them with it.
+SPEC = EcgWindowSpec()
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 
 
@@ -103,7 +99,8 @@ def encode_store(data: TokenData, device: torch.device, batch: int = 4) -> Path:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
             for first in range(0, len(store), batch):
                 clips = [store[i].frames[start:] for i in range(first, min(first + batch, len(store)))]
-                usable = 1 + (len(clips[0]) - 1) // 4 * 4
+                whole = (len(clips[0]) - 1) // SPEC.frames_per_latent
+                usable = SPEC.frames(1 + whole, True)
                 video = torch.from_numpy(np.stack([clip[:usable] for clip in clips])).to(device).float() / 255.0
                 parts.append(tokenizer.tokenize(video).to(torch.int16).cpu().numpy())
         partial = path.with_suffix(".partial.npy")
@@ -127,7 +124,11 @@ class MaskedVideoTask(Task):
         if start:
             self.transformer = load_network(MaskedTransformer, start)
         else:
-            known = {"frame_features": 4 * FEATURES, "cavity_cells": CAVITY_CELLS, "max_latents": self.data.latents}
+            known = {
+                "frame_features": SPEC.frames_per_latent * FEATURES,
+                "cavity_cells": SPEC.frames_per_latent * CELLS_PER_FRAME,
+                "max_latents": self.data.latents,
+            }
             values = {**known, **recipe.network}
             self.transformer = MaskedTransformer(config_from_dict(MaskedTransformerConfig, values))
         self.critics = CriticTraining(self.options.critic, self.options.critic_weight, self.transformer, start)
@@ -167,8 +168,8 @@ class MaskedVideoTask(Task):
         index = int(rng.integers(len(self.hearts)) if given else rng.choice(self.clear))
         heart = self.hearts[index]
         ids = self.ids[start][index][offset : offset + latents].astype(np.int64)
-        begin = start if first else start + 1 + 4 * (offset - 1)
-        frames = (begin + np.arange(1 + 4 * (latents - 1) if first else 4 * latents)) / FPS
+        begin = start if first else start + SPEC.frames(offset, True)
+        frames = (begin + np.arange(SPEC.frames(latents, first))) / FPS
 
         if first and given and rng.random() < 0.3:
             given = int(rng.integers(1, options.prefix + 1))
@@ -193,11 +194,11 @@ class MaskedVideoTask(Task):
             "ids": ids,
             "hidden": hidden,
             "cavity": cells_of_tokens(self.store[index].cavity[begin : begin + len(frames)], first, self.grid, self.places),
-            "times_s": (latent_times(frames, first) - frames[0]).astype(np.float32),
+            "times_s": (latent_times(frames, first, SPEC.frames_per_latent) - frames[0]).astype(np.float32),
             "is_first": np.array(first),
             "features": features,
             "features_keep": np.array(everything and rng.random() >= options.drop_features),
-            "ecg": lead_window(lead, -ECG_BEFORE_S, frames[0], window_samples(latents)),
+            "ecg": lead_window(lead, -ECG_BEFORE_S, frames[0], SPEC.samples(latents), SPEC),
             "ecg_keep": np.array(everything and rng.random() >= options.drop_ecg),
             "ef_percent": np.array(ef if ef_known else np.nan, np.float32),
             "view": np.array(VIEW_IDS[view]),
@@ -212,7 +213,7 @@ class MaskedVideoTask(Task):
             return network.condition(
                 ids.shape[0],
                 ecg=batch["ecg"],
-                ecg_start_s=torch.full((ids.shape[0],), -1.5, device=ids.device),
+                ecg_start_s=torch.full((ids.shape[0],), -SPEC.before_s, device=ids.device),
                 ecg_keep=batch["ecg_keep"],
                 ef_percent=batch["ef_percent"],
                 view=batch["view"],
@@ -252,9 +253,9 @@ class MaskedVideoTask(Task):
         for index in range(min(2, len(self.store))):
             clip = self.store[index]
             ecg = Ecg(clip.ecg, ECG_RATE_HZ, LEADS, -ECG_BEFORE_S)
-            frames = 1 + 4 * (latents - 1)
+            frames = SPEC.frames(latents, True)
             made = maker(ecg, start_s=0.0, seconds=frames / FPS, ef_percent=clip.heart["ef_percent"], view=clip.heart["view"])
-            rows += [np.hstack([row[i] for i in range(0, frames, 4)]) for row in (clip.frames, made.frames)]
+            rows += [np.hstack([row[i] for i in range(0, frames, SPEC.frames_per_latent)]) for row in (clip.frames, made.frames)]
         return np.vstack(rows)
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
