@@ -21,6 +21,7 @@ from echogen.app.serve.limits import Refused
 from echogen.app.serve.requests import FORMATS, LONGEST_CLIP_S, ClipRequest, encoded
 from echogen.app.serve.sockets import add_sockets
 from echogen.app.serve.uploads import MOST_BYTES, Upload, read_upload
+from echogen.generators.settings_file import NAMES_ON_DISK
 from echogen.measurement import load_segmenter
 from echogen.measurement.apical import apical_doubt
 from echogen.phantom.rhythm import FASTEST_BPM, RHYTHMS, SLOWEST_BPM
@@ -125,7 +126,7 @@ def create_app(jobs: JobQueue, *, token: str | None = None, hosts: tuple[str, ..
             "model": heart.name,
             "weights_hash": heart.weights_hash,
             "fps": heart.native_fps,
-            "takes": sorted(heart.takes),
+            "takes": sorted(heart.takes | {NAMES_ON_DISK[name] for name in heart.takes & NAMES_ON_DISK.keys()}),
             "ef_range_percent": list(heart.ef_range),
             "rhythms": list(RHYTHMS),
             "heart_rate_range_bpm": [SLOWEST_BPM, FASTEST_BPM],

@@ -6,9 +6,8 @@ Source: Li et al., ECHOPulse, ICLR 2025. The shipped presets draw structure and 
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,11 +19,12 @@ from torch import Tensor
 from echogen.ecg_window import features as steering
 from echogen.ecg_window.analysis import EcgWindow, analyse_ecg, analyse_ecg_so_far
 from echogen.errors import InputError
-from echogen.generators.base import GENERATOR_FILE, Context, Generator, LiveTiming, Sampling, ef_to_give
+from echogen.generators.base import Context, Generator, LiveTiming, Sampling, ef_to_give
 from echogen.generators.echopulse.config import EchoPulseConfig, FirstFrame, LivePace
 from echogen.generators.echopulse.wall import cavity_scale, find_cavities, move_wall, sharpen_wall
 from echogen.generators.echopulse.wall_contrast import wall_contrast
 from echogen.generators.echopulse.window_request import TokenQuery, WindowRequest, between, encode_conditions, frames_of
+from echogen.generators.settings_file import write_settings
 from echogen.networks.adapters import ADAPTER_CONFIG_FILE, add_adapter, load_adapter
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
@@ -105,8 +105,7 @@ class EchoPulse(Generator):
             save_network(self.student, folder / STUDENT, torch.bfloat16)
         if self.critic is not None:
             save_network(self.critic, folder / "critic", torch.bfloat16)
-        text = json.dumps({"system": self.system, **asdict(self.config)}, indent=2) + "\n"
-        (folder / GENERATOR_FILE).write_text(text, encoding="utf-8")
+        write_settings(folder, self.system, self.config)
 
     @property
     def adaptable(self) -> VideoTokenizer:
@@ -126,7 +125,7 @@ class EchoPulse(Generator):
 
     def prepared(self, conditions: Conditions, sampling: Sampling) -> dict[str, Any]:
         """The speckle of a video whose first frame is not given."""
-        return {} if conditions.frames is not None else {"speckle": self._drawn_speckle(sampling.seed)}
+        return {} if conditions.reference is not None else {"speckle": self._drawn_speckle(sampling.seed)}
 
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
         """The next window: guess its tokens around the kept ones, draw the new frames, add speckle."""
@@ -136,7 +135,7 @@ class EchoPulse(Generator):
         from_start: bool = state.get("from_start", True)
         prefix = (pace or config).prefix
         if known is None:
-            kept, is_first = self._first_frame(conditions.frames), True
+            kept, is_first = self._first_frame(conditions.reference), True
         else:
             kept, is_first = known[:, -prefix:], from_start and prefix >= known.shape[1]
             if config.reminded and not is_first:
@@ -186,7 +185,7 @@ class EchoPulse(Generator):
         cavity = None
         if cells is not None and (outline := request.outline()) and (found := find_cavities(cells, CELL_PX)):
             length, width = outline(times_s + config.ahead_s)
-            scale = scale or cavity_scale(found, length, width, given=not context.index and conditions.frames is not None)
+            scale = scale or cavity_scale(found, length, width, given=not context.index and conditions.reference is not None)
             picture, moved, cavity = move_wall(picture, moved, cells, found, scale[0] * length, scale[1] * width)
             picture = sharpen_wall(picture, cavity)
         layer: SpeckleLayer = state.get("speckle") or self._speckle(conditions, sampling.seed, picture, moved, cavity)
@@ -214,13 +213,13 @@ class EchoPulse(Generator):
             ef = float(np.clip(np.random.default_rng(_mix(seed, 0, 2)).normal(mean, spread), *config.ef_range))
         if ef is not None:
             ef = ef_to_give(ef, config.ef_calibration)
-        if view is None and conditions.frames is None:
+        if view is None and conditions.reference is None:
             view = config.usual_view
         return replace(conditions, ef_percent=ef, view=view)
 
     def _speckle(self, conditions: Conditions, seed: int, picture: Tensor, moved: Tensor, cavity: Tensor | None) -> SpeckleLayer:
         """What adds speckle to a video that begins with these frames: as in its given first frame, else drawn from the seed."""
-        given = conditions.frames
+        given = conditions.reference
         if given is None:
             return self._drawn_speckle(seed)
         layer = SpeckleLayer(self.config.speckle, seed, self.device)

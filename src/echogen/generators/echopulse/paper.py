@@ -7,8 +7,7 @@ and goes on from the last frames of the one before as from given ones: they are 
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,8 +19,9 @@ from torch import Tensor
 from echogen.ecg.source import STANDARD_LEADS
 from echogen.ecg.st_mem_input import st_mem_input
 from echogen.errors import InputError
-from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling
+from echogen.generators.base import Context, Generator, Sampling
 from echogen.generators.echopulse.config import ORDERS
+from echogen.generators.settings_file import write_settings
 from echogen.networks.attention import Tokens
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.config import config_from_dict, load_network, save_network
@@ -58,7 +58,7 @@ class EchoPulsePaperConfig:
     order: str = "confidence"
     choice_temperature: float = 4.5
     ef_range: tuple[float, float] = (15.0, 80.0)
-    takes: tuple[str, ...] = ("ecg", "frames")
+    takes: tuple[str, ...] = ("ecg", "reference")
     leads: tuple[str, ...] = STANDARD_LEADS
     text_encoder: str | None = None
 
@@ -147,8 +147,7 @@ class EchoPulsePaper(Generator):
             save_network(self.encoder, folder / "ecg_encoder")
         if self.critic is not None:
             save_network(self.critic, folder / "critic", torch.bfloat16)
-        text = json.dumps({"system": self.system, **asdict(self.config)}, indent=2) + "\n"
-        (folder / GENERATOR_FILE).write_text(text, encoding="utf-8")
+        write_settings(folder, self.system, self.config)
 
     @property
     def adaptable(self) -> VideoTokenizer:
@@ -169,7 +168,7 @@ class EchoPulsePaper(Generator):
         ECG is shorter than its encoder's window, flat, or of leads that the encoder does not know.
         """
         config, is_first = self.config, context.index == 0
-        given = self._image(conditions.frames) if is_first else context.state["prime"]
+        given = self._image(conditions.reference) if is_first else context.state["prime"]
         shown = 0 if is_first else config.prime
         times = context.next_s + (np.arange(config.frames) - shown) / config.fps
         ids = self._guess(conditions, sampling, context.index, times, given)
@@ -315,7 +314,7 @@ def known_leads(ecg: Ecg, leads: tuple[str, ...]) -> list[str]:
 def possible_conditions(transformer: MaskedTransformerConfig, by_text: bool) -> frozenset[str]:
     """What such networks can be asked for."""
     told = {"ef_percent", "view", "sex"} if transformer.adaptive_norm else set()
-    return frozenset({"frames"} | told | ({"text", "ef_percent"} if by_text else {"ecg"}))
+    return frozenset({"reference"} | told | ({"text", "ef_percent"} if by_text else {"ecg"}))
 
 
 def check_tokens(tokenizer: VideoTokenizerConfig, transformer: MaskedTransformerConfig, latents: int) -> None:

@@ -5,8 +5,7 @@ Source: the code of ECHOPulse (Li et al., ICLR 2025). The system of the paper, w
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +16,8 @@ from torch import Tensor
 from echogen.ecg import choose_lead, find_landmarks
 from echogen.ecg.st_mem_input import published_input
 from echogen.errors import InputError
-from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling
+from echogen.generators.base import Context, Generator, Sampling
+from echogen.generators.settings_file import write_settings
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.published import KeyValue
 from echogen.networks.published_tokenizer import PublishedTokenizer
@@ -43,7 +43,7 @@ class EchoPulsePublishedConfig:
     prime: int = 3
     steps: int = 18
     temperature: float = 0.9
-    takes: tuple[str, ...] = ("ecg", "frames")
+    takes: tuple[str, ...] = ("ecg", "reference")
     dtype: str = "bfloat16"
 
     def __post_init__(self) -> None:
@@ -92,8 +92,7 @@ class EchoPulsePublished(Generator):
         save_network(self.tokenizer, folder / "tokenizer")
         save_network(self.transformer, folder / "transformer")
         save_network(self.ecg, folder / "ecg")
-        text = json.dumps({"system": self.system, **asdict(self.config)}, indent=2) + "\n"
-        (folder / GENERATOR_FILE).write_text(text, encoding="utf-8")
+        write_settings(folder, self.system, self.config)
 
     @property
     def window_s(self) -> float:
@@ -108,7 +107,7 @@ class EchoPulsePublished(Generator):
         beats, or when the image does not have the network's size.
         """
         config, state = self.config, context.state
-        prime: Tensor | None = state.get("prime", self._image(conditions.frames))
+        prime: Tensor | None = state.get("prime", self._image(conditions.reference))
         shown = config.prime if context.index else 0
         times = context.next_s + np.arange(config.frames - shown) / config.fps
         beat = self._beat(conditions.ecg, float(times.mean()), state.get("beat"))
