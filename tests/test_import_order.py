@@ -11,13 +11,14 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "echogen"
 PROJECT = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text())["project"]
 
-FOUNDATION = {"errors", "arrays", "records", "physiology"}
+FOUNDATION = {"errors", "arrays", "deprecation", "records", "physiology"}
 DATA = FOUNDATION | {"ecg", "cine", "phantom", "datasets"}
 #: What each part may import. The three chains data, networks and samplers know nothing of each other.
 MAY_IMPORT = {
     "errors": set(),
     "arrays": set(),
-    "records": {"errors", "arrays"},
+    "deprecation": set(),
+    "records": {"errors", "arrays", "deprecation"},
     "physiology": {"errors", "arrays"},
     "ecg": FOUNDATION,
     "cine": FOUNDATION,

@@ -5,6 +5,7 @@ They are frozen, carry their units in their field names, are checked once when m
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echogen.arrays import ByteArray
+from echogen.deprecation import renamed_keyword
 from echogen.errors import InputError
 
 VIEWS = ("A4C", "A2C")
@@ -180,18 +182,24 @@ class Study:
 class Conditions:
     """What is asked of a generator; anything may be absent (None).
 
-    ecg: an `Ecg` on the clock of the video to make. frames: a `Cine`, first frame first; a frame of unknown time is a
-    reference image. ef_percent: 0..100. view, sex, text as they say. maps: per-frame maps by name (mask, sketch, flow).
+    ecg: an `Ecg` on the clock of the video to make. reference: a `Cine` whose first frame shows the heart; a frame of unknown
+    time is a reference image. ef_percent: 0..100. view, sex, text as they say. maps: per-frame maps by name (mask, sketch, flow).
     Raises `InputError` for values out of range.
     """
 
     ecg: Ecg | None = None
-    frames: Cine | None = None
+    reference: Cine | None = None
     ef_percent: float | None = None
     view: str | None = None
     text: str | None = None
     sex: str | None = None
     maps: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+
+    @property
+    def frames(self) -> Cine | None:
+        """Older name of `reference`."""
+        warnings.warn("Conditions.frames is called reference now", DeprecationWarning, stacklevel=2)
+        return self.reference
 
     def __post_init__(self) -> None:
         if self.ef_percent is not None and not 0 < self.ef_percent < 100:
@@ -200,3 +208,6 @@ class Conditions:
             raise InputError(f"The view must be one of {', '.join(VIEWS)}, not {self.view!r}.")
         if self.sex is not None and self.sex not in SEXES:
             raise InputError(f"The sex must be m or f, not {self.sex!r}.")
+
+
+Conditions.__init__ = renamed_keyword("frames", "reference")(Conditions.__init__)  # type: ignore[method-assign]

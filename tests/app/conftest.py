@@ -55,7 +55,7 @@ class Telltale(Generator):
     system = "telltale"
     name, weights_hash = "telltale", "0"
     native_fps = 32.0
-    takes = frozenset({"ecg", "ef_percent", "view", "frames"})
+    takes = frozenset({"ecg", "ef_percent", "view", "reference"})
     ef_range = (15.0, 80.0)
     BITS = 16
 

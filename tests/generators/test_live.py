@@ -92,7 +92,7 @@ def test_it_begins_when_the_rhythm_is_known(tiny: EchoPulse, ecg: Ecg) -> None:
 
 def test_a_given_first_frame_begins_it(tiny: EchoPulse, ecg: Ecg) -> None:
     image = Cine(np.random.default_rng(0).integers(0, 255, (1, 128, 128)).astype(np.uint8), np.zeros(1))
-    first = next(tiny.stream(ecg, start_s=3.0, live=True, frames=image))
+    first = next(tiny.stream(ecg, start_s=3.0, live=True, reference=image))
     sector = SpeckleLayer(tiny.config.speckle, 0).scanner.inside.numpy()
     np.testing.assert_allclose(first.frames[0].astype(float), image.frames[0] * sector, atol=1.0)
 

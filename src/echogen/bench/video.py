@@ -202,7 +202,7 @@ def measure(
             if progress is not None:
                 progress(run + min(done / asked, 1.0), repeats + 1)
 
-        return generator(ecg, seconds=seconds, steps=steps, frames=first_frame, progress=made)
+        return generator(ecg, seconds=seconds, steps=steps, reference=first_frame, progress=made)
 
     custom = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
     with (

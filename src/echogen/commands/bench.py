@@ -95,7 +95,7 @@ def _generators(model: str, paper: bool, device: torch.device, dtype: str | None
             raise InputError(f"The generator {generator.name} computes in its own type only; leave --dtype out.")
         generator.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
     image = None
-    if isinstance(generator, EchoPulsePublished) and "frames" in generator.takes:
+    if isinstance(generator, EchoPulsePublished) and "reference" in generator.takes:
         image = grey_image(*generator.tokenizer.config.image_size)
     yield generator, image
 

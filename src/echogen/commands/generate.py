@@ -220,7 +220,7 @@ def make_video(
         "view": case.view,
         "sex": case.sex,
         "text": case.text,
-        "frames": None if case.image is None else _picture(case.image),
+        "reference": None if case.image is None else _picture(case.image),
         "guidance": case.guidance,
         "steps": case.steps,
         "seed": case.seed,

@@ -71,7 +71,7 @@ def with_expected_beat(beats: Beats, until_s: float) -> Beats:
     sure = beats.r_s <= until_s - UNSURE_END_S
     if not sure.any():
         raise InputError("There is no QRS complex in the ECG so far; more of it is needed.")
-    past = Beats(*(values[sure] for values in (beats.r_s, beats.qrs_onset_s, beats.p_onset_s, beats.wide_qrs)))
+    past = Beats(beats.r_s[sure], beats.qrs_onset_s[sure], beats.p_onset_s[sure], beats.wide_qrs[sure])
     r_s = max(float(past.r_s[-1]) + past.usual_interval_s(), until_s - UNSURE_END_S)
     qrs_onset_s = r_s + float(np.median(past.qrs_onset_s - past.r_s))
     return Beats(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +12,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
+from echogen.deprecation import renamed_keyword
 from echogen.ecg_window.stream import EcgStream
 from echogen.errors import InputError
+from echogen.generators.settings_file import GENERATOR_FILE, read_settings
 from echogen.networks.adapters import (
     ADAPTERS,
     Adapter,
@@ -26,7 +27,6 @@ from echogen.networks.adapters import (
 )
 from echogen.records import Cine, Conditions, Ecg
 
-GENERATOR_FILE = "generator.json"
 SHIPPED = Path(__file__).parent.parent / "weights"
 #: How much of the ECG before (for the rhythm) and after a window it usually sees.
 ECG_PAST_S, ECG_FUTURE_S = 8.0, 1.0
@@ -101,7 +101,7 @@ class Generator(ABC):
     ecg_future_s: float = ECG_FUTURE_S
     #: The longest video it makes, and whether it shows only hearts that a frame of is given.
     longest_s: float = np.inf
-    needs_frame: bool = False
+    needs_reference: bool = False
     #: Where it was loaded from, and the adapter in use.
     folder: Path | None = None
     adapter: Adapter | None = None
@@ -129,11 +129,8 @@ class Generator(ABC):
                     f"There is no generator {str(name_or_dir)!r}; give a folder with {GENERATOR_FILE} or one of: {known}."
                 )
             folder = SHIPPED / str(name_or_dir)
-        try:
-            settings = json.loads((folder / GENERATOR_FILE).read_text(encoding="utf-8"))
-            system = settings.pop("system")
-        except (ValueError, KeyError, AttributeError) as error:
-            raise InputError(f"{folder / GENERATOR_FILE} is damaged; get the generator's folder again.") from error
+        settings = read_settings(folder)
+        system = settings.pop("system")
         if system not in cls.systems:
             raise InputError(
                 f"The generator in {folder} is of the system {system!r}, which this version of echogen does not know."
@@ -203,6 +200,7 @@ class Generator(ABC):
     def window_s(self) -> float:
         """The longest time that one window covers in s."""
 
+    @renamed_keyword("frames", "reference")
     def stream(
         self,
         ecg: Ecg | Iterable[Ecg] | None,
@@ -213,7 +211,7 @@ class Generator(ABC):
         view: str | None = None,
         sex: str | None = None,
         text: str | None = None,
-        frames: Cine | None = None,
+        reference: Cine | None = None,
         guidance: float | None = None,
         steps: int | None = None,
         seed: int = 0,
@@ -222,15 +220,15 @@ class Generator(ABC):
         """Parts of a video, one after the other, in constant memory.
 
         ecg: a whole ECG, consecutive pieces of one as they arrive, or None. start_s: time of the first frame on the ECG's clock
-        (its beginning). seconds: None goes on to the ECG's end. ef_percent, view, sex, text (a sentence), frames (a reference
-        image): conditions, each of which may be absent. live: short parts, each as soon as the ECG that it needs is there (see
-        `LiveTiming`); another video than without, but the same one however the ECG is cut into pieces. Raises `InputError` for
-        what the generator does not take.
+        (its beginning). seconds: None goes on to the ECG's end. ef_percent, view, sex, text (a sentence), reference (a `Cine`
+        whose first frame shows the heart): conditions, each of which may be absent. live: short parts, each as soon as the ECG
+        that it needs is there (see `LiveTiming`); another video than without, but the same one however the ECG is cut into
+        pieces. Raises `InputError` for what the generator does not take.
         """
         sampling = Sampling(guidance, steps, seed, live)
         if live and self.live is None:
             raise InputError(f"The generator {self.name} cannot follow a live ECG; leave live out.")
-        conditions = Conditions(frames=frames, ef_percent=ef_percent, view=view, sex=sex, text=text)
+        conditions = Conditions(reference=reference, ef_percent=ef_percent, view=view, sex=sex, text=text)
         self._check(replace(conditions, ecg=ecg if isinstance(ecg, Ecg) else None))
         if ecg is None and seconds is None:
             raise InputError("Without an ECG the length of the video must be given in seconds.")
@@ -254,6 +252,7 @@ class Generator(ABC):
             keep = cine.times_s < last - 0.5 * interval
             yield cine if keep.all() else replace(cine, frames=cine.frames[keep], times_s=cine.times_s[keep])
 
+    @renamed_keyword("frames", "reference")
     def __call__(
         self,
         ecg: Ecg | None,
@@ -264,7 +263,7 @@ class Generator(ABC):
         view: str | None = None,
         sex: str | None = None,
         text: str | None = None,
-        frames: Cine | None = None,
+        reference: Cine | None = None,
         guidance: float | None = None,
         steps: int | None = None,
         seed: int = 0,
@@ -282,7 +281,7 @@ class Generator(ABC):
                 )
             seconds = seconds if seconds is not None else ecg.end_s - begin
         parts: list[Cine] = []
-        options: dict[str, Any] = {"ef_percent": ef_percent, "view": view, "sex": sex, "text": text, "frames": frames}
+        options: dict[str, Any] = {"ef_percent": ef_percent, "view": view, "sex": sex, "text": text, "reference": reference}
         options |= {"guidance": guidance, "steps": steps, "seed": seed, "live": live}
         for part in self.stream(ecg, start_s=start_s, seconds=seconds, **options):
             parts.append(part)
@@ -302,7 +301,7 @@ class Generator(ABC):
         return max(context.next_s + part_s + self.live.future_s, ecg_start_s + self.live.lead_in_s)
 
     def _check(self, conditions: Conditions) -> None:
-        for name in ("ecg", "frames", "ef_percent", "view", "sex", "text"):
+        for name in ("ecg", "reference", "ef_percent", "view", "sex", "text"):
             if getattr(conditions, name) is not None and name not in self.takes:
                 raise InputError(
                     f"The generator {self.name} does not take the condition {name}; it takes {', '.join(sorted(self.takes))}."

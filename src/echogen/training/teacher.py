@@ -20,15 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from echogen.arrays import Floats
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, draw_recording
 from echogen.ecg.source import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.generators import EchoPulse, Generator
 from echogen.generators.echopulse.config import EchoPulseConfig, FirstFrame
+from echogen.generators.echopulse.frame_filters import NewFrames
 from echogen.generators.echopulse.state import WindowState
 from echogen.generators.echopulse.token_guesser import Guess
-from echogen.generators.echopulse.window_request import WindowRequest
 from echogen.networks.attention import Tokens
 from echogen.networks.masked_transformer import Conditioning
 from echogen.phantom.looks import PLAIN, VARIED
@@ -115,11 +114,9 @@ class NoRenderer:
         """Return the state before the first window."""
         return WindowState()
 
-    def render(
-        self, state: WindowState, added: int, request: WindowRequest, times_s: Floats, index: int, seed: int, config: EchoPulseConfig
-    ) -> tuple[ByteArray, WindowState]:
+    def render(self, state: WindowState, new: NewFrames, config: EchoPulseConfig) -> tuple[ByteArray, WindowState]:
         """Return black frames, and the state as it is."""
-        return np.zeros((len(times_s), 1, 1), np.uint8), state
+        return np.zeros((len(new.times_s), 1, 1), np.uint8), state
 
 
 class Teacher:
@@ -201,7 +198,7 @@ def ask(teacher: Teacher, seed: int) -> list[Answer]:
         "ef_percent": float(np.clip(heart.anatomy.ef_percent, low, high)) if rng.random() < 0.85 else None,
         "view": heart.anatomy.view if rng.random() < (0.5 if given else 0.9) else None,
         "sex": heart.sex if rng.random() < 0.5 else None,
-        "frames": reference,
+        "reference": reference,
     }
     teacher.answers = []
     try:

@@ -74,18 +74,18 @@ def test_the_table_of_the_paper() -> None:
 
 
 def test_a_clip_is_deterministic_and_hears_its_conditions(tiny: EchoDiffusion, image: Cine) -> None:
-    clip = tiny(None, seconds=0.5, frames=image, ef_percent=40, seed=3)
+    clip = tiny(None, seconds=0.5, reference=image, ef_percent=40, seed=3)
     assert (clip.frames.shape, clip.fps) == ((8, 16, 16), 16.0)
     assert clip.frames.std() > 1
-    (part,) = tiny.stream(None, seconds=0.5, frames=image, ef_percent=40, seed=3)
+    (part,) = tiny.stream(None, seconds=0.5, reference=image, ef_percent=40, seed=3)
     np.testing.assert_array_equal(part.frames, clip.frames)
     other = replace(image, frames=255 - image.frames)
     for changed in (
-        {"seed": 4}, {"ef_percent": 70}, {"ef_percent": None}, {"frames": other}, {"guidance": 1.0}, {"steps": 2},
+        {"seed": 4}, {"ef_percent": 70}, {"ef_percent": None}, {"reference": other}, {"guidance": 1.0}, {"steps": 2},
     ):  # fmt: skip
-        asked: dict[str, Any] = {"seconds": 0.5, "frames": image, "ef_percent": 40, "seed": 3}
+        asked: dict[str, Any] = {"seconds": 0.5, "reference": image, "ef_percent": 40, "seed": 3}
         assert (tiny(None, **(asked | changed)).frames != clip.frames).any(), changed
-    short = tiny(None, seconds=0.25, frames=image, ef_percent=40, seed=3)
+    short = tiny(None, seconds=0.25, reference=image, ef_percent=40, seed=3)
     np.testing.assert_array_equal(short.frames, clip.frames[:4])
 
 
@@ -94,7 +94,7 @@ def test_a_folder_makes_the_same_clip(tiny: EchoDiffusion, image: Cine, tmp_path
     again = Generator.from_pretrained(tmp_path / "tiny", "cpu")
     assert isinstance(again, EchoDiffusion)
     assert again.config == tiny.config
-    asked: dict[str, Any] = {"seconds": 0.5, "frames": image, "ef_percent": 40, "steps": 2}
+    asked: dict[str, Any] = {"seconds": 0.5, "reference": image, "ef_percent": 40, "steps": 2}
     np.testing.assert_array_equal(again(None, **asked).frames, tiny(None, **asked).frames)
 
 
@@ -118,7 +118,7 @@ def test_steps_are_those_of_the_few_step_solver(tiny: EchoDiffusion, image: Cine
 def test_progress_comes_to_its_end(tiny: EchoDiffusion, image: Cine) -> None:
     for steps, looks in ((None, 2 * (2 * 3 - 1)), (4, 2 * 4)):
         told: list[tuple[float, float]] = []
-        tiny(None, seconds=0.5, frames=image, steps=steps, progress=lambda *done, told=told: told.append(done))
+        tiny(None, seconds=0.5, reference=image, steps=steps, progress=lambda *done, told=told: told.append(done))
         assert len(told) == looks
         assert [done for done, _ in told] == sorted(done for done, _ in told)
         assert told[-1] == pytest.approx((0.5, 0.5))
@@ -126,18 +126,18 @@ def test_progress_comes_to_its_end(tiny: EchoDiffusion, image: Cine) -> None:
 
 def test_a_larger_frame_is_made_smaller_and_a_wrong_one_refused(tiny: EchoDiffusion, image: Cine, ecg: Ecg) -> None:
     large = replace(image, frames=np.kron(image.frames, np.ones((1, 2, 2), np.uint8)))
-    assert tiny(None, seconds=0.5, frames=large, ef_percent=40, steps=1).frames.shape == (8, 16, 16)
+    assert tiny(None, seconds=0.5, reference=large, ef_percent=40, steps=1).frames.shape == (8, 16, 16)
     for wrong in (np.zeros((1, 16, 20), np.uint8), np.zeros((1, 12, 12), np.uint8)):
         with pytest.raises(InputError, match="square and of at least 16 x 16 pixels"):
             tiny(None, seconds=0.5, frames=replace(image, frames=wrong), ef_percent=40)
     with pytest.raises(InputError, match="needs one frame of the heart"):
         tiny(None, seconds=0.5, ef_percent=40)
     with pytest.raises(InputError, match=r"makes clips of 0\.5 s, not of 2"):
-        tiny(None, seconds=2, frames=image, ef_percent=40)
+        tiny(None, seconds=2, reference=image, ef_percent=40)
     with pytest.raises(InputError, match="does not take the condition ecg"):
-        tiny(ecg, seconds=0.5, frames=image)
+        tiny(ecg, seconds=0.5, reference=image)
     with pytest.raises(InputError, match="between 0 and 100 %, not 130"):
-        tiny(None, seconds=0.5, frames=image, ef_percent=130)
+        tiny(None, seconds=0.5, reference=image, ef_percent=130)
 
 
 def test_wrong_cascades_are_one_sentence() -> None:

@@ -15,8 +15,11 @@ from echogen import Cine, Ecg, InputError
 from echogen.ecg_window.analysis import analyse_ecg
 from echogen.ecg_window.stream import EcgStream
 from echogen.generators import EchoPulse, Generator
-from echogen.generators.base import ECG_FUTURE_S, ECG_PAST_S, Sampling
+from echogen.generators.base import ECG_FUTURE_S, ECG_PAST_S, SHIPPED, Sampling
+from echogen.generators.echopulse.config import EchoPulseConfig
 from echogen.generators.echopulse.window_request import WindowRequest
+from echogen.generators.settings_file import read_settings, write_settings
+from echogen.networks.config import config_from_dict
 from echogen.networks.masked_transformer import Conditioning
 from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.records import Conditions
@@ -89,9 +92,25 @@ def test_a_first_frame_is_kept_as_tokens(tiny: EchoPulse, ecg: Ecg) -> None:
     kept = tiny._first_frame(image)
     assert kept is not None
     assert kept.shape == (1, 1, 16, 1)
-    assert not np.array_equal(tiny(ecg, seconds=1.0, frames=image).frames, tiny(ecg, seconds=1.0).frames)
+    assert not np.array_equal(tiny(ecg, seconds=1.0, reference=image).frames, tiny(ecg, seconds=1.0).frames)
     with pytest.raises(InputError, match="128 x 128"):
-        tiny(ecg, seconds=1.0, frames=Cine(np.zeros((1, 64, 64), np.uint8), np.zeros(1)))
+        tiny(ecg, seconds=1.0, reference=Cine(np.zeros((1, 64, 64), np.uint8), np.zeros(1)))
+
+
+def test_the_older_name_of_the_reference_goes_on_working(tiny: EchoPulse, ecg: Ecg, tmp_path: Path) -> None:
+    image = Cine(np.full((1, 128, 128), 90, np.uint8), np.zeros(1))
+    with pytest.warns(DeprecationWarning, match="reference"):
+        older = tiny(ecg, seconds=0.5, frames=image)  # type: ignore[call-arg]
+    np.testing.assert_array_equal(older.frames, tiny(ecg, seconds=0.5, reference=image).frames)
+    tiny.save_pretrained(tmp_path / "heart")
+    assert "frames" in json.loads((tmp_path / "heart" / "generator.json").read_text())["takes"]
+    assert Generator.from_pretrained(tmp_path / "heart", "cpu").takes == tiny.takes >= {"reference"}
+
+
+def test_shipped_settings_are_written_as_they_were_read(tmp_path: Path) -> None:
+    read = read_settings(SHIPPED / "phantom-128")
+    write_settings(tmp_path, read.pop("system"), config_from_dict(EchoPulseConfig, read))
+    assert (tmp_path / "generator.json").read_bytes() == (SHIPPED / "phantom-128" / "generator.json").read_bytes()
 
 
 def test_a_first_frame_is_imagined_where_none_is_given(tiny: EchoPulse, ecg: Ecg) -> None:
@@ -141,7 +160,7 @@ def test_a_first_frame_is_drawn_anew_until_it_is_clear(ecg: Ecg) -> None:
 
 def test_the_cavity_comes_from_the_first_frame_or_the_seed(tiny: EchoPulse, ecg: Ecg) -> None:
     def cavity(seed: int, frames: Cine | None = None) -> tuple[float, float]:
-        settled = tiny._with_defaults(Conditions(ecg=ecg, ef_percent=60.0, frames=frames), seed)
+        settled = tiny._with_defaults(Conditions(ecg=ecg, ef_percent=60.0, reference=frames), seed)
         request = WindowRequest(settled, analyse_ecg(ecg), np.arange(33) / 32.0, True)
         found = tiny._cavity(request, seed, tiny._first_frame(frames))
         assert found is not None

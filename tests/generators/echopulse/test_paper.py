@@ -267,11 +267,11 @@ def test_fewer_leads_are_left_out_and_unknown_ones_refused(heart: EchoPulsePaper
 def test_a_first_frame_is_kept_as_its_tokens(heart: EchoPulsePaper, ecg: Ecg, image: Cine, decoded: Any) -> None:
     with torch.no_grad():
         ids = heart.tokenizer.tokenize(torch.from_numpy(image.frames).float().div(255).expand(3, 1, 32, 32).unsqueeze(0))
-    made = heart(ecg, seconds=1.0, frames=image)
+    made = heart(ecg, seconds=1.0, reference=image)
     assert torch.equal(decoded[0][0][:, :1], ids)
     assert not np.array_equal(made.frames[1:], heart(ecg, seconds=1.0).frames[1:])
     with pytest.raises(InputError, match="32 x 32 pixels, not 64 x 48"):
-        heart(ecg, seconds=1.0, frames=Cine(np.zeros((1, 64, 48), np.uint8), np.zeros(1)))
+        heart(ecg, seconds=1.0, reference=Cine(np.zeros((1, 64, 48), np.uint8), np.zeros(1)))
 
 
 @pytest.mark.parametrize(("order", "critic"), [("halton", "none"), ("critic", "token"), ("critic", "self")])
@@ -326,7 +326,7 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def text_heart(t5: Path, *, takes: tuple[str, ...] = ("text", "ef_percent", "frames"), **sizes: Any) -> EchoPulsePaper:
+def text_heart(t5: Path, *, takes: tuple[str, ...] = ("text", "ef_percent", "reference"), **sizes: Any) -> EchoPulsePaper:
     tokenizer, transformer, _ = networks(context_dim=16, **sizes)
     config = EchoPulsePaperConfig(steps=3, takes=takes, text_encoder=str(t5))
     return EchoPulsePaper(config, tokenizer, transformer, TextEncoder(t5), CPU)

@@ -54,11 +54,11 @@ def image() -> Cine:
 
 
 def window_of(heart: EchoPulsePublished, ecg: Ecg, context: Context, image: Cine | None = None) -> tuple[Cine, Context]:
-    return heart.window(Conditions(ecg=ecg, frames=image), context, Sampling())
+    return heart.window(Conditions(ecg=ecg, reference=image), context, Sampling())
 
 
 def test_frames_follow_each_other_and_prime_frames_come_once(heart: EchoPulsePublished, ecg: Ecg, image: Cine) -> None:
-    cine = heart(ecg, start_s=1.0, seconds=1.5, frames=image)
+    cine = heart(ecg, start_s=1.0, seconds=1.5, reference=image)
     assert cine.frames.shape == (45, *SIZE)
     np.testing.assert_allclose(cine.times_s, 1.0 + np.arange(45) / 30.0, atol=1e-9)
     first, context = window_of(heart, ecg, Context(0, 1.0), image)
@@ -132,7 +132,7 @@ def test_it_computes_in_the_type_asked_for(heart: EchoPulsePublished, ecg: Ecg, 
         with torch.autocast("cpu", torch.bfloat16):
             coarse = exact.tokenizer.decode_ids(ids)[0]
     assert (coarse - expected).abs().max() < 0.1 * expected.abs().max()
-    assert exact(ecg, seconds=0.8, frames=image).frames.shape == (24, *SIZE)
+    assert exact(ecg, seconds=0.8, reference=image).frames.shape == (24, *SIZE)
     with pytest.raises(InputError, match="bfloat16 or float32"):
         EchoPulsePublishedConfig(dtype="float16")
 
@@ -141,7 +141,7 @@ def test_what_it_cannot_use_is_one_sentence(heart: EchoPulsePublished, ecg: Ecg)
     with pytest.raises(InputError, match="cannot do without an ECG"):
         heart(None, seconds=1.0)
     with pytest.raises(InputError, match="16 x 24 pixels"):
-        heart(ecg, seconds=1.0, frames=Cine(np.zeros((1, 24, 16), np.uint8), np.zeros(1)))
+        heart(ecg, seconds=1.0, reference=Cine(np.zeros((1, 24, 16), np.uint8), np.zeros(1)))
     with pytest.raises(InputError, match="does not take the condition ef_percent"):
         heart(ecg, seconds=1.0, ef_percent=50)
 

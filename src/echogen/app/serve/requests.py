@@ -135,7 +135,7 @@ def first_frame(asked: Question) -> Cine | None:
 def conditions_of(asked: Question) -> dict[str, Any]:
     """The arguments of `Generator.stream` that are not about time."""
     options = {"ef_percent": asked.ef_percent, "view": asked.view, "sex": asked.sex}
-    return options | {"frames": first_frame(asked), "seed": asked.seed}
+    return options | {"reference": first_frame(asked), "seed": asked.seed}
 
 
 def joined_ecg(pieces: Sequence[Ecg]) -> Ecg:

@@ -5,9 +5,8 @@ Source: Reynaud et al., "Feature-conditioned cascaded video diffusion models", M
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from echogen.errors import InputError
-from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling, ef_to_give
+from echogen.generators.base import Context, Generator, Sampling, ef_to_give
 from echogen.generators.echodiffusion.cascade import Cascade, CascadeConfig, WatchStage
+from echogen.generators.settings_file import write_settings
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.video_unet import VideoUnet
 from echogen.records import Cine, Conditions, Ecg
@@ -50,9 +50,9 @@ class EchoDiffusion(Generator):
     """
 
     system = "echodiffusion"
-    takes = frozenset({"frames", "ef_percent"})
+    takes = frozenset({"reference", "ef_percent"})
     ecg_past_s = ecg_future_s = 0.0
-    needs_frame = True
+    needs_reference = True
 
     def __init__(self, config: EchoDiffusionConfig, networks: Sequence[VideoUnet], device: torch.device) -> None:
         """Raises `InputError` when networks and stages do not belong together."""
@@ -76,8 +76,7 @@ class EchoDiffusion(Generator):
         folder = Path(folder)
         for number, network in enumerate(self.cascade.networks, start=1):
             save_network(network, folder / f"stage-{number}", dtype)
-        text = json.dumps({"system": self.system, **asdict(self.config)}, indent=2) + "\n"
-        (folder / GENERATOR_FILE).write_text(text, encoding="utf-8")
+        write_settings(folder, self.system, self.config)
 
     @property
     def window_s(self) -> float:
@@ -118,7 +117,7 @@ class EchoDiffusion(Generator):
 
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
         """The clip. Raises `InputError` without a frame, or for one that is not square or smaller than the clip's frames."""
-        frame = self._frame(conditions.frames)
+        frame = self._frame(conditions.reference)
         told = conditions.ef_percent
         ef = None
         if told is not None:

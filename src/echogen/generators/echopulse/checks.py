@@ -25,9 +25,10 @@ def check_networks(
         )
     check_order(config.order, transformer, critic)
     spec, encoder = config.ecg_window, transformer.config.ecg
-    sizes = [("frames a latent", spec.frames_per_latent, tokenizer.time_patch)]
+    sizes: list[tuple[str, float, float]] = [("frames a latent", spec.frames_per_latent, tokenizer.time_patch)]
     if encoder is not None:
-        sizes += [("ECG samples a token", spec.patch_samples, encoder.patch), ("ECG samples a second", spec.rate_hz, encoder.rate_hz)]
+        sizes.append(("ECG samples a token", spec.patch_samples, encoder.patch))
+        sizes.append(("ECG samples a second", spec.rate_hz, encoder.rate_hz))
     for what, expected, own in sizes:
         if expected != own:
             raise InputError(f"The generator's ecg_window has {expected:g} {what}, but its networks have {own:g}.")
@@ -60,9 +61,7 @@ def check_tokens(tokenizer: VideoTokenizerConfig, transformer: MaskedTransformer
         )
 
 
-def check_paper_networks(
-    tokenizer: VideoTokenizerConfig, transformer: MaskedTransformerConfig, width: int, frames: int
-) -> int:
+def check_paper_networks(tokenizer: VideoTokenizerConfig, transformer: MaskedTransformerConfig, width: int, frames: int) -> int:
     """Return the latent frames of a window of so many frames; width: of the tokens that the condition's encoder gives.
 
     Raises `InputError` where tokenizer, transformer, encoder and window of the paper's system do not belong together.
@@ -94,4 +93,4 @@ def width_of(encoder: Encoder) -> int:
 def possible_conditions(transformer: MaskedTransformerConfig, by_text: bool) -> frozenset[str]:
     """Return the conditions that networks of the paper's system can learn; by_text: their condition is a sentence, not an ECG."""
     labels = {"ef_percent", "view", "sex"} if transformer.adaptive_norm else set()
-    return frozenset({"frames"} | labels | ({"text", "ef_percent"} if by_text else {"ecg"}))
+    return frozenset({"reference"} | labels | ({"text", "ef_percent"} if by_text else {"ecg"}))

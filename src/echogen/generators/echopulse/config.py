@@ -159,7 +159,7 @@ class EchoPulseConfig:
     usual_cavity: UsualCavity | None = field(default_factory=UsualCavity)
     usual_filling: Filling = field(default_factory=Filling)
     live: LivePace = field(default_factory=LivePace)
-    takes: tuple[str, ...] = ("ecg", "ef_percent", "frames", "sex", "view")
+    takes: tuple[str, ...] = ("ecg", "ef_percent", "reference", "sex", "view")
     speckle: SpeckleStyle = field(default_factory=SpeckleStyle)
     ecg_window: EcgWindowSpec = field(default_factory=EcgWindowSpec)
 

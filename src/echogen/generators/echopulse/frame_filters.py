@@ -23,8 +23,9 @@ class Drawing:
     """Frames as the decoder draws them, and as each filter leaves them.
 
     picture: (frames, height, width) grey levels in 0..1.
-    displacement: (frames, 2, height, width) movement of the tissue since the scatterers' rest, in pixels.
+    displacement: (frames, 2, height, width) displacement of the tissue since end-diastole, in pixels.
     cells: (frames, rows, columns) share of each square cell that is cavity; None where the decoder does not say.
+    expected: expected length and width of the cavity, (frames,) each in pixels; None until the cavity is found.
     cavities: place and size of the cavity in each frame, in pixels; None until it is found.
     cavity: (frames, height, width) share of each pixel that is cavity; None until it is found.
     """
@@ -32,6 +33,7 @@ class Drawing:
     picture: Tensor
     displacement: Tensor
     cells: Floats | None = None
+    expected: tuple[Floats, Floats] | None = None
     cavities: Cavities | None = None
     cavity: Tensor | None = None
 
@@ -41,17 +43,17 @@ class NewFrames:
     """The frames that a window adds to its video.
 
     request: the window's request.
+    latents: latents that the frames make.
     times_s: (frames,) times of the added frames, in s.
     index: number of the window, from 0.
     seed: the video's seed.
-    expected: expected length and width, (frames,) each in pixels, of the cavity at those times; None where not known.
     """
 
     request: WindowRequest
+    latents: int
     times_s: Floats
     index: int
     seed: int
-    expected: tuple[Floats, Floats] | None
 
 
 class FrameFilter(ABC):
@@ -77,14 +79,17 @@ class FindCavity(FrameFilter):
     def __call__(
         self, drawing: Drawing, new: NewFrames, state: WindowState, config: EchoPulseConfig
     ) -> tuple[Drawing, WindowState]:
-        """Return the drawing with `cavities` and `cavity`."""
-        if drawing.cells is None or new.expected is None:
+        """Return the drawing with `expected`, `cavities` and `cavity`."""
+        outline = new.request.outline()
+        if drawing.cells is None or outline is None:
             return drawing, state
         size = drawing.picture.shape[-1]
         cavities = find_cavities(drawing.cells, size / drawing.cells.shape[-1])
         if cavities is None:
             return drawing, state
-        return replace(drawing, cavities=cavities, cavity=cavity_share(drawing.cells, drawing.picture)), state
+        expected = outline(new.times_s + new.request.ahead_s)
+        share = cavity_share(drawing.cells, drawing.picture)
+        return replace(drawing, expected=expected, cavities=cavities, cavity=share), state
 
 
 class MoveWall(FrameFilter):
@@ -94,10 +99,10 @@ class MoveWall(FrameFilter):
         self, drawing: Drawing, new: NewFrames, state: WindowState, config: EchoPulseConfig
     ) -> tuple[Drawing, WindowState]:
         """Return the drawing with its cavity stretched to the expected size, times the video's own scale."""
-        if drawing.cavities is None or drawing.cavity is None or new.expected is None:
+        if drawing.cavities is None or drawing.cavity is None or drawing.expected is None:
             return drawing, state
-        length, width = new.expected
-        given = new.index == 0 and new.request.conditions.frames is not None
+        length, width = drawing.expected
+        given = new.index == 0 and new.request.conditions.reference is not None
         scale = state.cavity_scale or cavity_scale(drawing.cavities, length, width, given=given)
         picture, displacement, cavity = move_wall(
             drawing.picture, drawing.displacement, drawing.cavity, drawing.cavities, scale[0] * length, scale[1] * width
@@ -141,7 +146,7 @@ class AddSpeckle(FrameFilter):
 
     def _layer(self, drawing: Drawing, new: NewFrames, config: EchoPulseConfig) -> SpeckleLayer:
         """The scatterers and the machine of a video that begins with these frames."""
-        reference = new.request.conditions.frames
+        reference = new.request.conditions.reference
         if reference is None:
             return self._drawn(config, new.seed)
         layer = SpeckleLayer(config.speckle, new.seed, self.device)

@@ -15,7 +15,6 @@ from echogen.generators.echopulse.cavity import cell_pictures
 from echogen.generators.echopulse.config import EchoPulseConfig
 from echogen.generators.echopulse.frame_filters import Drawing, FrameFilter, NewFrames
 from echogen.generators.echopulse.state import WindowState
-from echogen.generators.echopulse.window_request import WindowRequest
 from echogen.generators.pictures import as_frames
 from echogen.generators.precision import Precision
 from echogen.networks.video_tokenizer import VideoTokenizer
@@ -31,10 +30,8 @@ class Renderer(Protocol):
     def prepared(self, config: EchoPulseConfig, reference: Cine | None, seed: int) -> WindowState:
         """Return the state before the first window."""
 
-    def render(
-        self, state: WindowState, added: int, request: WindowRequest, times_s: Floats, index: int, seed: int, config: EchoPulseConfig
-    ) -> tuple[ByteArray, WindowState]:
-        """Return the frames of the last `added` latents of state.tokens, whose times are given, and the state after them."""
+    def render(self, state: WindowState, new: NewFrames, config: EchoPulseConfig) -> tuple[ByteArray, WindowState]:
+        """Return the new frames, which the last new.latents of state.tokens stand for, and the state after them."""
 
 
 class FrameRenderer:
@@ -54,16 +51,11 @@ class FrameRenderer:
         return state
 
     @torch.inference_mode()
-    def render(
-        self, state: WindowState, added: int, request: WindowRequest, times_s: Floats, index: int, seed: int, config: EchoPulseConfig
-    ) -> tuple[ByteArray, WindowState]:
-        """Return the frames of the last `added` latents of state.tokens, whose times are given, and the state after them."""
+    def render(self, state: WindowState, new: NewFrames, config: EchoPulseConfig) -> tuple[ByteArray, WindowState]:
+        """Return the new frames, which the last new.latents of state.tokens stand for, and the state after them."""
         assert state.tokens is not None
-        drawing = self.draw(state.tokens, added, state.from_start)
-        outline = request.outline()
-        expected = None if outline is None or drawing.cells is None else outline(times_s + request.ahead_s)
-        new = NewFrames(request, times_s, index, seed, expected)
-        state = state if state.start_s is not None else replace(state, start_s=float(times_s[0]))
+        drawing = self.draw(state.tokens, new.latents, state.from_start)
+        state = state if state.start_s is not None else replace(state, start_s=float(new.times_s[0]))
         for each in self.filters:
             drawing, state = each(drawing, new, state, config)
         return as_frames(drawing.picture), state

@@ -6,8 +6,7 @@ Source: Li et al., ECHOPulse, ICLR 2025. The shipped presets draw structure and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,19 +16,20 @@ from torch import Tensor
 
 from echogen.ecg_window.analysis import EcgWindow, analyse_ecg, analyse_ecg_so_far
 from echogen.errors import InputError
-from echogen.generators.base import GENERATOR_FILE, Context, Generator, LiveTiming, Sampling
+from echogen.generators.base import Context, Generator, LiveTiming, Sampling
 from echogen.generators.echopulse.cavity import CavitySizer
 from echogen.generators.echopulse.checks import check_networks
 from echogen.generators.echopulse.config import EchoPulseConfig, LivePace
 from echogen.generators.echopulse.first_frame import FirstFrameGuesser
-from echogen.generators.echopulse.frame_filters import FrameFilter, default_filters
+from echogen.generators.echopulse.frame_filters import FrameFilter, NewFrames, default_filters
 from echogen.generators.echopulse.frame_renderer import FrameRenderer, Renderer
-from echogen.generators.echopulse.state import WindowState
+from echogen.generators.echopulse.state import WindowState, window_sizes
 from echogen.generators.echopulse.student import STUDENT, load_student
 from echogen.generators.echopulse.token_guesser import Observer, TokenGuesser
 from echogen.generators.echopulse.window_request import WindowRequest, with_defaults
 from echogen.generators.precision import Precision
 from echogen.generators.random_seeds import Purpose, mixed_seed
+from echogen.generators.settings_file import write_settings
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.masked_transformer import MaskedTransformer
 from echogen.networks.token_critic import Critic, load_critic
@@ -65,16 +65,12 @@ class EchoPulse(Generator):
         guess of tokens. Raises `InputError` for networks that do not fit one another or the config.
         """
         check_networks(config, tokenizer.config, transformer, critic)
-        self.config = config
-        self.device = device
-        self.precision = Precision(device)
+        self.config, self.device, self.precision = config, device, Precision(device)
         self.tokenizer = tokenizer.to(device).eval()
         self.transformer = transformer.to(device).eval()
         self.student = self.transformer if student is None else student.to(device).eval()
         self.critic = None if critic is None else critic.to(device).eval()
-        self.token_guesser = TokenGuesser(
-            self.transformer, self.student, self.critic, tokenizer.config, self.precision, observer
-        )
+        self.token_guesser = TokenGuesser(self.transformer, self.student, self.critic, tokenizer.config, self.precision, observer)
         renderer = FrameRenderer(self.tokenizer, self.precision, default_filters(device) if filters is None else filters)
         self.renderer: Renderer = renderer
         self.first_frame = FirstFrameGuesser(self.tokenizer, self.token_guesser, renderer)
@@ -102,8 +98,7 @@ class EchoPulse(Generator):
             save_network(self.student, folder / STUDENT, torch.bfloat16)
         if self.critic is not None:
             save_network(self.critic, folder / "critic", torch.bfloat16)
-        text = json.dumps({"system": self.system, **asdict(self.config)}, indent=2) + "\n"
-        (folder / GENERATOR_FILE).write_text(text, encoding="utf-8")
+        write_settings(folder, self.system, self.config)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -127,13 +122,12 @@ class EchoPulse(Generator):
     @property
     def live(self) -> LiveTiming:
         """Timing of a live video: the first frame, then a few latents at a time."""
-        pace, fps = self.config.live, self.config.fps
-        part_s = self.config.ecg_window.frames(pace.latents, False) / fps
-        return LiveTiming(1 / fps, part_s, pace.future_s, pace.lead_in_s)
+        pace, fps, spec = self.config.live, self.config.fps, self.config.ecg_window
+        return LiveTiming(1 / fps, spec.frames(pace.latents, False) / fps, pace.future_s, pace.lead_in_s)
 
     def prepared(self, conditions: Conditions, sampling: Sampling) -> WindowState:
         """Return the state before the first window, with the speckle of a video whose first frame is not given."""
-        return self.renderer.prepared(self.config, conditions.frames, sampling.seed)
+        return self.renderer.prepared(self.config, conditions.reference, sampling.seed)
 
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
         """Make the next window: guess its tokens around the kept ones, draw the new frames and correct them."""
@@ -142,7 +136,7 @@ class EchoPulse(Generator):
         pace = config.live if sampling.live else None
         settings, begins = pace or config, state.tokens is None
         if begins:
-            kept, is_first, drawn = self.first_frame.encode(conditions.frames), True, 0
+            kept, is_first, drawn = self.first_frame.encode(conditions.reference), True, 0
         else:
             kept, is_first = state.kept_tokens(settings.prefix, config.reminded)
             drawn = kept.shape[1]
@@ -172,8 +166,8 @@ class EchoPulse(Generator):
         )
         state = state.with_tokens(tokens[:, drawn:])
         new_s = times_s[frames_before : frames_before + spec.frames(added, begins)]
-        frames, state = self.renderer.render(state, added, request, new_s, context.index, seed, config)
-        lead_name = request.ecg_window and request.ecg_window.lead_name
+        frames, state = self.renderer.render(state, NewFrames(request, added, new_s, context.index, seed), config)
+        lead_name = None if request.ecg_window is None else request.ecg_window.lead_name
         state = replace(state.shortened(config.decode_context), cavity=request.cavity, lead_name=lead_name)
         next_s = float(new_s[-1] + 1.0 / config.fps)
         return Cine(frames, new_s, view=conditions.view), Context(context.index + 1, next_s, state)
@@ -199,26 +193,8 @@ class EchoPulse(Generator):
     ) -> tuple[Tensor | None, WindowRequest]:
         """Return the first frame's tokens, guessed where none are given, and the request with its cavity's size."""
         config, seed = self.config, sampling.seed
-
-        def with_cavity(request: WindowRequest, first_frame: Tensor | None) -> WindowRequest:
-            return replace(request, cavity=self.cavity_sizer.size(request, seed, first_frame, config.usual_cavity))
-
-        request = with_cavity(request, first_frame)
-        settings = config.live.first if sampling.live else config.first
-        if first_frame is None and config.first is not None and settings is not None:
-            first_frame = self.first_frame.guess(request, seed, settings)
-            request = with_cavity(request, first_frame)
+        request = replace(request, cavity=self.cavity_sizer.size(request, seed, first_frame, config.usual_cavity))
+        if first_frame is None and config.first is not None:
+            first_frame = self.first_frame.guess(request, seed, config.live.first if sampling.live else config.first)
+            request = replace(request, cavity=self.cavity_sizer.size(request, seed, first_frame, config.usual_cavity))
         return first_frame, request
-
-
-def window_sizes(longest: int, drawn: int, pace: LivePace | None) -> tuple[int, int]:
-    """Latents that a window adds to its video, and latents that it has in all, the hidden ones behind included.
-
-    longest: latents of the longest window. drawn: latents at its beginning that were drawn before.
-    """
-    if pace is None:
-        return longest - drawn, longest
-    if not drawn:
-        return 1, min(pace.first.latents, longest)
-    added = min(pace.latents, longest - drawn)
-    return added, min(drawn + added + pace.ahead, longest)

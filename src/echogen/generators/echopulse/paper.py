@@ -7,8 +7,7 @@ and goes on from the last frames of the one before as from given ones: they are 
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,13 +20,14 @@ from echogen.ecg.source import STANDARD_LEADS
 from echogen.ecg.st_mem_input import st_mem_input
 from echogen.ecg_window.spec import latent_times
 from echogen.errors import InputError
-from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling
+from echogen.generators.base import Context, Generator, Sampling
 from echogen.generators.echopulse.checks import Encoder, check_order, check_paper_networks, possible_conditions, width_of
 from echogen.generators.echopulse.config import ORDERS
 from echogen.generators.echopulse.ecg_excerpt import excerpt_start, known_leads
 from echogen.generators.pictures import as_frames, reference_picture
 from echogen.generators.precision import Precision
 from echogen.generators.random_seeds import mixed_seed
+from echogen.generators.settings_file import write_settings
 from echogen.networks.attention import Tokens
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.config import config_from_dict, load_network, save_network
@@ -71,7 +71,7 @@ class EchoPulsePaperConfig:
     order: str = "confidence"
     choice_temperature: float = 4.5
     ef_range: tuple[float, float] = (15.0, 80.0)
-    takes: tuple[str, ...] = ("ecg", "frames")
+    takes: tuple[str, ...] = ("ecg", "reference")
     leads: tuple[str, ...] = STANDARD_LEADS
     text_encoder: str | None = None
 
@@ -168,8 +168,7 @@ class EchoPulsePaper(Generator):
             save_network(self.encoder, folder / "ecg_encoder")
         if self.critic is not None:
             save_network(self.critic, folder / "critic", torch.bfloat16)
-        text = json.dumps({"system": self.system, **asdict(self.config)}, indent=2) + "\n"
-        (folder / GENERATOR_FILE).write_text(text, encoding="utf-8")
+        write_settings(folder, self.system, self.config)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -195,7 +194,7 @@ class EchoPulsePaper(Generator):
         ECG is shorter than its encoder's window, flat, or of leads that the encoder does not know.
         """
         config, is_first = self.config, context.index == 0
-        given = self._reference_frame(conditions.frames) if is_first else context.state.prime
+        given = self._reference_frame(conditions.reference) if is_first else context.state.prime
         repeated = 0 if is_first else config.prime
         times_s = context.next_s + (np.arange(config.frames) - repeated) / config.fps
         tokens = self.guess_tokens(conditions, sampling, context.index, times_s, given)
@@ -273,7 +272,7 @@ class EchoPulsePaper(Generator):
             )
 
     def condition_tokens(self, conditions: Conditions, times_s: Floats) -> Tokens | None:
-        """Encode the sentence, or the ECG's patches on the clock of a window of these frame times; None where there is neither."""
+        """Encode the sentence, or the ECG's patches around frames of these times in s; None where there is neither."""
         if isinstance(self.encoder, TextEncoder):
             sentence = self._sentence(conditions)
             return None if sentence is None else self.encoder([sentence])

@@ -5,8 +5,7 @@ Source: the code of ECHOPulse (Li et al., ICLR 2025). The system of the paper, w
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,10 +16,11 @@ from torch import Tensor
 from echogen.ecg import choose_lead, find_landmarks
 from echogen.ecg.st_mem_input import published_input
 from echogen.errors import InputError
-from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling
+from echogen.generators.base import Context, Generator, Sampling
 from echogen.generators.pictures import as_frames, reference_picture
 from echogen.generators.precision import DTYPES, Precision
 from echogen.generators.random_seeds import mixed_seed
+from echogen.generators.settings_file import write_settings
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.published import KeyValue
 from echogen.networks.published_tokenizer import PublishedTokenizer
@@ -49,7 +49,7 @@ class EchoPulsePublishedConfig:
     prime: int = 3
     steps: int = 18
     temperature: float = 0.9
-    takes: tuple[str, ...] = ("ecg", "frames")
+    takes: tuple[str, ...] = ("ecg", "reference")
     dtype: str = "bfloat16"
 
     def __post_init__(self) -> None:
@@ -113,8 +113,7 @@ class EchoPulsePublished(Generator):
         save_network(self.tokenizer, folder / "tokenizer")
         save_network(self.transformer, folder / "transformer")
         save_network(self.ecg, folder / "ecg")
-        text = json.dumps({"system": self.system, **asdict(self.config)}, indent=2) + "\n"
-        (folder / GENERATOR_FILE).write_text(text, encoding="utf-8")
+        write_settings(folder, self.system, self.config)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -135,7 +134,7 @@ class EchoPulsePublished(Generator):
         """
         config = self.config
         state: PublishedState | None = context.state
-        prime = self._reference_video(conditions.frames) if state is None else state.prime
+        prime = self._reference_video(conditions.reference) if state is None else state.prime
         repeated = config.prime if context.index else 0
         times_s = context.next_s + np.arange(config.frames - repeated) / config.fps
         beat = beat_around(conditions.ecg, float(times_s.mean()), None if state is None else state.beat)

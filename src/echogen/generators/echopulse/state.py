@@ -1,4 +1,4 @@
-"""The state that one window of an ECHOPulse video leaves to the next one."""
+"""The state that one window of an ECHOPulse video leaves to the next one, and the latents that the next one has."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from echogen.generators.echopulse.config import LivePace
 from echogen.phantom.speckle import SpeckleLayer
 
 
@@ -54,6 +55,17 @@ class WindowState:
     def shortened(self, latents: int) -> WindowState:
         """Return the state with the last latents only, so that memory does not grow with the video."""
         assert self.tokens is not None
-        return replace(
-            self, tokens=self.tokens[:, -latents:], from_start=self.from_start and self.tokens.shape[1] <= latents
-        )
+        return replace(self, tokens=self.tokens[:, -latents:], from_start=self.from_start and self.tokens.shape[1] <= latents)
+
+
+def window_sizes(longest: int, drawn: int, pace: LivePace | None) -> tuple[int, int]:
+    """Latents that a window adds to its video, and latents that it has in all, the hidden ones behind included.
+
+    longest: latents of the longest window. drawn: latents at its beginning that were drawn before.
+    """
+    if pace is None:
+        return longest - drawn, longest
+    if not drawn:
+        return 1, min(pace.first.latents, longest)
+    added = min(pace.latents, longest - drawn)
+    return added, min(drawn + added + pace.ahead, longest)

@@ -81,7 +81,7 @@ def with_defaults(conditions: Conditions, seed: int, config: EchoPulseConfig) ->
         ef = float(np.clip(drawn, *config.ef_range))
     if ef is not None:
         ef = ef_to_give(ef, config.ef_calibration)
-    if view is None and conditions.frames is None:
+    if view is None and conditions.reference is None:
         view = config.usual_view
     return replace(conditions, ef_percent=ef, view=view)
 
@@ -101,9 +101,7 @@ def encode_conditions(
         lead = ecg_window.window(float(times[0]), latents)
         for row, conditions in zip(features, rows, strict=True):
             ef, sex, outline = conditions.ef_percent, conditions.sex, request.outline(conditions)
-            row[:] = latent_features(
-                times, request.is_first, ecg_window.beats, sex, ef, outline, spec.frames_per_latent
-            )
+            row[:] = latent_features(times, request.is_first, ecg_window.beats, sex, ef, outline, spec.frames_per_latent)
     present = torch.tensor([ecg_window is not None and row.ecg is not None for row in rows], device=device)
     return network.condition(
         count,

@@ -77,7 +77,7 @@ class FewStepsOptions:
 
 
 class FewStepsTask(Task):
-    """Training of a student. The loss is the cross-entropy of the teacher's distribution of each hidden token, and of its cavity."""
+    """Training of a student by the cross-entropy of the teacher's distribution of each hidden token, and of its cavity."""
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
