@@ -18,6 +18,7 @@ from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStor
 from echogen.datasets.paired_folder import resize
 from echogen.ecg.source import STANDARD_LEADS
 from echogen.ecg.st_mem_input import st_mem_input
+from echogen.ecg_window.spec import latent_times
 from echogen.errors import InputError
 from echogen.generators.base import hash_weights
 from echogen.networks.attention import Tokens
@@ -192,7 +193,7 @@ class EchoPulseTransformerTask(Task):
         row: dict[str, NDArray[Any]] = {
             "ids": ids,
             "hidden": hidden,
-            "times_s": latent_times(times - times[0], self.time_patch).astype(np.float32),
+            "times_s": latent_times(times - times[0], True, self.time_patch).astype(np.float32),
             "is_first": np.array(True),
             "keep": np.array(keep),
             "ef_percent": np.array(heart["ef_percent"], np.float32),
@@ -289,11 +290,6 @@ class EchoPulseTransformerTask(Task):
         """Write the transformer, and its critic, in bfloat16."""
         for name, network in networks.items():
             save_network(network, folder / name, torch.bfloat16)
-
-
-def latent_times(frame_times_s: NDArray[np.float64], time_patch: int) -> NDArray[np.float64]:
-    """(latents,) the time of the first frame, then the mean time of every time_patch frames."""
-    return np.concatenate([frame_times_s[:1], frame_times_s[1:].reshape(-1, time_patch).mean(1)])
 
 
 def ecg_start(ecg: Ecg, first_s: float, last_s: float, length_s: float, rng: np.random.Generator) -> float:
