@@ -154,14 +154,14 @@ def read_table(path: Path, defaults: Case) -> list[Row]:
 
 def check_row(row: Row, heart: Generator, table: Path) -> None:
     """Refuse what the generator does not take. Raises `InputError` naming the row."""
-    from echogen.generators.base import Sampling
+    from echogen.generators.sampling import Sampling
     from echogen.records import Conditions
 
     case = row.case
     try:
         check_input(case.ecg)
         check_input(case.image)
-        heart._check(Conditions(ef_percent=case.ef, view=case.view, sex=case.sex, text=case.text))
+        heart.check(Conditions(ef_percent=case.ef, view=case.view, sex=case.sex, text=case.text))
         Sampling(case.guidance, case.steps, case.seed)
     except InputError as error:
         raise InputError(f"Row {row.number} of {table}: {error}") from error

@@ -15,9 +15,10 @@ from echogen import Cine, Ecg, InputError
 from echogen.ecg_window.analysis import analyse_ecg
 from echogen.ecg_window.stream import EcgStream
 from echogen.generators import EchoPulse, Generator
-from echogen.generators.base import ECG_FUTURE_S, ECG_PAST_S, SHIPPED, Sampling
+from echogen.generators.base import ECG_FUTURE_S, ECG_PAST_S, SHIPPED
 from echogen.generators.echopulse.config import EchoPulseConfig
 from echogen.generators.echopulse.window_request import WindowRequest
+from echogen.generators.sampling import Sampling
 from echogen.generators.settings_file import read_settings, write_settings
 from echogen.networks.config import config_from_dict
 from echogen.networks.masked_transformer import Conditioning

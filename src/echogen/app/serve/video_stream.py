@@ -18,7 +18,8 @@ from echogen.app.serve.requests import LiveEcg, RecordedEcg, StreamRequest, begi
 from echogen.arrays import ByteArray, Floats
 from echogen.ecg import choose_lead, find_landmarks
 from echogen.errors import InputError
-from echogen.generators.base import Generator, LiveTiming
+from echogen.generators.base import Generator
+from echogen.generators.sampling import LiveTiming
 from echogen.measurement import find_beats, lv_geometry, segment
 from echogen.networks.segmenter import Segmenter
 from echogen.physiology import area_length_volume_ml
@@ -162,7 +163,7 @@ class VideoStream:
             assert feed is not None
             source = feed.listen()
             known = joined_ecg(list(feed.pieces)) if feed.pieces else None
-            self._live, self._fed_from_s = generator.live, 0.0 if known is None else known.start_s
+            self._live, self._fed_from_s = generator.live_timing, 0.0 if known is None else known.start_s
             start = max(self._fed_from_s, feed.end_s - self._ecg_needed_s(True))
             # On the grid of frames, so that hearts beside each other show the same moments.
             start = float(np.ceil(start * generator.native_fps - 1e-6)) / generator.native_fps
