@@ -19,7 +19,7 @@ from echogen.arrays import ByteArray, Floats
 from echogen.ecg import choose_lead, find_landmarks
 from echogen.errors import InputError
 from echogen.generators.base import Generator
-from echogen.generators.sampling import LiveTiming
+from echogen.generators.sampling import LiveTiming, Sampling, Span
 from echogen.measurement import find_beats, lv_geometry, segment
 from echogen.networks.segmenter import Segmenter
 from echogen.physiology import area_length_volume_ml
@@ -183,7 +183,8 @@ class VideoStream:
         self._index = 0
         self._measured: deque[tuple[Floats, Floats]] = deque()
         self._kept_ecg = _EcgAround(source, start)
-        self._stream = generator.stream(self._kept_ecg, start_s=start, live=self._live is not None, **conditions_of(asked))
+        sampling = Sampling(seed=asked.seed, live=self._live is not None)
+        self._stream = generator.stream(self._kept_ecg, conditions_of(asked), sampling, Span(start))
 
     def _ecg_needed_s(self, first: bool) -> float:
         """Length of ECG in s that a part needs from its beginning on."""
