@@ -26,3 +26,13 @@ def renamed_keyword(old: str, new: str) -> Callable[[Function], Function]:
         return cast(Function, renamed)
 
     return decorate
+
+
+def renamed_property(old: str, new: str) -> Any:
+    """Return a property that reads the attribute `new` under its older name, with a DeprecationWarning."""
+
+    def read(self: Any) -> Any:
+        warnings.warn(f"{type(self).__name__}.{old} is called {new} now", DeprecationWarning, stacklevel=2)
+        return getattr(self, new)
+
+    return property(read, doc=f"Older name of `{new}`.")

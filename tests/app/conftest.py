@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from echogen.cine import write
-from echogen.generators.base import Context, Generator, LiveTiming, Sampling
+from echogen.generators.base import Context, Generator
+from echogen.generators.sampling import LiveTiming, Sampling
 from echogen.records import Cine, Conditions
 
 
@@ -74,7 +75,7 @@ class Telltale(Generator):
         return 1.0
 
     @property
-    def live(self) -> LiveTiming:
+    def live_timing(self) -> LiveTiming:
         return LiveTiming(1 / 32, 8 / 32, 0.25, 2.0)
 
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:

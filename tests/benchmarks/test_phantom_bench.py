@@ -17,7 +17,8 @@ import echogen
 from echogen.cine import read_cine, write
 from echogen.datasets.clip_store import FIRST_TRAINING_SEED
 from echogen.errors import InputError
-from echogen.generators.base import Context, Generator, Sampling
+from echogen.generators.base import Context, Generator
+from echogen.generators.sampling import Sampling
 from echogen.metrics.evaluation.collectors import Pair
 from echogen.records import Cine, Conditions
 

@@ -53,12 +53,12 @@ def test_the_default_is_measured_part_by_part(echogen: Run, tmp_path: Path) -> N
     assert isinstance(heart, EchoPulse)
     networks = heart.tokenizer, heart.transformer, heart.student
     assert run["parameters"] == sum(weights.numel() for network in networks for weights in network.parameters())
-    assert heart.live is not None
+    assert heart.live_timing is not None
     assert set(live) == LIVE
     assert (live["model"], live["dtype"], live["frames"], live["starts"]) == ("phantom-128", "bfloat16", 19, 5)
     assert 0 < live["first_frame_median"] <= live["first_frame_worst"]
     assert 0 < live["part_median"] <= live["part_worst"]
-    assert live["behind_worst"] == pytest.approx(heart.live.delay_s + live["part_worst"])
+    assert live["behind_worst"] == pytest.approx(heart.live_timing.delay_s + live["part_worst"])
     assert live["streams"] == int(live["frames_per_second"] / 32)
     assert live["memory_start_mb"] > 100
     assert f"{1000 * live['first_frame_median']:.0f} ms" in outcome.out

@@ -69,14 +69,14 @@ def test_each_part_comes_as_soon_as_its_ecg_is_there_and_not_before(tiny: EchoPu
         ends.append((len(part.frames), heard_s - float(part.times_s[-1]) - 1 / FPS))
         if len(ends) == 4:
             break
-    live = tiny.live
+    live = tiny.live_timing
     assert [frames for frames, _ in ends] == [1, *[round(live.part_s * FPS)] * 3]
     assert all(live.future_s - 1e-6 <= ahead <= live.future_s + 2 * 10 / ecg.rate_hz for _, ahead in ends)
     assert live.delay_s < 1.0
 
 
 def test_ecg_that_is_not_there_yet_does_not_matter(tiny: EchoPulse, ecg: Ecg) -> None:
-    live, start, seconds = tiny.live, 4.0, 1.0 / FPS + 0.5
+    live, start, seconds = tiny.live_timing, 4.0, 1.0 / FPS + 0.5
     other = np.array(ecg.signal_mv)
     other[:, int((start + seconds + live.future_s) * ecg.rate_hz) + 1 :] *= -3.0
     shared = {"start_s": start, "seconds": 1.5, "live": True}
@@ -89,7 +89,7 @@ def test_it_begins_when_the_rhythm_is_known(tiny: EchoPulse, ecg: Ecg) -> None:
     pieces = cut(ecg, [25])
     first = next(tiny.stream(pieces, live=True))
     assert first.times_s.tolist() == [0.0]
-    assert next(pieces).start_s == pytest.approx(tiny.live.lead_in_s, abs=0.11)
+    assert next(pieces).start_s == pytest.approx(tiny.live_timing.lead_in_s, abs=0.11)
 
 
 def test_a_given_first_frame_begins_it(tiny: EchoPulse, ecg: Ecg) -> None:
@@ -134,12 +134,12 @@ def test_what_it_keeps_does_not_grow_and_a_lost_electrode_is_borne(tiny: EchoPul
 @pytest.mark.parametrize("name", ["stream", "call"])
 def test_who_cannot_says_so(ecg: Ecg, tiny: EchoPulse, name: str) -> None:
     class Still(EchoPulse):
-        live = None  # type: ignore[assignment]
+        live_timing = None  # type: ignore[assignment]
 
     still = Still(tiny.config, tiny.tokenizer, tiny.transformer, tiny.device)
     with pytest.raises(InputError, match="cannot follow a live ECG"):
         next(still.stream(ecg, live=True)) if name == "stream" else still(ecg, live=True)
-    assert Generator.live.fget(still) is None  # type: ignore[attr-defined]
+    assert Generator.live_timing.fget(still) is None  # type: ignore[attr-defined]
 
 
 @given(rate=st.sampled_from([250.0, 513.625, 128.0]), samples=st.lists(st.integers(1, 900), min_size=1, max_size=5))

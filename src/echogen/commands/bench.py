@@ -56,7 +56,7 @@ def bench(
                 generator, ecg, machine, frames=frames, steps=steps, first_frame=image, repeats=repeats, progress=progress
             )
         runs.append(run)
-        if live and generator.live is not None:
+        if live and generator.live_timing is not None:
             with progress_bar(f"{generator.name}, live") as progress:
                 live_runs.append(measure_live(generator, ecg, place, seconds=live, progress=progress))
     rates = ", ".join(f"{rate:.2f} in {name}" for name, rate in machine.matmul_tflops.items())

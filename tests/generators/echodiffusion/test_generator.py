@@ -1,4 +1,4 @@
-"""EchoDiffusion: the cascades of the paper, clips from one frame and an EF, and the choice of the closest EF."""
+"""EchoDiffusion: the cascades of the paper, clips from one frame and an EF."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from echogen.generators.echodiffusion.cascade import (
     paper_cascade,
     published_cascade,
 )
-from echogen.generators.wrappers.best_of import BestOf
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
 from echogen.records import Cine, Ecg
 
@@ -163,38 +162,3 @@ def test_wrong_cascades_are_one_sentence() -> None:
         Cascade(config, [network(BASE), network(BASE)])
     with pytest.raises(InputError, match="Stage 1 makes frames of 9 pixels, but its network needs a multiple of 2"):
         Cascade(CascadeConfig(stages((9, 4))), [network(BASE)])
-
-
-class Shelf:
-    """Stands in for a generator that draws, by its seed, a clip of that grey value."""
-
-    name = "shelf"
-
-    def __call__(self, ecg: Ecg | None, *, seed: int = 0, **asked: Any) -> Cine:
-        return Cine(np.full((2, 4, 4), seed, np.uint8), np.arange(2.0))
-
-
-def test_the_closest_is_kept_and_the_others_are_told() -> None:
-    best = BestOf(Shelf(), lambda clip: None if clip.frames[0, 0, 0] == 50 else float(clip.frames[0, 0, 0]), n=4)  # type: ignore[arg-type]
-    cine, selection = best.draw(None, ef_percent=51.8, seed=50)
-    assert cine.frames.max() == 52
-    assert selection.to_json() == {
-        "asked_percent": 51.8, "seen_percent": [None, 51.0, 52.0, 53.0], "chosen": 2, "seed": 52,
-        "selected_error": pytest.approx(0.2), "unselected_error": None,
-    }  # fmt: skip
-    assert best.draw(None, ef_percent=60, seed=10)[1].unselected_error == 50
-    clips, _ = best.draw_all(None, ef_percent=51.8, seed=50)
-    assert [int(clip.frames.max()) for clip in clips] == [50, 51, 52, 53]
-    (part,) = best.stream(None, ef_percent=51.8, seed=50)
-    assert part.frames.max() == 52
-    assert best.name == "shelf"
-
-
-def test_wrong_choices_are_one_sentence(ecg: Ecg) -> None:
-    best = BestOf(Shelf(), lambda clip: 50.0)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="where one is asked for"):
-        best(None)
-    with pytest.raises(InputError, match="join the pieces"):
-        next(best.stream(iter([ecg]), ef_percent=50))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="at least one clip, not 0"):
-        BestOf(Shelf(), lambda clip: 50.0, n=0)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ Source: Reynaud et al., "Feature-conditioned cascaded video diffusion models", M
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from echogen.errors import InputError
-from echogen.generators.base import Context, Generator, Sampling, ef_to_give
+from echogen.generators.base import Context, Generator, ef_to_give
 from echogen.generators.echodiffusion.cascade import Cascade, CascadeConfig, WatchStage
+from echogen.generators.sampling import Sampling, Span
 from echogen.generators.settings_file import write_settings
+from echogen.generators.video_generator import GeneratedVideo, Progress
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.video_unet import VideoUnet
 from echogen.records import Cine, Conditions, Ecg
@@ -63,7 +65,7 @@ class EchoDiffusion(Generator):
         self.longest_s = self.window_s
         self.ef_range = config.ef_range
         self.name, self.weights_hash = self.system, ""
-        self._progress: Callable[[float, float], None] | None = None
+        self._progress: Progress | None = None
 
     @classmethod
     def _load(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
@@ -83,19 +85,13 @@ class EchoDiffusion(Generator):
         """The length of a clip."""
         return self.config.cascade.stages[-1].frames / self.config.fps
 
-    def stream(self, ecg: Ecg | Iterable[Ecg] | None, *, seconds: float | None = None, **asked: Any) -> Iterator[Cine]:
-        """The clip as one part; see `Generator.stream`. Raises `InputError` for one that is longer than the cascade makes it."""
-        if seconds is not None and seconds > self.longest_s + 0.5 / self.native_fps:
-            raise InputError(
-                f"The generator {self.name} makes clips of {self.longest_s:g} s, not of {seconds:g}; ask for at most that."
-            )
-        yield from super().stream(ecg, seconds=seconds, **asked)
-
-    def __call__(self, ecg: Ecg | None, *, progress: Callable[[float, float], None] | None = None, **asked: Any) -> Cine:
-        """The clip; see `Generator.__call__`. progress is called after each look of a network."""
+    def make(
+        self, ecg: Ecg | None, conditions: Conditions, sampling: Sampling, span: Span, progress: Progress | None = None
+    ) -> GeneratedVideo:
+        """Make the clip; progress is called after each look of a network."""
         self._progress = progress
         try:
-            return super().__call__(ecg, **asked)
+            return super().make(ecg, conditions, sampling, span)
         finally:
             self._progress = None
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from echogen.ecg_window.analysis import EcgWindow, analyse_ecg, analyse_ecg_so_far
 from echogen.errors import InputError
-from echogen.generators.base import Context, Generator, LiveTiming, Sampling
+from echogen.generators.base import Context, Generator
 from echogen.generators.echopulse.cavity import CavitySizer
 from echogen.generators.echopulse.checks import check_networks
 from echogen.generators.echopulse.config import EchoPulseConfig, LivePace
@@ -29,6 +29,7 @@ from echogen.generators.echopulse.token_guesser import Observer, TokenGuesser
 from echogen.generators.echopulse.window_request import WindowRequest, with_defaults
 from echogen.generators.precision import Precision
 from echogen.generators.random_seeds import Purpose, mixed_seed
+from echogen.generators.sampling import LiveTiming, Sampling
 from echogen.generators.settings_file import write_settings
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.masked_transformer import MaskedTransformer
@@ -120,7 +121,7 @@ class EchoPulse(Generator):
         return self.config.ecg_window.frames(self.config.latents, False) / self.config.fps
 
     @property
-    def live(self) -> LiveTiming:
+    def live_timing(self) -> LiveTiming:
         """Timing of a live video: the first frame, then a few latents at a time."""
         pace, fps, spec = self.config.live, self.config.fps, self.config.ecg_window
         return LiveTiming(1 / fps, spec.frames(pace.latents, False) / fps, pace.future_s, pace.lead_in_s)

@@ -20,13 +20,14 @@ from echogen.ecg.source import STANDARD_LEADS
 from echogen.ecg.st_mem_input import st_mem_input
 from echogen.ecg_window.spec import latent_times
 from echogen.errors import InputError
-from echogen.generators.base import Context, Generator, Sampling
+from echogen.generators.base import Context, Generator
 from echogen.generators.echopulse.checks import Encoder, check_order, check_paper_networks, possible_conditions, width_of
 from echogen.generators.echopulse.config import ORDERS
 from echogen.generators.echopulse.ecg_excerpt import excerpt_start, known_leads
 from echogen.generators.pictures import as_frames, reference_picture
 from echogen.generators.precision import Precision
 from echogen.generators.random_seeds import mixed_seed
+from echogen.generators.sampling import Sampling
 from echogen.generators.settings_file import write_settings
 from echogen.networks.attention import Tokens
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
@@ -229,7 +230,7 @@ class EchoPulsePaper(Generator):
         """
         config, transformer, device = self.config, self.transformer, self.device
         scale = config.guidance if sampling.guidance is None else sampling.guidance
-        has_condition = any(getattr(conditions, name) is not None for name in ("ecg", "text", "ef_percent", "view", "sex"))
+        has_condition = bool(conditions.names - {"reference"})
         rows = 2 if scale != 1.0 and has_condition else 1
         shape = (1, self.latents, transformer.config.spatial_positions, transformer.config.groups)
         ids = torch.full(shape, transformer.config.mask_id, dtype=torch.int64, device=device)

@@ -16,10 +16,11 @@ from torch import Tensor
 from echogen.ecg import choose_lead, find_landmarks
 from echogen.ecg.st_mem_input import published_input
 from echogen.errors import InputError
-from echogen.generators.base import Context, Generator, Sampling
+from echogen.generators.base import Context, Generator
 from echogen.generators.pictures import as_frames, reference_picture
 from echogen.generators.precision import DTYPES, Precision
 from echogen.generators.random_seeds import mixed_seed
+from echogen.generators.sampling import Sampling
 from echogen.generators.settings_file import write_settings
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.published import KeyValue
