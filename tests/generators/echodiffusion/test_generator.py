@@ -99,7 +99,7 @@ def test_a_folder_makes_the_same_clip(tiny: EchoDiffusion, image: Cine, tmp_path
 
 def test_steps_are_those_of_the_few_step_solver(tiny: EchoDiffusion, image: Cine) -> None:
     frame = torch.rand(1, 1, 16, 16)
-    for steps, looks in ((None, 2 * (2 * 3 - 1)), (4, 2 * 4)):
+    for steps, calls in ((None, 2 * (2 * 3 - 1)), (4, 2 * 4)):
         seen: list[int] = []
         videos = tiny.cascade.sample(
             frame,
@@ -108,17 +108,17 @@ def test_steps_are_those_of_the_few_step_solver(tiny: EchoDiffusion, image: Cine
             steps=steps,
             watch=lambda index, *_, seen=seen: seen.append(index),
         )
-        assert len(seen) == looks
+        assert len(seen) == calls
         assert seen == sorted(seen)
         assert [tuple(video.shape) for video in videos] == [(1, 1, 4, 8, 8), (1, 1, 8, 16, 16)]
         assert all(0 <= float(video.min()) <= float(video.max()) <= 1 for video in videos)
 
 
 def test_progress_comes_to_its_end(tiny: EchoDiffusion, image: Cine) -> None:
-    for steps, looks in ((None, 2 * (2 * 3 - 1)), (4, 2 * 4)):
+    for steps, calls in ((None, 2 * (2 * 3 - 1)), (4, 2 * 4)):
         told: list[tuple[float, float]] = []
         tiny(None, seconds=0.5, reference=image, steps=steps, progress=lambda *done, told=told: told.append(done))
-        assert len(told) == looks
+        assert len(told) == calls
         assert [done for done, _ in told] == sorted(done for done, _ in told)
         assert told[-1] == pytest.approx((0.5, 0.5))
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from echogen.errors import InputError
 from echogen.generators.base import SHIPPED, hash_weights, pick_device
-from echogen.generators.echodiffusion.cascade import DTYPES
+from echogen.generators.precision import DTYPES
 from echogen.generators.sampling import Sampling, Span
 from echogen.generators.video_generator import GeneratedVideo, Progress, VideoGenerator
 from echogen.generators.wrappers.motion import motion_between, moved
