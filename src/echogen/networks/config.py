@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
-import types
-import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,48 +12,26 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from echogen.config import config_from_dict, config_to_dict
 from echogen.errors import InputError
+from echogen.files import whole_file
+
+__all__ = [
+    "CONFIG_FILE",
+    "WEIGHTS_FILE",
+    "config_from_dict",
+    "config_to_dict",
+    "load_config",
+    "load_network",
+    "save_network",
+]
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 #: Ends the name of the steps in which the rows of a matrix are stored.
 STEP = "::step"
 
-Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
-
-
-def config_to_dict(config: Any) -> dict[str, Any]:
-    """The fields of a config dataclass as JSON-ready values; nested configs become nested dicts, tuples lists."""
-    result: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
-    return result
-
-
-def config_from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
-    """A config dataclass from `config_to_dict`'s values; a missing field takes its default.
-
-    Raises `InputError` for a field that the class does not have or a required one that is missing.
-    """
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise InputError(f"The {cls.__name__} has no field {unknown[0]!r}; these weights may need a newer version of echogen.")
-    try:
-        return cls(**{name: _typed(hints[name], value) for name, value in values.items()})
-    except TypeError as error:
-        raise InputError(f"The {cls.__name__} cannot be made from these fields: {error}.") from error
-
-
-def _typed(hint: Any, value: Any) -> Any:
-    """A JSON value in the type that the field asks for: lists become tuples, dicts nested configs."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        hint = next(option for option in typing.get_args(hint) if option is not type(None))
-    if isinstance(value, list):
-        inner = typing.get_args(hint)
-        return tuple(_typed(inner[0], item) if inner else item for item in value)
-    if isinstance(value, dict) and dataclasses.is_dataclass(hint):
-        return config_from_dict(typing.cast(type, hint), value)
-    return value
 
 
 def save_network(
@@ -82,13 +56,10 @@ def save_network(
                 plain = plain.to(torch.bfloat16 if dtype == torch.int8 else dtype)
         tensors[name] = plain.clone(memory_format=torch.contiguous_format)
     document = {"network": type(module).__name__, **config_to_dict(module.config)}
-    for name, write in (
-        (WEIGHTS_FILE, lambda path: path.write_bytes(save(tensors))),
-        (CONFIG_FILE, lambda path: path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")),
-    ):
-        partial = folder / f".{name}.{os.getpid()}.partial"
-        write(partial)
-        partial.replace(folder / name)
+    with whole_file(folder / WEIGHTS_FILE) as path:
+        path.write_bytes(save(tensors))
+    with whole_file(folder / CONFIG_FILE) as path:
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _in_steps(tensor: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:

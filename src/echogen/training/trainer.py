@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from echogen.errors import InputError
-from echogen.training.checkpoint import checkpoint_files, load_checkpoint, replace_folder, save_checkpoint
+from echogen.files import whole_folder
+from echogen.training.checkpoint import checkpoint_files, load_checkpoint, save_checkpoint
 from echogen.training.ema import Ema
 from echogen.training.recipe import Recipe, first_difference, recipe_values
 from echogen.training.reports import Report
@@ -86,7 +87,8 @@ def train(task: Task, recipe: Recipe, folder: str | Path, *, resume: bool = Fals
         meter.check(state.step)
         if main:
             save_checkpoint(folder, state.step, state.values())
-            replace_folder(folder / "weights", lambda path: task.save(path, state.ema.networks))
+            with whole_folder(folder / "weights", replace=True) as unfinished:
+                task.save(unfinished, state.ema.networks)
 
     report = Report(folder, recipe.steps, first, progress) if main else None
     batches = _batches(task, first, end, rank, world, recipe.workers)
