@@ -25,9 +25,14 @@ def test_a_file_takes_the_place_of_the_earlier_one(tmp_path: Path) -> None:
 def test_a_failing_block_leaves_the_earlier_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one")
-    with pytest.raises(Stop), whole_file(path) as unfinished:
-        unfinished.write_text("tw")
-        raise Stop
+
+    def write_half() -> None:
+        with whole_file(path) as unfinished:
+            unfinished.write_text("tw")
+            raise Stop
+
+    with pytest.raises(Stop):
+        write_half()
     assert path.read_text() == "one"
     assert list(tmp_path.iterdir()) == [path]
 

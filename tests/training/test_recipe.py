@@ -120,6 +120,7 @@ def test_unreadable_files(tmp_path):
 
 def test_shipped_recipes_load_by_name():
     shipped = sorted((Path(__file__).parents[2] / "src" / "echogen" / "training" / "recipes").glob("*.yaml"))
+    assert shipped
     for file in shipped:
         assert load_recipe(file.stem).task
 
