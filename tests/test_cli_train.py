@@ -84,7 +84,7 @@ def test_the_list_says_what_a_recipe_changes_and_what_follows_from_files(echogen
     assert "network.ecg = null  [settings or null, default null]" in text
     assert "network.ecg.rate_hz = (unused)  [number, default 128.0]" in text
     text = echogen("train", "--show", "phantom-128-decoder").out
-    assert "network.dim = (as in init_from)  [whole number, default 512]" in text
+    assert "network.dim = (as in init_from)  [whole number, default 160]" in text
     assert "network.cavity_cells = 64" in text
 
 

@@ -20,7 +20,8 @@ from echogen.errors import InputError
 class Inner:
     """Inner settings.
 
-    width: Width in pixels. rate_hz: Sampling rate in Hz, which may
+    width: Width in pixels; no other rate_hz: is here.
+    rate_hz: Sampling rate in Hz, which may
         take two lines.
     """
 
@@ -123,7 +124,10 @@ def test_some_fields_can_be_checked_alone() -> None:
 
 
 def test_meanings_come_from_the_docstring() -> None:
-    assert field_meanings(Inner) == {"width": "Width in pixels.", "rate_hz": "Sampling rate in Hz, which may take two lines."}
+    assert field_meanings(Inner) == {
+        "width": "Width in pixels; no other rate_hz: is here.",
+        "rate_hz": "Sampling rate in Hz, which may take two lines.",
+    }
     assert field_meanings(Outer) == {"name": "Name.", "inner": "Inner settings.", "other": "Inner settings."}
 
 

@@ -73,21 +73,23 @@ def nested_dataclass(hint: Any) -> type[Any] | None:
 def field_meanings(kind: type[Any]) -> dict[str, str]:
     """Meaning of each field of a dataclass, from the lines "name: Meaning." of its docstring and of those it inherits from.
 
-    A meaning ends at the next name or empty line; "one, other: Meaning." serves two fields.
+    Indented lines go on with the meaning; "one, other: Meaning." serves two fields.
     """
     names = "|".join(re.escape(entry.name) for entry in fields(kind))
-    start = re.compile(rf"(?:^|\s)((?:(?:{names}), )*(?:{names})): ")
+    start = re.compile(rf"((?:(?:{names}), )*(?:{names})): +(.*)")
     meanings: dict[str, str] = {}
     for cls in reversed(kind.__mro__):
-        text = inspect.cleandoc(cls.__dict__.get("__doc__") or "")
-        if not is_dataclass(cls) or text.startswith(f"{cls.__name__}("):
-            continue  # dataclass() itself writes the signature where there is no docstring
-        for paragraph in re.split(r"\n\s*\n", text):
-            found = list(start.finditer(paragraph))
-            ends = [match.start() for match in found[1:]] + [len(paragraph)]
-            for here, end in zip(found, ends, strict=False):
-                meaning = " ".join(paragraph[here.end() : end].split())
-                meanings |= dict.fromkeys(here[1].split(", "), meaning)
+        if not is_dataclass(cls):
+            continue
+        current: list[str] = []
+        for line in inspect.cleandoc(cls.__dict__.get("__doc__") or "").splitlines():
+            if found := start.fullmatch(line):
+                current = found[1].split(", ")
+                meanings |= dict.fromkeys(current, found[2])
+            elif line.startswith(" "):
+                meanings |= {name: f"{meanings[name]} {line.strip()}" for name in current}
+            else:
+                current = []
     return meanings
 
 

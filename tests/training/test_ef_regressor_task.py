@@ -28,7 +28,7 @@ def plan(clips: Path, **changes: Any) -> Recipe:
         "task": "ef-regressor", "steps": 30, "batch_size": 6, "learning_rate": 1e-2, "warmup_steps": 5, "ema_decay": 0.8,
         "schedule": "constant", "precision": "fp32", "save_every": 1000, "sample_every": 0, "log_every": 1000,
         "clip_norm": 100.0, "data": {"clips": str(clips)}, "network": NETWORK,
-        "options": {"pad": 2, "short_share": 0.0, "outline_steps": 10, "outline_frames": 12, "settling_batches": 4},
+        "options": {"pad": 2, "short_share": 0.0, "outline_steps": 10, "outline_frames": 12, "normalisation_batches": 4},
     }  # fmt: skip
     return Recipe(**(values | changes))
 

@@ -1,4 +1,4 @@
-"""A network's architecture as data: frozen dataclass <-> JSON, and network <-> folder (config.json + model.safetensors)."""
+"""Networks on disk: a folder with the architecture (config.json) and the weights (model.safetensors)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ __all__ = [
     "save_network",
 ]
 
+#: Name of the file that holds the fields of the config dataclass, and the name of the network's class as "network".
 CONFIG_FILE = "config.json"
+#: Name of the file that holds the tensors.
 WEIGHTS_FILE = "model.safetensors"
-#: Ends the name of the steps in which the rows of a matrix are stored.
+#: Suffix of the name of a matrix under which the size of its rows' 8-bit steps is stored.
 STEP = "::step"
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -39,10 +41,12 @@ def save_network(
 ) -> None:
     """Write a network (a module with a `config`) as config.json and model.safetensors into `folder`, made if missing.
 
-    dtype: store floating-point weights in this type, for instance torch.bfloat16 to halve the size; None keeps theirs.
-    torch.int8 stores matrices in a quarter, each row in steps of its own, and the rest in bfloat16. most: the largest number of
-    such steps; 31 (6 bits) instead of 127 takes a quarter less room wherever the file is compressed. exact: the names of modules
-    that stay in bfloat16 nevertheless. Each file is written whole or not at all.
+    Each file is written whole or not at all.
+
+    dtype: Type of floating-point weights on disk, for instance torch.bfloat16 to halve the size; None keeps theirs.
+        torch.int8 stores matrices in a quarter, each row in steps of its own, and the rest in bfloat16.
+    most: Largest number of such steps; 31 (6 bits) instead of 127 takes a quarter less room where the file is compressed.
+    exact: Names of modules that stay in bfloat16 nevertheless.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +67,7 @@ def save_network(
 
 
 def _in_steps(tensor: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Whole numbers from -most to most and the step (rows,) that they are multiples of."""
+    """Whole numbers from -most to most, of the shape of the tensor, and the step (rows,) that they are multiples of."""
     step = tensor.float().flatten(1).abs().amax(1).clamp_min(1e-12) / most
     return (tensor.float() / _along_rows(step, tensor)).round().to(torch.int8), step
 
@@ -73,7 +77,7 @@ def _along_rows(step: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _stored_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a weights file, those in steps as floating-point numbers again."""
+    """Tensors of a weights file by name, those in steps as floating-point numbers again."""
     tensors = load_file(path)
     for name in [key for key in tensors if key.endswith(STEP)]:
         step, whole = tensors.pop(name), tensors[name.removesuffix(STEP)]
@@ -82,7 +86,7 @@ def _stored_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def load_config(cls: type[Network], folder: str | Path) -> Any:
-    """The config of the network stored in `folder`, of the type `cls.config_class`; raises `InputError` if it is not one."""
+    """Load the config of the network stored in `folder`, of the type `cls.config_class`; raises `InputError` if it is not one."""
     path = Path(folder) / CONFIG_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -96,9 +100,9 @@ def load_config(cls: type[Network], folder: str | Path) -> Any:
 
 
 def load_network(cls: type[Network], folder: str | Path) -> Network:
-    """The network stored in `folder`, in float32 on the CPU and in evaluation mode.
+    """Load the network stored in `folder`, in float32 on the CPU and in evaluation mode.
 
-    cls: a module class with a `config_class`, made as cls(config). Weights stored in another type are cast.
+    cls: Module class with a `config_class`, made as cls(config); weights stored in another type are cast.
     Raises `InputError` when a file is missing or damaged, describes another network, or its tensors do not fit.
     """
     path = Path(folder) / WEIGHTS_FILE

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from echogen.config import config_from_dict, config_to_dict, field_meanings, nested_dataclass
 from echogen.errors import InputError
-from echogen.training.recipe import RECIPE, Recipe, settings
+from echogen.training.recipe import RECIPE, Recipe, settings, with_present_names
 from echogen.training.tasks import task_class
 
 #: Parts of a recipe whose settings the task declares.
@@ -49,6 +49,7 @@ def recipe_settings(recipe: Recipe) -> list[Setting]:
     Raises `InputError` for an unknown task, and for settings that the task does not have.
     """
     task = task_class(recipe.task)
+    recipe = with_present_names(recipe, task.former_names)
     unread = "(as in init_from)" if recipe.init_from else "(follows from the files in data)"
     listed = list(_settings(Recipe, vars(recipe), {}, "", skipped=PARTS))
     listed += _settings(task.Data, vars(settings(task.Data, recipe.data, "data.")), {}, "data.")
@@ -106,12 +107,17 @@ def _settings(
             _words(hint),
             None if default is MISSING else _yaml(default),
             UNUSED if values is None else _yaml(value),
-            meanings.get(entry.name, ""),
+            _sentence(meanings.get(entry.name, "")),
         )
         if inner is not None:
             usual = config_to_dict(default) if is_dataclass(default) else default
             usual = usual if isinstance(usual, Mapping) else {}
             yield from _settings(inner, None if value is None else vars(value), usual, f"{where}{entry.name}.")
+
+
+def _sentence(meaning: str) -> str:
+    """A meaning with a capital letter at its beginning."""
+    return meaning[:1].upper() + meaning[1:]
 
 
 def _words(hint: Any) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -105,6 +106,22 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     for override in overrides:
         _override(values, override)
     return settings(Recipe, values)
+
+
+def with_present_names(recipe: Recipe, former_names: Mapping[str, str]) -> Recipe:
+    """Recipe in which former names of settings are replaced by the present ones, with a `DeprecationWarning`.
+
+    former_names: Present names by former ones, both dotted, with one dot, as in {"data.way": "data.schedule"}.
+    """
+    for former, present in former_names.items():
+        part, _, name = former.partition(".")
+        values = getattr(recipe, part)
+        if name in values:
+            warnings.warn(f"The setting {former} of a recipe is called {present} now.", DeprecationWarning, stacklevel=2)
+            new_name = present.partition(".")[2]
+            changed: dict[str, Any] = {part: {new_name if key == name else key: value for key, value in values.items()}}
+            recipe = replace(recipe, **changed)
+    return recipe
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from echogen.config import check_fields, config_from_dict
 from echogen.errors import InputError
-from echogen.training.recipe import RECIPE, Recipe, settings
+from echogen.training.recipe import RECIPE, Recipe, settings, with_present_names
 
 #: Folder of the shipped generators.
 SHIPPED = Path(__file__).parent.parent / "weights"
@@ -59,6 +60,8 @@ class Task:
     Options: ClassVar[type[Any]] = NoSettings
     #: Config dataclass of the trained network, of which the recipe's network holds fields.
     Network: ClassVar[type[Any]] = NoSettings
+    #: Present names of settings by their former ones, which go on working for one release: dotted, as in "data.way".
+    former_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
     #: Fields of `Network` that follow from files named in the recipe, unless the recipe gives them.
     network_from_files: ClassVar[frozenset[str]] = frozenset()
 
@@ -66,7 +69,7 @@ class Task:
     options: Any
 
     def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+        self.recipe = recipe = with_present_names(recipe, self.former_names)
         self.data = settings(self.Data, recipe.data, "data.")
         self.options = settings(self.Options, recipe.options, "options.")
         check_fields(self.Network, recipe.network, where="network.", source=RECIPE)

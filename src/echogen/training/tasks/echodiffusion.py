@@ -24,7 +24,7 @@ from echogen.generators.echodiffusion.cascade import Stage, resized
 from echogen.networks.config import load_network, save_network
 from echogen.networks.ef_regressor import at_size
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
-from echogen.samplers.edm import Denoiser, Edm, drawn, edm_loss, log_snr, multistep, noised
+from echogen.samplers.edm import Denoiser, Edm, add_noise, edm_loss, log_snr, multistep, random_normal
 from echogen.training.recipe import Recipe, settings
 from echogen.training.task import Task
 from echogen.training.tasks.ef_regressor import shown_ef_percent
@@ -200,7 +200,7 @@ class EchoDiffusionTask(Task):
         if "lowres" in batch:
             level = self.options.lowres_level * torch.rand(rows, device=clean.device)
             smaller = batch["lowres"] * 2.0 - 1.0
-            conditions |= {"lowres": noised(smaller, level, torch.randn_like(smaller)), "lowres_level": log_snr(level)}
+            conditions |= {"lowres": add_noise(smaller, level, torch.randn_like(smaller)), "lowres_level": log_snr(level)}
             clean = clean - smaller if self.options.difference else clean
         ln_sigma = edm.ln_sigma_mean + edm.ln_sigma_std * torch.randn(rows, device=clean.device)
         if self.options.difference:
@@ -217,12 +217,12 @@ class EchoDiffusionTask(Task):
     def sample(self, step: int) -> NDArray[np.uint8]:
         """Two videos of the first batch, each above one that is sampled from its frame and EF."""
         batch = {name: tensor[:2].to(self.device) for name, tensor in self.batch(0, 0, 1).items()}
-        options, normal = self.options, drawn(torch.Generator().manual_seed(self.recipe.seed), self.device)
+        options, normal = self.options, random_normal(torch.Generator().manual_seed(self.recipe.seed), self.device)
         conditions: dict[str, Tensor] = {}
         if "lowres" in batch:
             level = torch.full((len(batch["video"]),), min(_SAMPLE_LEVEL, options.lowres_level / 2), device=self.device)
             smaller = batch["lowres"] * 2.0 - 1.0
-            conditions = {"lowres": noised(smaller, level, normal(smaller.shape)), "lowres_level": log_snr(level)}
+            conditions = {"lowres": add_noise(smaller, level, normal(smaller.shape)), "lowres_level": log_snr(level)}
         denoiser = Denoiser(lambda x, level: self.network(x, level, batch["frame"], batch["ef"], **conditions), options.edm)
         made = multistep(denoiser, batch["video"].shape, _SAMPLE_STEPS, options.edm, normal)
         made = made + batch["lowres"] * 2.0 - 1.0 if options.difference else made

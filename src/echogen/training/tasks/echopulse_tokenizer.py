@@ -24,7 +24,7 @@ from echogen.networks.config import config_to_dict, load_network, save_network
 from echogen.networks.perceptual import FeatureNetwork, PhantomFeatures, load_features, perceptual_distance
 from echogen.networks.published_discriminator import PublishedDiscriminator, hinge_generator_loss
 from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
-from echogen.training.adversarial import DiscriminatorOptions, discriminated, discriminator_config, last_layer
+from echogen.training.adversarial import DiscriminatorOptions, discriminator_config, discriminator_losses, last_layer
 from echogen.training.losses import CodebookUse, adaptive_weight, collapse, some_frames
 from echogen.training.recipe import Recipe
 from echogen.training.task import OptimizerGroup, Task
@@ -272,7 +272,7 @@ class EchoPulseTokenizerTask(Task):
         if self.discriminator is not None and step >= options.discriminator_from:
             # Without low precision: the penalty takes a gradient of a gradient.
             with torch.autocast(self.device.type, enabled=False):
-                parts |= discriminated(self.discriminator, fake.detach(), real, options.gradient_penalty)
+                parts |= discriminator_losses(self.discriminator, fake.detach(), real, options.gradient_penalty)
                 if step >= options.adversarial_from:
                     adversarial = hinge_generator_loss(self.discriminator(fake))  # Eq. 5
                     weight = adaptive_weight(balanced, adversarial, last_layer(self.tokenizer))  # Eq. 6

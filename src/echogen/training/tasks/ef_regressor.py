@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class RegressorOptions:
     outline_weight: Weight of the loss of the cavity's length and width, beside that of the EF.
     outline_steps: First steps, in which the cavity's length and width are all that is learned.
     outline_frames: Frames of the windows in those steps; there are as many more windows as they are shorter.
-    settling_batches: Batches over which the statistics of batch normalisation are taken for the saved weights.
+    normalisation_batches: Batches over which the statistics of batch normalisation are taken for the saved weights.
     """
 
     pad: int = 12
@@ -49,7 +50,7 @@ class RegressorOptions:
     outline_weight: float = 100.0
     outline_steps: int = 600
     outline_frames: int = 16
-    settling_batches: int = 50
+    normalisation_batches: int = 50
 
 
 #: Moments at which the cavity's length and width are asked, for each step in time of the network's last map.
@@ -116,6 +117,7 @@ class EfRegressorTask(Task):
     Data = RegressorData
     Options = RegressorOptions
     Network = EfRegressorConfig
+    former_names = MappingProxyType({"options.settling_batches": "options.normalisation_batches"})
 
     data: RegressorData
     options: RegressorOptions
@@ -189,6 +191,6 @@ class EfRegressorTask(Task):
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
         """Write the network in steps of 8 bits, its batch normalisations over whole windows."""
         first = max(self.recipe.steps, self.options.outline_steps)
-        videos = (self.batch(first + i, 0, 1)["videos"] for i in range(self.options.settling_batches))
+        videos = (self.batch(first + i, 0, 1)["videos"] for i in range(self.options.normalisation_batches))
         recompute_batch_norm(networks["ef-regressor"], videos)
         save_network(networks["ef-regressor"], folder / "ef-regressor", torch.int8)

@@ -23,7 +23,7 @@ from echogen.networks.config import load_network, save_network
 from echogen.networks.published_discriminator import PublishedDiscriminator, hinge_generator_loss
 from echogen.networks.quantizers import FSQ, Quantized
 from echogen.networks.video_tokenizer import CELL, VideoTokenizer, VideoTokenizerConfig
-from echogen.training.adversarial import DiscriminatorOptions, discriminated, discriminator_config, last_layer
+from echogen.training.adversarial import DiscriminatorOptions, discriminator_config, discriminator_losses, last_layer
 from echogen.training.losses import adaptive_weight, some_frames
 from echogen.training.outlines import cells_of_tokens
 from echogen.training.recipe import Recipe
@@ -158,7 +158,7 @@ class TokenizerTask(Task):
         quantized, values = self._quantized(video)
         begin, length = crop or (0, latents)
         part = slice(begin, begin + length)
-        features = self.tokenizer.decoded(values[:, part])
+        features = self.tokenizer.decode_features(values[:, part])
         drawn = self.tokenizer.picture(features, begin == 0).float()
         shown = slice(0, self.data.frames) if crop is None else self.tokenizer.frames(*crop)
         target = batch["frames" if self.options.speckle else "structure"][:, shown].float() / 255.0
@@ -207,7 +207,7 @@ class TokenizerTask(Task):
         fake, real = drawn[row, looked_at].flatten(0, 1), target[row, looked_at].flatten(0, 1).unsqueeze(1)
         # Without low precision: the penalty takes a gradient of a gradient.
         with torch.autocast(self.device.type, enabled=False):
-            found = discriminated(discriminator, fake.detach(), real, self.options.gradient_penalty)
+            found = discriminator_losses(discriminator, fake.detach(), real, self.options.gradient_penalty)
             adversarial = hinge_generator_loss(discriminator(fake))
             weight = adaptive_weight(balanced, adversarial, last_layer(self.tokenizer))
         return found | {"adversarial": adversarial, "adaptive_weight": weight}
