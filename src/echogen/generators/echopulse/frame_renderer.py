@@ -68,7 +68,7 @@ class FrameRenderer:
         """
         tokenizer, alone = self.tokenizer, from_start and count == tokens.shape[1]
         with self.precision.autocast():
-            features = tokenizer.decoded(tokenizer.quantizer.decode_ids(tokens))[:, -count:]
+            features = tokenizer.decode_features(tokenizer.quantizer.decode_ids(tokens))[:, -count:]
             drawn = tokenizer.picture(features, alone)[0].float()
             shares = None if tokenizer.cavity is None else tokenizer.cavity(features[0]).float().sigmoid().cpu()
         cells = None if shares is None else self._cells(shares, alone)

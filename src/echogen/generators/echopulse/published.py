@@ -28,7 +28,7 @@ from echogen.networks.published_tokenizer import PublishedTokenizer
 from echogen.networks.published_transformer import PublishedTransformer
 from echogen.networks.st_mem import StMem
 from echogen.records import Cine, Conditions, Ecg, FloatArray
-from echogen.samplers.published import Drawn, sample
+from echogen.samplers.published import RandomChoices, sample
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class EchoPulsePublished(Generator):
             given,
             int(np.prod(shape)) - given.shape[1],
             transformer.config.mask_id,
-            Drawn(torch.Generator().manual_seed(mixed_seed(sampling.seed, index))),
+            RandomChoices(torch.Generator().manual_seed(mixed_seed(sampling.seed, index))),
             steps=sampling.steps or config.steps,
             temperature=config.temperature,
         )

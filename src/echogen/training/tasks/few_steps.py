@@ -8,11 +8,11 @@ Beyond Autoregression: Fast LLMs via Self-Distillation Through Time, ICLR 2025; 
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from echogen.networks.adapters import network_hash
 from echogen.networks.config import load_network
 from echogen.networks.masked_transformer import MaskedTransformer
 from echogen.training.lora import save_changes, with_changes
-from echogen.training.recipe import Recipe, settings
+from echogen.training.recipe import Recipe
 from echogen.training.task import Task
 from echogen.training.teacher import (
     FIRST_STUDENT_SEED,
@@ -79,10 +79,12 @@ class FewStepsOptions:
 class FewStepsTask(Task):
     """Training of a student by the cross-entropy of the teacher's distribution of each hidden token, and of its cavity."""
 
+    Data = TeacherData
+    Options = FewStepsOptions
+    former_names = MappingProxyType({"data.way": "data.schedule"})
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.data = settings(TeacherData, _with_today_names(recipe.data), "data.")
-        self.options = settings(FewStepsOptions, recipe.options, "options.")
         data = self.data
         seeds = range(FIRST_STUDENT_SEED, FIRST_STUDENT_SEED + data.hearts)
         by_heart = gather(data.generator, data.schedule, Path(data.cache), seeds)
@@ -156,14 +158,6 @@ class FewStepsTask(Task):
             "after": self.measured(learned),
         }
         save_changes(folder / LEARNED, model, facts, torch.bfloat16)
-
-
-def _with_today_names(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Recipe data whose older name "way" is replaced by "schedule"."""
-    if "way" in data and "schedule" not in data:
-        warnings.warn("data.way of a few-steps recipe is called data.schedule now", DeprecationWarning, stacklevel=2)
-        return {"schedule" if name == "way" else name: value for name, value in data.items()}
-    return dict(data)
 
 
 def by_kind(answers: Sequence[Answer]) -> dict[str, list[list[Answer]]]:
