@@ -111,7 +111,7 @@ class TableVideos:
         self.progress(index)
         video = make_video(self.generator, self.rows[index].case)
         labels = json.loads(json_text(video.document))
-        labels |= {"view": self.rows[index].case.view, "sex": self.rows[index].case.sex, "synthetic": True}
+        labels |= {"view": video.cine.view, "sex": self.rows[index].case.sex, "synthetic": True}
         return Sample(key, video.cine, video.ecg, masks_of(video.cine), labels)
 
 

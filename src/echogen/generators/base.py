@@ -162,7 +162,7 @@ class Generator(VideoGenerator):
         conditions.ecg holds what is known of the ECG around the window: `ecg_past_s` before to `ecg_future_s` after it.
         """
 
-    def prepared(self, conditions: Conditions, sampling: Sampling) -> Any:
+    def initial_state(self, conditions: Conditions, sampling: Sampling) -> Any:
         """Return the state in the first window's context: whatever a subclass can make before enough of the ECG is there."""
         return None
 
@@ -187,7 +187,7 @@ class Generator(VideoGenerator):
         if start < source.start_s - 1e-6:
             raise InputError(f"The video cannot start at {start:.2f} s: the ECG begins at {source.start_s:.2f} s.")
         end = np.inf if seconds is None else start + seconds
-        context = Context(0, start, self.prepared(conditions, sampling))
+        context = Context(0, start, self.initial_state(conditions, sampling))
         interval = 1.0 / self.native_fps
         while context.next_s < end - 0.5 * interval:
             part = source.around(context.next_s - self.ecg_past_s, self._needs_until_s(context, sampling, source.start_s))

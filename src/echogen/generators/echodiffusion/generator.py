@@ -131,7 +131,8 @@ class EchoDiffusion(Generator):
         # Echo is grey; the mean does not depend on the order of the colours.
         frames = as_frames(video.mean(0))
         times = context.next_s + np.arange(len(frames)) / self.native_fps
-        return Cine(frames, times), Context(context.index + 1, context.next_s + len(times) / self.native_fps)
+        view = None if conditions.reference is None else conditions.reference.view
+        return Cine(frames, times, view=view), Context(context.index + 1, context.next_s + len(times) / self.native_fps)
 
     def _frame(self, reference: Cine | None) -> Tensor:
         """Reference frame (1, channels, size, size) in 0..1, smoothed where the clip's are smaller."""

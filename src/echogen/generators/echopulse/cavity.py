@@ -47,7 +47,7 @@ class CavitySizer:
 
         first_frame: (1, 1, positions, groups) ids of the video's first frame, which may lie anywhere in the beat.
         """
-        ef = request.conditions.ef_percent
+        ef = request.calibrated_ef_percent()
         if usual is None or ef is None:
             return None
         relative = replace(request, cavity=(1.0, 1.0)).outline()

@@ -126,7 +126,7 @@ class EchoPulse(Generator):
         pace, fps, spec = self.config.live, self.config.fps, self.config.ecg_window
         return LiveTiming(1 / fps, spec.frames(pace.latents, False) / fps, pace.future_s, pace.lead_in_s)
 
-    def prepared(self, conditions: Conditions, sampling: Sampling) -> WindowState:
+    def initial_state(self, conditions: Conditions, sampling: Sampling) -> WindowState:
         """Return the state before the first window, with the speckle of a video whose first frame is not given."""
         return self.renderer.prepared(self.config, conditions.reference, sampling.seed)
 
@@ -153,6 +153,7 @@ class EchoPulse(Generator):
             filling=config.usual_filling,
             ahead_s=config.ahead_s,
             spec=spec,
+            ef_calibration=config.ef_calibration,
         )
         if begins:
             kept, request = self._begin(request, kept, sampling)
@@ -171,7 +172,7 @@ class EchoPulse(Generator):
         lead_name = None if request.ecg_window is None else request.ecg_window.lead_name
         state = replace(state.shortened(config.decode_context), cavity=request.cavity, lead_name=lead_name)
         next_s = float(new_s[-1] + 1.0 / config.fps)
-        return Cine(frames, new_s, view=conditions.view), Context(context.index + 1, next_s, state)
+        return Cine(frames, new_s, view=request.drawn_view), Context(context.index + 1, next_s, state)
 
     def analysed_ecg(self, ecg: Ecg | None, lead_name: str | None, index: int, pace: LivePace | None) -> EcgWindow | None:
         """Analyse the ECG around window `index`; None without one, and while an ECG has no beats after the first window.

@@ -36,6 +36,7 @@ class WindowRequest:
     filling: filling of the ventricle between beats.
     ahead_s: time by which the window is asked to run ahead of the ECG, in s, since the video lags behind by as much.
     spec: sizes of the ECG window and of the latents.
+    ef_calibration: pairs of an EF given to the network and the EF of its videos, in %; see `ef_to_give`.
     """
 
     conditions: Conditions
@@ -46,6 +47,21 @@ class WindowRequest:
     filling: Filling = field(default_factory=Filling)
     ahead_s: float = 0.0
     spec: EcgWindowSpec = field(default_factory=EcgWindowSpec)
+    ef_calibration: tuple[tuple[float, float], ...] = ()
+
+    def calibrated_ef_percent(self, conditions: Conditions | None = None) -> float | None:
+        """Return the EF in % to give to the network so that its video has the EF asked for; None where none is asked for.
+
+        conditions: others than the window's own.
+        """
+        asked = (conditions or self.conditions).ef_percent
+        return None if asked is None else ef_to_give(asked, self.ef_calibration)
+
+    @property
+    def drawn_view(self) -> str | None:
+        """View that the video is drawn in: the one asked for or usual, else that of the reference; None: unknown."""
+        view, reference = self.conditions.view, self.conditions.reference
+        return reference.view if view is None and reference is not None else view
 
     @property
     def latents(self) -> int:
@@ -58,9 +74,10 @@ class WindowRequest:
         conditions: others than the window's own.
         """
         conditions = conditions or self.conditions
-        if self.ecg_window is None or self.cavity is None or conditions.ef_percent is None:
+        ef_percent = self.calibrated_ef_percent(conditions)
+        if self.ecg_window is None or self.cavity is None or ef_percent is None:
             return None
-        return expected_outline(self.ecg_window.beats, conditions.sex, conditions.ef_percent, *self.cavity, self.filling)
+        return expected_outline(self.ecg_window.beats, conditions.sex, ef_percent, *self.cavity, self.filling)
 
     def latent_clock(self, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the times of the latents after the first frame, (rows, latents) in s, and `is_first`, (rows,)."""
@@ -70,17 +87,12 @@ class WindowRequest:
 
 
 def with_defaults(conditions: Conditions, seed: int, config: EchoPulseConfig) -> Conditions:
-    """Fill in the usual EF (drawn from the seed) and view where none is asked for, and calibrate the EF.
-
-    The EF of the result is the one to give to the network so that its video has the EF asked for.
-    """
+    """Fill in the usual EF (drawn from the seed) and view where none is asked for."""
     ef, view = conditions.ef_percent, conditions.view
     if ef is None and config.usual_ef is not None:
         mean, deviation = config.usual_ef
         drawn = np.random.default_rng(mixed_seed(seed, 0, Purpose.EF)).normal(mean, deviation)
         ef = float(np.clip(drawn, *config.ef_range))
-    if ef is not None:
-        ef = ef_to_give(ef, config.ef_calibration)
     if view is None and conditions.reference is None:
         view = config.usual_view
     return replace(conditions, ef_percent=ef, view=view)
@@ -94,13 +106,14 @@ def encode_conditions(
     rows: conditions that differ in EF, view or sex; all share the window's ECG, or lack it (ecg=None).
     """
     count, latents, spec, ecg_window = len(rows), request.latents, request.spec, request.ecg_window
+    efs = [request.calibrated_ef_percent(conditions) for conditions in rows]
     times = request.times_s + request.ahead_s
     lead = np.zeros(spec.samples(latents), np.float32)
     features = np.zeros((count, latents, spec.frames_per_latent * FEATURES), np.float32)
     if ecg_window is not None:
         lead = ecg_window.window(float(times[0]), latents)
-        for row, conditions in zip(features, rows, strict=True):
-            ef, sex, outline = conditions.ef_percent, conditions.sex, request.outline(conditions)
+        for row, conditions, ef in zip(features, rows, efs, strict=True):
+            sex, outline = conditions.sex, request.outline(conditions)
             row[:] = latent_features(times, request.is_first, ecg_window.beats, sex, ef, outline, spec.frames_per_latent)
     present = torch.tensor([ecg_window is not None and row.ecg is not None for row in rows], device=device)
     return network.condition(
@@ -108,7 +121,7 @@ def encode_conditions(
         ecg=torch.from_numpy(lead).to(device).expand(count, -1),
         ecg_start_s=torch.full((count,), -spec.before_s, device=device),
         ecg_keep=present,
-        ef_percent=torch.tensor([np.nan if row.ef_percent is None else row.ef_percent for row in rows], device=device),
+        ef_percent=torch.tensor([np.nan if ef is None else ef for ef in efs], device=device),
         view=torch.tensor([VIEW_IDS[row.view] for row in rows], device=device),
         sex=torch.tensor([SEX_IDS[row.sex] for row in rows], device=device),
         frame_features=torch.from_numpy(features).to(device),
