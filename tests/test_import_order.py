@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "echogen"
 PROJECT = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text())["project"]
 
-FOUNDATION = {"errors", "arrays", "files", "config", "records", "physiology"}
+FOUNDATION = {"errors", "arrays", "files", "config", "registry", "records", "physiology"}
 DATA = FOUNDATION | {"ecg", "cine", "phantom", "datasets"}
 #: What each part may import. The three chains data, networks and samplers know nothing of each other.
 MAY_IMPORT = {
@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "arrays": set(),
     "files": set(),
     "config": {"errors"},
+    "registry": {"errors"},
     "records": {"errors", "arrays"},
     "physiology": {"errors", "arrays"},
     "ecg": FOUNDATION,

@@ -6,8 +6,10 @@ from echogen.generators.echopulse.config import EchoPulseConfig
 from echogen.generators.echopulse.generator import EchoPulse
 from echogen.generators.echopulse.paper import EchoPulsePaper, EchoPulsePaperConfig
 from echogen.generators.echopulse.published import EchoPulsePublished, EchoPulsePublishedConfig
+from echogen.generators.loading import GENERATORS
 
 __all__ = [
+    "GENERATORS",
     "EchoDiffusion",
     "EchoDiffusionConfig",
     "EchoPulse",
