@@ -40,6 +40,7 @@ for _left, _part in [
     ("bench", "app"),
     ("app", "commands"),
     ("commands", "cli"),
+    ("cli", "__main__"),
 ]:
     MAY_IMPORT[_part] = MAY_IMPORT[_left] | {_left}
 

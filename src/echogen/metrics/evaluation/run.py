@@ -62,7 +62,7 @@ class Evaluation:
 def evaluate(
     real: str | Path,
     generated: str | Path,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     progress: Progress | None = None,
     *,
     processes: int = 1,
@@ -70,12 +70,24 @@ def evaluate(
     """Compare a folder of generated videos with a folder of real ones.
 
     real, generated: folders as `find_clips` reads them; clips of one name belong together. What was asked of a generated clip is
-    read from NAME.json beside it (as `generate` writes it: `settings.ef_percent`, `r_s`, `video_start_s`) or, for simulated ones,
-    from truth.json. metrics: names in `METRICS`; None is all of them, of which those that cannot be had here (weights missing, no
-    names in common) are given with a note instead of a value. progress: called with (done, total). processes: at most so many
-    share the clips, fewer where there are under 16 clips for each; the figures are the same. More than one needs a script to
-    guard its entry with `if __name__ == "__main__"`.
+        read from NAME.json beside it (as `generate` writes it: `settings.ef_percent`, `r_s`, `video_start_s`) or, for simulated
+        ones, from truth.json.
+    metrics: names in `METRICS` (`echogen list metrics` names all), or a text with commas between them. None is all, of which
+        those that cannot be had here (weights missing, no names in common) are given with a note instead of a value.
+    progress: called with (done, total).
+    processes: at most so many share the clips, fewer where there are under 16 clips for each; the figures are the same. More
+        than one needs a script to guard its entry with `if __name__ == "__main__"`, and knows only metrics that are built in or
+        installed.
     Raises `InputError` for folders without clips, a file that cannot be used, an unknown metric, or one that cannot be had.
+
+    >>> import os, echogen
+    >>> for side, seed in (("real", 1), ("generated", 2)):
+    ...     os.mkdir(side)
+    ...     echogen.write(echogen.simulate(seconds=1.0, seed=seed).cine, f"{side}/heart.npz")
+    >>> found = echogen.evaluate("real", "generated", "mae,ssim")
+    >>> figure = found.figures["ssim"]
+    >>> figure.generated.n, figure.generated.value < 1.0
+    (1, True)
     """
     names = list(METRICS) if metrics is None else chosen_metrics(metrics)
     of_real, of_generated = find_clips(real), find_clips(generated)

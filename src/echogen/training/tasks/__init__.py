@@ -34,8 +34,8 @@ def task_class(name: str) -> type[Task]:
 
 
 def make_task(recipe: Recipe) -> Task:
-    """Make the task that a recipe names. Raises `InputError` for an unknown one."""
+    """Make the task that a recipe names. Raises `InputError` for an unknown one, with the nearest known."""
     return task_class(recipe.task)(recipe)
 
 
-__all__ = ["make_task", "task_class"]
+__all__ = ["TASKS", "make_task", "task_class"]
