@@ -202,7 +202,7 @@ class Registry(MutableMapping[str, T]):
         for point in sorted(entry_points(group=self.group), key=lambda point: (point.name, point.value)):
             source = f"{point.dist.name} {point.dist.version}" if point.dist else "an installed package"
             taken = self._entries.setdefault(point.name, _Entry(source, point))
-            if taken.value != point:
+            if not (isinstance(taken.value, EntryPoint) and taken.value == point):
                 self._warn(
                     f"The {self.kind} {point.name!r} of the package {source} is left out: that name is taken ({taken.source})."
                 )

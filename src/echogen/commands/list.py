@@ -78,12 +78,14 @@ def _recipes() -> list[Listing]:
 
 
 def _first_comment(path: Path) -> str:
-    """Read the comment at the top of a recipe up to the end of its first sentence."""
+    """Read the comment at the top of a recipe up to the end of its first sentence, or to a command that it announces."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         lines.append(line.lstrip("# "))
+        if line.endswith(":"):
+            break
     sentence, _, _ = " ".join(lines).partition(". ")
     return sentence.rstrip(".:") + "."
 
