@@ -41,8 +41,8 @@ def measure(
     from echogen.measurement.video import measure as measure_video
 
     reading = measure_video(video, DRAWN if drawn else ecg, fps=fps, ecg_rate_hz=ecg_rate, ecg_unit=ecg_unit, regressor=regressor)
-    if reading.doubt:
-        typer.echo(f"Note: {reading.doubt}", err=True)
+    for note in reading.notes:
+        typer.echo(f"Note: {note}", err=True)
     if json:
         typer.echo(json_text(reading.to_json()))
     else:

@@ -36,12 +36,12 @@ class VideoReading(Reading):
 
     ef_regressor_percent: EF in % by a regression network that outlines nothing; None for a video under 1 s.
     measuring_error: error of measuring clips of known truth; keys as of `truth_error`, and ef_regressor_mae_percent.
-    doubt: a sentence where the picture does not look like an apical view, else None.
+    notes: sentences on what looks doubtful, such as a picture that does not look like an apical view.
     """
 
     ef_regressor_percent: float | None = None
     measuring_error: dict[str, Any] = field(default_factory=dict)
-    doubt: str | None = None
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready: keys as of `Reading.to_json`, ef_regressor_percent and measuring_error."""
@@ -90,12 +90,13 @@ def measure(
     cine = canonical_cine(cine)
     segmenter = load_segmenter()
     reading = measure_cine(cine, segmenter, recorded)
+    doubt = apical_doubt(cine.frames, segmenter)
     error = truth_error() | {"ef_regressor_mae_percent": None if regressor else regressor_error()["ef_mae_percent"]}
     return VideoReading(
         **vars(reading),
         ef_regressor_percent=regressed_ef_percent(cine, second_opinion),
         measuring_error=error,
-        doubt=apical_doubt(cine.frames, segmenter),
+        notes=(doubt,) if doubt else (),
     )
 
 
