@@ -269,6 +269,12 @@ def read_ecg(
     any value is left out.
     Raises `InputError` when the file is missing, of a foreign kind, damaged, without ECG leads, shorter than asked, has a
     longer gap, or holds values that cannot be mV.
+
+    >>> import echogen
+    >>> from pydicom.data import get_testdata_file
+    >>> ecg = echogen.read_ecg(get_testdata_file("waveform_ecg.dcm"), start_s=1.0, seconds=5.0)
+    >>> len(ecg.lead_names), ecg.rate_hz, ecg.end_s
+    (12, 1000.0, 6.0)
     """
     name = Path(path).name
     source = open_ecg(path, rate_hz, unit, record)

@@ -120,6 +120,13 @@ class Generator(ABC):
         device: a device of torch, such as "cpu" or "cuda:1"; "auto" is the first GPU, else the CPU.
         adapter: see `use_adapter`.
         Raises `InputError` when there is none, its files are damaged, or no installed package brings its system.
+
+        >>> import echogen
+        >>> generator = echogen.Generator.from_pretrained("phantom-128", device="cpu")
+        >>> ecg = echogen.simulate(seconds=4.0).ecg
+        >>> video = generator(ecg, start_s=1.0, seconds=0.5, ef_percent=45.0, seed=0)
+        >>> video.frames.shape
+        (16, 128, 128)
         """
         return load_generator(name_or_dir, device, adapter)
 
