@@ -101,9 +101,10 @@ def test_a_generator_of_another_package_generates(site: Path, tmp_path: Path) ->
     assert len(facts["weights_hash"]) == 16
     with np.load(tmp_path / "e.npz") as content:
         assert content["frames"].shape == (96, 128, 128)
-    alone = python(Path(), "-m", "echogen", "generate", "--model", PLUGIN / "model", "-o", "f.npz", cwd=tmp_path)
-    assert alone.returncode == 2
-    assert "'example-ellipse', which neither this version of echogen nor an installed package knows" in alone.stderr
+    (tmp_path / "generator.json").write_text('{"system": "example-elipse"}')
+    unknown = run(site, "generate", "--model", tmp_path, "-o", "f.npz", cwd=tmp_path)
+    assert unknown.returncode == 2
+    assert "'example-elipse', which neither this version of echogen nor an installed package knows" in unknown.stderr
 
 
 def test_an_ecg_of_another_format_is_read(site: Path, tmp_path: Path) -> None:
