@@ -64,7 +64,7 @@ class Telltale(Generator):
         self.fan = beating_fan(1, 32.0, 1.0).frames
 
     @classmethod
-    def _load(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Telltale:
+    def from_folder(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Telltale:
         return cls()
 
     def save_pretrained(self, folder: str | Path) -> None:

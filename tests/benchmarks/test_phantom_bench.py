@@ -18,6 +18,7 @@ from echogen.cine import read_cine, write
 from echogen.datasets.clip_store import FIRST_TRAINING_SEED
 from echogen.errors import InputError
 from echogen.generators.base import Context, Generator
+from echogen.generators.loading import GENERATORS
 from echogen.generators.sampling import Sampling
 from echogen.metrics.evaluation.collectors import Pair
 from echogen.records import Cine, Conditions
@@ -42,7 +43,7 @@ class Repeating(Generator):
     made: ClassVar[list[int]] = []
 
     @classmethod
-    def _load(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
+    def from_folder(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
         return cls()
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -60,6 +61,9 @@ class Repeating(Generator):
         frame = np.full((128, 128), 40, np.uint8) if conditions.reference is None else conditions.reference.frames[0]
         times = context.next_s + np.arange(FRAMES) / self.native_fps
         return Cine(np.repeat(frame[None], FRAMES, axis=0), times), Context(context.index + 1, float(times[-1]) + 1 / 32)
+
+
+GENERATORS.register(Repeating.system, Repeating)
 
 
 def test_the_hearts_are_frozen_and_small_tiers_are_the_beginning_of_large_ones() -> None:

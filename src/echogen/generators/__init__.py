@@ -6,9 +6,11 @@ from echogen.generators.echopulse.config import EchoPulseConfig
 from echogen.generators.echopulse.generator import EchoPulse
 from echogen.generators.echopulse.paper import EchoPulsePaper, EchoPulsePaperConfig
 from echogen.generators.echopulse.published import EchoPulsePublished, EchoPulsePublishedConfig
+from echogen.generators.loading import GENERATORS
 from echogen.generators.sampling import Sampling
 
 __all__ = [
+    "GENERATORS",
     "EchoDiffusion",
     "EchoDiffusionConfig",
     "EchoPulse",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,21 +14,27 @@ import torch
 from echogen.deprecation import renamed_property
 from echogen.ecg_window.stream import EcgStream
 from echogen.errors import InputError
+from echogen.generators.loading import SHIPPED, hash_weights, load_generator, pick_device, switch_adapter
 from echogen.generators.sampling import LiveTiming, Sampling, Span
-from echogen.generators.settings_file import GENERATOR_FILE, read_settings
+from echogen.generators.settings_file import GENERATOR_FILE
 from echogen.generators.video_generator import GeneratedVideo, Progress, VideoGenerator
-from echogen.networks.adapters import (
-    ADAPTERS,
-    Adapter,
-    adapter_folders,
-    add_adapter,
-    find_adapter,
-    load_adapter,
-    restore_weights,
-)
+from echogen.networks.adapters import Adapter, adapter_folders
 from echogen.records import Cine, Conditions, Ecg
 
-SHIPPED = Path(__file__).parent.parent / "weights"
+__all__ = [
+    "ECG_FUTURE_S",
+    "ECG_PAST_S",
+    "GENERATOR_FILE",
+    "SHIPPED",
+    "Context",
+    "Generator",
+    "LiveTiming",
+    "Sampling",
+    "ef_to_give",
+    "hash_weights",
+    "pick_device",
+]
+
 #: ECG before a window that the window sees unless its system says otherwise, in s: some eight beats, for the rhythm.
 ECG_PAST_S = 8.0
 #: ECG after a window that the window sees, in s: the beat in which the window ends.
@@ -46,20 +51,18 @@ class Context:
 
 
 class Generator(VideoGenerator):
-    """A system that makes echo video, window by window; one subclass a system.
+    """A system that makes echo video, window by window; one subclass a system, known by its name in `loading.GENERATORS`.
 
     `parts` is the only loop over windows, and a call joins its parts. Window i draws its noise from (seed, i), so that a stream
     and a call give the same frames. On disk a generator is a folder: generator.json and one subfolder a network.
 
     system: name of the system in generator.json.
-    systems: subclass of each system, by that name.
     folder: where the generator was loaded from; None: made in memory.
     adapter: in use; None: the weights are as they were trained.
     All other fields: see `VideoGenerator`.
     """
 
     system: ClassVar[str]
-    systems: ClassVar[dict[str, type[Generator]]] = {}
 
     ef_range: tuple[float, float] = (0.0, 100.0)
     ecg_past_s: float = ECG_PAST_S
@@ -67,49 +70,37 @@ class Generator(VideoGenerator):
     longest_s: float = np.inf
     needs_reference: bool = False
     folder: Path | None = None
+    #: Adapter in use, None for none, and the weights that it changed as they were before.
     adapter: Adapter | None = None
-    _unadapted: Mapping[str, torch.Tensor] | None = None
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if "system" in cls.__dict__:
-            Generator.systems[cls.system] = cls
+    unadapted: Mapping[str, torch.Tensor] | None = None
 
     @classmethod
     def from_pretrained(
         cls, name_or_dir: str | Path, device: str | torch.device = "auto", adapter: str | Path | None = None
     ) -> Generator:
-        """A shipped generator by name, or one from a folder; adapter: see `use_adapter`.
+        """Load a shipped generator by name, or one from a folder.
 
-        Raises `InputError` when there is none or its files are damaged.
+        name_or_dir: such as "phantom-128" (`echogen list models` names all), or a folder with generator.json.
+        device: a device of torch, such as "cpu" or "cuda:1"; "auto" is the first GPU, else the CPU.
+        adapter: see `use_adapter`.
+        Raises `InputError` when there is none, its files are damaged, or no installed package brings its system.
+
+        >>> import echogen
+        >>> generator = echogen.Generator.from_pretrained("phantom-128", device="cpu")
+        >>> ecg = echogen.simulate(seconds=4.0).ecg
+        >>> video = generator(ecg, start_s=1.0, seconds=0.5, ef_percent=45.0, seed=0)
+        >>> video.frames.shape
+        (16, 128, 128)
         """
-        folder = Path(name_or_dir)
-        if not (folder / GENERATOR_FILE).is_file():
-            shipped = sorted(p.parent.name for p in SHIPPED.glob(f"*/{GENERATOR_FILE}"))
-            if str(name_or_dir) not in shipped:
-                known = ", ".join(shipped) or "none"
-                raise InputError(
-                    f"There is no generator {str(name_or_dir)!r}; give a folder with {GENERATOR_FILE} or one of: {known}."
-                )
-            folder = SHIPPED / str(name_or_dir)
-        settings = read_settings(folder)
-        system = settings.pop("system")
-        if system not in cls.systems:
-            raise InputError(
-                f"The generator in {folder} is of the system {system!r}, which this version of echogen does not know."
-            )
-        generator = cls.systems[system]._load(folder, settings, pick_device(device))
-        generator.name = folder.name
-        generator.weights_hash = hash_weights(folder)
-        generator.folder = folder
-        if adapter is not None:
-            generator.use_adapter(adapter)
-        return generator
+        return load_generator(name_or_dir, device, adapter)
 
     @classmethod
     @abstractmethod
-    def _load(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
-        """The generator of a folder whose generator.json held these settings."""
+    def from_folder(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
+        """Make the generator of a folder, for `from_pretrained`.
+
+        settings: what its generator.json holds besides the system. `from_pretrained` sets name, weights_hash and folder.
+        """
 
     @abstractmethod
     def save_pretrained(self, folder: str | Path) -> None:
@@ -130,17 +121,7 @@ class Generator(VideoGenerator):
         What is saved while one is in use has it merged. Raises `InputError` where there is none or it was made for other
         weights; the base is in use then.
         """
-        network = self.adaptable
-        if self._unadapted is not None and network is not None:
-            restore_weights(network, self._unadapted)
-        self.adapter, self._unadapted = None, None
-        if name_or_dir is None:
-            return
-        if network is None:
-            raise InputError(f"The generator {self.name} takes no adapter; leave the adapter out.")
-        adapter = load_adapter(find_adapter(name_or_dir, self.folder))
-        self._unadapted = add_adapter(network, adapter)
-        self.adapter = adapter
+        switch_adapter(self, name_or_dir)
 
     @property
     def core(self) -> Generator:
@@ -243,25 +224,3 @@ def ef_to_give(ef_percent: float, calibration: Sequence[tuple[float, float]]) ->
         return ef_percent
     given, made = zip(*calibration, strict=True)
     return float(np.interp(ef_percent, made, given))
-
-
-def pick_device(device: str | torch.device) -> torch.device:
-    """The device of a name; auto is the first GPU, else the CPU. Raises `InputError` for one that is not there."""
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        picked = torch.device(device)
-        torch.zeros(1, device=picked)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"The device {device} is not available on this computer; use auto or cpu.") from error
-    return picked
-
-
-def hash_weights(folder: Path) -> str:
-    """The first 16 hex digits of the SHA-256 over all weights and configs in a generator's folder, its adapters aside."""
-    digest = hashlib.sha256()
-    files = (p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json"))
-    for path in sorted(p for p in files if p.relative_to(folder).parts[0] != ADAPTERS):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

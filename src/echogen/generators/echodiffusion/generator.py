@@ -74,7 +74,8 @@ class EchoDiffusion(Generator):
         self._progress: Progress | None = None
 
     @classmethod
-    def _load(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
+    def from_folder(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
+        """Make the generator of a folder; see `Generator.from_folder`."""
         config = config_from_dict(EchoDiffusionConfig, settings)
         stages = range(1, len(config.cascade.stages) + 1)
         return cls(config, [load_network(VideoUnet, folder / f"stage-{number}") for number in stages], device)

@@ -82,7 +82,8 @@ class EchoPulse(Generator):
         self.name, self.weights_hash = self.system, ""
 
     @classmethod
-    def _load(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
+    def from_folder(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
+        """Make the generator of a folder; see `Generator.from_folder`."""
         config = config_from_dict(EchoPulseConfig, settings)
         tokenizer = load_network(VideoTokenizer, folder / "tokenizer")
         transformer = load_network(MaskedTransformer, folder / "transformer")

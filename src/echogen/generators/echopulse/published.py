@@ -102,7 +102,8 @@ class EchoPulsePublished(Generator):
         self.name, self.weights_hash = self.system, ""
 
     @classmethod
-    def _load(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
+    def from_folder(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
+        """Make the generator of a folder; see `Generator.from_folder`."""
         config = config_from_dict(EchoPulsePublishedConfig, settings)
         tokenizer = load_network(PublishedTokenizer, folder / "tokenizer")
         transformer = load_network(PublishedTransformer, folder / "transformer")
