@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from echogen.ecg.source import STANDARD_LEADS, Floats, Source
+from echogen.ecg.leads import STANDARD_LEADS
+from echogen.ecg.source import Floats, Source
 from echogen.errors import InputError
 
 SIGNATURE = b"ALIVE\0\0\0"

@@ -15,7 +15,8 @@ from typing import cast
 
 from echogen.ecg.apple import apple_layout
 from echogen.ecg.source import Source
-from echogen.ecg.text import open_text, text_encoding
+from echogen.ecg.text import text_encoding
+from echogen.ecg.text_source import open_text
 from echogen.errors import InputError
 
 FOLDER = "electrocardiograms"
@@ -104,6 +105,9 @@ def _source(chosen: _Recording, mv_of_unit: float | None, rate_hz: float | None)
         found.samples,
         lambda first, last: signal[:, first:last],
         chosen.name,
+        found.rate_source,
+        found.unit_source,
+        found.notes,
     )
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from echogen.ecg.source import Floats, Source, mv_per_unit, pick_leads
+from echogen.ecg.leads import pick_leads
+from echogen.ecg.source import Floats, Source
+from echogen.ecg.units import mv_per_unit
 from echogen.errors import InputError
 
 _SAMPLE_TYPES = {"SB": "i1", "UB": "u1", "SS": "i2", "US": "u2", "SL": "i4", "UL": "u4"}

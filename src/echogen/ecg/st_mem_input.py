@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import signal as dsp
 
 from echogen.ecg.filters import resample
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.records import Ecg, FloatArray
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
 from echogen.datasets.paired_folder import resize
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.ecg.st_mem_input import st_mem_input
 from echogen.errors import InputError
 from echogen.generators.base import hash_weights
