@@ -17,7 +17,7 @@ from echogen.ecg.apple import apple_layout
 from echogen.ecg.apple_health import is_apple_health, open_apple_health
 from echogen.ecg.arrays import is_ecg_npz, open_npy, open_npz
 from echogen.ecg.code15 import open_code15
-from echogen.ecg.dicom import open_dicom
+from echogen.ecg.dicom import is_dicom, open_dicom
 from echogen.ecg.edf import open_edf
 from echogen.ecg.gaps import Gap, fill_short_gaps, find_gaps, longest_stretch, stretch_around, whole_leads
 from echogen.ecg.hdf5 import SIGNATURE as HDF5
@@ -36,13 +36,14 @@ from echogen.ecg.text import MAXIMUM_BYTES, text_encoding
 from echogen.ecg.text_source import open_text
 from echogen.ecg.units import stated_mv
 from echogen.ecg.wfdb_file import find_header, open_wfdb
+from echogen.ecg.xlsx import is_xlsx, open_xlsx
 from echogen.ecg.xml_file import root_name
 from echogen.errors import InputError
 from echogen.records import Ecg
 
 _FORMATS = (
     "WFDB, DICOM, EDF, BDF, SCP-ECG, HL7 aECG, MUSE XML, Philips XML, ISHNE, AliveCor ATC, MATLAB, CODE-15 HDF5, Apple Watch CSV,"
-    " Apple Health exports, PDF traces, CSV, TXT, NPY or pickled arrays"
+    " Apple Health exports, PDF traces, CSV, TXT, XLSX, NPY or pickled arrays"
 )
 #: Beyond this an ECG in mV is taken for one in other units: median and 99.5th percentile of the deviation from the baseline.
 _IMPLAUSIBLE_MEDIAN_MV, _IMPLAUSIBLE_PEAK_MV = 3.0, 40.0
@@ -53,6 +54,8 @@ _FOREIGN = (
     (0, rb"\x89PNG|\xff\xd8\xff|GIF8|BM.{4}\0\0\0\0|II\*\0|MM\0\*|RIFF.{4}WEBP", "a picture"),
     (0, rb"RIFF.{4}AVI |\x1aE\xdf\xa3|\0\0\x01\xba", "a video"),
     (4, rb"ftyp", "a video"),
+    (0, rb"\xd0\xcf\x11\xe0", "an old Office file; save it as XLSX or CSV first"),
+    (0, rb"PK\x03\x04.{26}mimetypeapplication/vnd.oasis", "an OpenDocument file; save it as XLSX or CSV first"),
     (0, rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ", "a compressed archive; unpack it first"),
     (0, rb"(\xef\xbb\xbf)?\s*<|\xff\xfe<|\xfe\xff\0<", "an XML or HTML file"),
 )
@@ -72,10 +75,11 @@ class Reader:
 
 #: Asked in this order; the first that recognises a file opens it. A WFDB header beside a file goes first, text comes last.
 _READERS = (
-    Reader(lambda path, start: start[128:132] == b"DICM", open_dicom),
+    Reader(lambda path, start: is_dicom(start), open_dicom),
     Reader(lambda path, start: start[:8] in (b"0       ", b"\xffBIOSEMI"), open_edf),
     Reader(lambda path, start: start[:6] == b"\x93NUMPY", open_npy),
     Reader(lambda path, start: start[:4] == b"PK\x03\x04" and is_ecg_npz(path), open_npz),
+    Reader(lambda path, start: start[:4] == b"PK\x03\x04" and is_xlsx(path), open_xlsx, several=True),
     Reader(lambda path, start: start.startswith(ISHNE), open_ishne),
     Reader(lambda path, start: start.startswith(ATC), open_atc),
     Reader(is_matlab, open_matlab, several=True),
@@ -88,6 +92,10 @@ _READERS = (
     Reader(lambda path, start: root_name(start) == "RestingECG", open_muse),
     Reader(lambda path, start: root_name(start) == "restingecgdata", open_philips),
 )
+
+
+class NoValues(InputError):
+    """The part of an ECG that was asked for holds nothing but gaps."""
 
 
 @dataclass(frozen=True)
@@ -242,12 +250,14 @@ def read_ecg(
 
     Recognised by content: WFDB (the `.hea`, a signal file beside it, or the record's name), DICOM waveform, EDF / EDF+ / BDF,
     SCP-ECG, HL7 aECG, MUSE and Philips XML, ISHNE Holter, AliveCor ATC, MATLAB, CODE-15 HDF5, Apple Watch CSV, Apple Health
-    exports, PDFs that draw the trace as lines, text tables (one column a lead), NPY and pickled arrays (leads and samples in
-    either order; nothing in a pickle is run) and the NPZ of an `Ecg`.
+    exports, PDFs that draw the trace as lines, text tables, exports of AcqKnowledge, LabChart, OpenSignals and Shimmer, and Excel
+    sheets (one column a lead), NPY and pickled arrays (leads and samples in either order; nothing in a pickle is run) and the
+    NPZ of an `Ecg`.
     Only ECG leads are kept, under their canonical names (I, aVR, V1, MLII ...); twelve unnamed leads are taken in the
     standard order.
 
-    rate_hz: samples per second; needed for text and NPY, overrides what other files say. unit: mV, uV or V of the stored values,
+    rate_hz: samples per second; needed where neither the file nor its time stamps say it, overrides what the file says; where it
+    contradicts the stamps, nothing is read. unit: mV, uV or V of the stored values,
     or their size (`0.005 mV`); overrides what the file says; without either, mV. start_s, seconds: the part to read, on the
     file's clock, which the `Ecg` keeps; only that part is loaded. record: which ECG of a file of several (an exam id, the CSV of
     an Apple Health export, a MATLAB variable), also as `FILE#RECORD`. Gaps (nan) under 0.2 s are interpolated; a lead without
@@ -309,14 +319,14 @@ def _stored(source: Source, name: str, first: int, last: int) -> Floats:
     if signal.shape[1] != last - first:
         raise InputError(f"{name} is cut short or damaged: {last - first} samples were expected, {signal.shape[1]} are there.")
     if not np.isfinite(signal).any():
-        raise InputError(f"{name} has no values (only NaN) in the part that was asked for.")
+        raise NoValues(f"{name} has no values (only NaN) in the part that was asked for.")
     return signal
 
 
 def _finished(source: Source, name: str, signal: Floats, names: tuple[str, ...], first: int) -> Ecg:
     """The ECG of a signal that begins at sample `first` of the file, its short gaps filled. Raises `InputError` for long ones."""
     if not names:
-        raise InputError(f"{name} has no values (only NaN) in the part that was asked for.")
+        raise NoValues(f"{name} has no values (only NaN) in the part that was asked for.")
     signal = fill_short_gaps(signal, source.rate_hz, names, first)
     _check_unit(signal, source.rate_hz, name)
     return Ecg(signal.astype(np.float32), source.rate_hz, names, first / source.rate_hz)

@@ -18,9 +18,9 @@ Runs = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Gap:
-    """A stretch without values in one lead, or in all of them (lead: "all"); start and end in s on the clock of the file."""
+    """A stretch without values in some leads or all; start and end in s on the clock of the file."""
 
-    lead: str
+    leads: tuple[str, ...]
     start_s: float
     end_s: float
 
@@ -37,15 +37,14 @@ def _long_runs(row: Floats, rate_hz: float) -> Runs:
 
 
 def find_gaps(signal: Floats, rate_hz: float, lead_names: tuple[str, ...], first: int = 0) -> list[Gap]:
-    """Gaps of 0.2 s or more in a (leads, samples) signal whose first sample is sample `first` of the file; equal ones once."""
+    """Gaps of 0.2 s or more in a (leads, samples) signal that begins at sample `first` of its file."""
     if np.isfinite(signal).all():
         return []
-    found = {name: [tuple(run) for run in _long_runs(row, rate_hz)] for row, name in zip(signal, lead_names, strict=True)}
-    common = set.intersection(*(set(runs) for runs in found.values())) if len(found) > 1 else set()
-    listed = [("all", run) for run in common]
-    listed += [(name, run) for name, runs in found.items() for run in runs if run not in common]
-    listed.sort(key=lambda item: (item[1][0], item[0]))
-    return [Gap(name, float(first + low) / rate_hz, float(first + high) / rate_hz) for name, (low, high) in listed]
+    found: dict[tuple[int, int], list[str]] = {}
+    for row, name in zip(signal, lead_names, strict=True):
+        for low, high in _long_runs(row, rate_hz):
+            found.setdefault((int(low), int(high)), []).append(name)
+    return [Gap(tuple(names), (first + low) / rate_hz, (first + high) / rate_hz) for (low, high), names in sorted(found.items())]
 
 
 def fill_short_gaps(signal: Floats, rate_hz: float, lead_names: tuple[str, ...], first: int = 0) -> Floats:
