@@ -38,6 +38,15 @@ class Expected:
     refused: tuple[str, ...] = ()
     noted: str = ""
 
+    def in_words(self) -> str:
+        """The right values in a few words."""
+        options = "".join(f" (--ecg-{key.removesuffix('_hz')} {value:g})" for key, value in self.options.items())
+        if self.refused:
+            return f"a refusal with {', '.join(self.refused)}{options}"
+        text = f"{len(self.leads)} leads, {self.rate_hz:g} Hz, {self.length_s:.3f} s{options}"
+        text += f", {self.bpm:g} bpm" if self.bpm else ""
+        return text + "".join(f", {lead} {swing:g} mV" for lead, swing in self.swings.items())
+
 
 def _two(rate: float = 500.0, at_500: bool = False, slow: bool = False, noted: str = "") -> Expected:
     """Leads I and II of one of the two simulated ECGs."""

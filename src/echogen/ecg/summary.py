@@ -23,6 +23,8 @@ _R_S, _P_S, _T_S = (-0.06, 0.06), (-0.24, -0.08), (0.16, 0.42)
 _T_HALF_S, _P_LENGTH_S = 0.09, 0.11
 #: Shares of beats with a wave from which it counts as present, and below which it counts as absent.
 _PRESENT, _ABSENT = 0.8, 0.2
+#: Less confident verdicts are not given.
+_CONFIDENT = 0.3
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class LeadSummary:
 class WaveSummary:
     """One wave (R, P or T) over all beats.
 
-    verdict: "present", "absent" or "in some beats". share: of the beats that have it, 0..1. confidence: of the verdict, 0..1,
+    verdict: "present", "absent", "in some beats", or "unclear" for a confidence under 0.3. share: of the beats that have it, 0..1. confidence: of the verdict, 0..1,
     from the height of the mean wave over how much it differs from beat to beat; near 0.5 nothing can be told.
     """
 
@@ -99,10 +101,12 @@ def _clearness(signal: Floats, rate_hz: float, centres_s: Floats, window_s: tupl
 def _wave(name: str, found: Floats, clearness: float) -> WaveSummary:
     share = float(np.isfinite(found).mean())
     if share >= _PRESENT:
-        return WaveSummary(name, "present", share, clearness)
-    if share <= _ABSENT:
-        return WaveSummary(name, "absent", share, 1.0 - clearness)
-    return WaveSummary(name, "in some beats", share, min(clearness, share))
+        verdict, confidence = "present", clearness
+    elif share <= _ABSENT:
+        verdict, confidence = "absent", 1.0 - clearness
+    else:
+        verdict, confidence = "in some beats", min(clearness, share)
+    return WaveSummary(name, verdict if confidence >= _CONFIDENT else "unclear", share, confidence)
 
 
 def wave_summaries(ecg: Ecg, landmarks: Landmarks) -> tuple[WaveSummary, ...]:

@@ -41,8 +41,8 @@ def _plain(unit: str) -> str:
 
 def is_garbled(unit: str) -> bool:
     """Whether a unit is a V after a spoilt micro sign (`?V`), which is taken for uV."""
-    plain = _plain(unit)
-    return _VOLTAGE.fullmatch(plain) is None and _GARBLED.fullmatch(plain) is not None
+    spoilt = _GARBLED.fullmatch(unit.strip(" \t\r\n()[]'\"").lower())
+    return spoilt is not None and _VOLTAGE.fullmatch(_plain(unit)) is None
 
 
 def mv_per_unit(unit: str) -> float | None:
