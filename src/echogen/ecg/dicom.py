@@ -63,9 +63,10 @@ def _offset_s(group: Any) -> float:
 def _beside(group: Any, best: Any) -> bool:
     """Whether a group holds other leads of the recording of `best`: as long, as fast, and as original."""
     own = (_rank(group)[0], int(group.NumberOfWaveformSamples), float(group.SamplingFrequency))
+    if own != (_rank(best)[0], int(best.NumberOfWaveformSamples), float(best.SamplingFrequency)):
+        return False
     labels = {_label(channel) for channel in group.ChannelDefinitionSequence}
-    alike = own == (_rank(best)[0], int(best.NumberOfWaveformSamples), float(best.SamplingFrequency))
-    return alike and not labels & {_label(channel) for channel in best.ChannelDefinitionSequence}
+    return not labels & {_label(channel) for channel in best.ChannelDefinitionSequence}
 
 
 @dataclass(frozen=True)

@@ -314,12 +314,10 @@ def _those(names: tuple[str, ...], chosen: NDArray[np.bool_]) -> tuple[str, ...]
 
 
 def _stored(source: Source, name: str, first: int, last: int) -> Floats:
-    """(leads, last - first) the signal in mV, nan in its gaps. Raises `InputError` where it is cut short or has no values."""
+    """(leads, last - first) the signal in mV, nan in its gaps. Raises `InputError` where it is cut short."""
     signal = source.read(first, last)
     if signal.shape[1] != last - first:
         raise InputError(f"{name} is cut short or damaged: {last - first} samples were expected, {signal.shape[1]} are there.")
-    if not np.isfinite(signal).any():
-        raise NoValues(f"{name} has no values (only NaN) in the part that was asked for.")
     return signal
 
 

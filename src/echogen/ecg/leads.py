@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from echogen.ecg.units import is_garbled, mv_per_unit, without_unit
 from echogen.errors import InputError
@@ -95,16 +96,22 @@ def lead_names(labels: Sequence[str]) -> list[str | None]:
     C1 to C6 are chest leads beside I and II, or all six of them; C3 and C4 alone, and any C beside F3, O1 or Cz, are
     electrodes of an EEG. Channels that are numbered through have the standard names if they are twelve, else ECG1, ECG2 ...
     """
-    names = [canonical_lead(label) for label in labels]
-    for place, name in _series(labels).items():
+    return list(_lead_names(tuple(labels)))
+
+
+@lru_cache(maxsize=256)
+def _lead_names(labels: tuple[str, ...]) -> tuple[str | None, ...]:
+    names: list[str | None] = [canonical_lead(label) for label in labels]
+    series = _series(labels)
+    for place, name in series.items():
         names[place] = name
     electrodes = [n for n, label in enumerate(labels) if re.fullmatch(r"C[1-6]", without_unit(label.strip(" '\"_")).upper())]
     kept = [name for n, name in enumerate(names) if n not in electrodes]
     chest = len(electrodes) == 6 or ({"I", "II"} <= set(kept) and {"V1", "V2"} & {names[n] for n in electrodes})
-    if electrodes and not any(n in _series(labels) for n in electrodes) and (not chest or _of_eeg(labels)):
+    if electrodes and not any(n in series for n in electrodes) and (not chest or _of_eeg(labels)):
         for n in electrodes:
             names[n] = None
-    return names
+    return tuple(names)
 
 
 def _without_copies(picked: list[tuple[int, str]]) -> list[tuple[int, str]]:

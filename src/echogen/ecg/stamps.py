@@ -26,6 +26,8 @@ _BLOCK_ROWS = 64
 _LARGEST_STRAY_S = 0.05
 #: Gaps may be this many times longer than what was recorded, and an hour more.
 _LONGEST_GAPS, _LONGEST_GAPS_S = 20, 3600.0
+#: No recording is longer, in s.
+_LONGEST_SPAN_S = 1e8
 #: Samples of an array that are looked at for a row that counts.
 HEAD_SAMPLES = 2000
 #: Fewer rows than this say nothing.
@@ -52,7 +54,7 @@ class Clock:
 
 def counts_up(values: Floats) -> bool:
     """Whether a column counts rows or time: it never falls, mostly rises, and by steps that are about equal."""
-    if len(values) < 3 or not np.isfinite(values).all():
+    if len(values) < 3 or (np.diff(values[:_FEWEST_COUNTED]) < 0).any() or not np.isfinite(values).all():
         return False
     steps = np.diff(values)
     if (steps < 0).any() or (steps > 0).mean() < _FORWARD:
@@ -99,7 +101,7 @@ def even_rate(first: float, last: float, rows: int, step: float) -> float | None
 
     step: the usual step of the first rows.
     """
-    if last <= first or rows < _FEWEST_ROWS:
+    if not last > first or rows < _FEWEST_ROWS:
         return None
     mean = (last - first) / (rows - 1)
     rate = _rounded(1.0 / mean, 1.0 / (rows - 1))
@@ -121,6 +123,8 @@ def clock_of(stamps_s: Floats, where: str, resolution_s: float = 0.0) -> Clock:
             f"{where} has time stamps that go back from {stamps_s[row]:.3f} s to {stamps_s[row + 1]:.3f} s at row {row + 2};"
             " save its parts as files of their own."
         )
+    if stamps_s[-1] - stamps_s[0] > _LONGEST_SPAN_S:
+        raise InputError(f"{where} has time stamps that span years; remove their column and give --ecg-rate.")
     step = usual_step(stamps_s)
     if not step > 0:
         raise InputError(f"{where} has time stamps that stand still; remove their column and give --ecg-rate.")

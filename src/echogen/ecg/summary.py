@@ -46,7 +46,7 @@ class LeadSummary:
 class WaveSummary:
     """One wave (R, P or T) over all beats.
 
-    verdict: "present", "absent", "in some beats", or "unclear" for a confidence under 0.3. share: of the beats that have it, 0..1.
+    verdict: "present", "absent", "in some beats", or "unclear" for a confidence under 0.3. share: of beats with it, 0..1.
     confidence: of the verdict, 0..1, from the height of the mean wave over how much it differs from beat to beat; near 0.5
     little can be told.
     """

@@ -26,7 +26,9 @@ _TIME_NAME = re.compile(
 )
 _DIALECTS = (("\t", "."), ("\t", ","), (";", "."), (";", ","), (",", "."), (",", ","), (None, "."), (None, ","))
 #: Lines that are looked at to tell the columns apart, and the fewest that show a column to hold nothing but 0 and 1.
-_ROWS, _FEWEST_FLAGS = 400, 20
+_ROWS, _FEWEST_FLAGS = 200, 20
+#: Lines after the first that most must be like.
+_ALIKE_ROWS = 12
 
 Dialect = tuple[str | None, str, list[float | None]]
 
@@ -60,7 +62,7 @@ def _first_row(head: list[str], begin: int) -> tuple[int, Dialect] | None:
         if is_comment(head[n]):
             continue
         found = _dialects(head[n])
-        rows = [line for line in head[n + 1 : n + 41] if not is_comment(line)]
+        rows = [line for line in head[n + 1 : n + 1 + _ALIKE_ROWS] if not is_comment(line)]
         for dialect in found:
             if sum(_fits(line, dialect) for line in rows) >= 0.5 * len(rows):
                 return n, dialect

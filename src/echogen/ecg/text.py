@@ -16,6 +16,8 @@ from echogen.errors import InputError
 
 MAXIMUM_BYTES = 200_000_000
 _COMMENT = ("#", "%", "//")
+#: What begins with one of these is no comment.
+_NUMERIC = frozenset("0123456789-+.'\"")
 _MISSING = {"", "nan", "na", "n/a", "null", "none", "-", "--", "?"}
 _BRACKETED_OR_PLAIN = re.compile(r"\[[^\]]*\]|\S+")
 
@@ -90,7 +92,7 @@ def is_comment(line: str) -> bool:
 def data_lines(path: Path, layout: TextLayout) -> Iterator[str]:
     """The lines of a text file that hold samples."""
     with path.open(encoding=layout.encoding, errors="replace", newline=None) as file:
-        yield from (line for line in islice(file, layout.skip, None) if not is_comment(line))
+        yield from (line for line in islice(file, layout.skip, None) if line[0] in _NUMERIC or not is_comment(line))
 
 
 def column_values(lines: list[str], layout: TextLayout, columns: tuple[int, ...]) -> Floats | None:

@@ -23,7 +23,8 @@ from echogen.ecg.stamps import (
 from echogen.ecg.text import TextLayout, column_values, number, split
 from echogen.errors import InputError
 
-_HEAD_ROWS = 400
+#: Rows whose stamps tell their step, and those that tell their digits.
+_HEAD_ROWS, _DIGIT_ROWS = 200, 50
 _OF_DAY = re.compile(r"(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2}(?:[.,:]\d+)?)")
 _HALF_DAY_S, _DAY_S = 43_200.0, 86_400.0
 
@@ -56,7 +57,7 @@ def time_column(lines: list[str], layout: TextLayout, column: int) -> tuple[Floa
 def _resolution(lines: list[str], layout: TextLayout) -> float:
     """The unit of the last digit of the time stamps, in their own units."""
     most = 0
-    for line in lines[:_HEAD_ROWS]:
+    for line in lines[:_DIGIT_ROWS]:
         cell = split(line, layout.delimiter)[layout.time or 0].strip(" '\"[]")
         if found := re.search(r"[.,](\d+)", cell):
             most = max(most, len(found[1]))
