@@ -25,7 +25,7 @@ def _number_or_none(line: str) -> float | None:
 
 
 def _is_rate(value: float, word: str) -> bool:
-    """Whether a number and the word after it are a sampling rate, not a heart rate, a duration or the like."""
+    """Tell whether a number and the word after it are a sampling rate, not a heart rate, a duration or the like."""
     if word.lower().startswith(_HERTZ):
         return 50 <= value <= 5000
     return word[:1].isalpha() and not word.isascii() and _USUAL_HZ[0] <= value <= _USUAL_HZ[1]

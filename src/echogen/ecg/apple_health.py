@@ -50,7 +50,7 @@ def _members(archive: zipfile.ZipFile) -> list[str]:
 
 
 def is_apple_health(path: Path, start: bytes) -> bool:
-    """Whether a path is an Apple Health export: its folder, its zip, or the XML file in it."""
+    """Tell whether a path is an Apple Health export: its folder, its zip, or the XML file in it."""
     if path.is_dir():
         return _folder(path) is not None
     if start[:4] == b"PK\x03\x04":

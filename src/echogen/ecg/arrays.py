@@ -62,7 +62,7 @@ def array_source(array: NDArray[np.generic], kind: str, where: str, mv_of_unit: 
 
 
 def is_ecg_npz(path: Path) -> bool:
-    """Whether a zip file is the NPZ of an `Ecg` (keys signal_mv, rate_hz, lead_names)."""
+    """Tell whether a zip file is the NPZ of an `Ecg` (keys signal_mv, rate_hz, lead_names)."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {f"{key}.npy" for key in _NPZ_KEYS} <= set(archive.namelist())

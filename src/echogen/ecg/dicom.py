@@ -42,7 +42,7 @@ def _unit(channel: Any) -> str:
 
 
 def _numbers(channels: list[Any], keyword: str, unstated: float) -> Floats:
-    """What channels state under a keyword; `unstated` where it is absent or empty."""
+    """Numbers that channels state under a keyword; `unstated` where it is absent or empty."""
     stated = [channel.get(keyword) for channel in channels]
     return np.array([unstated if value in (None, "") else float(value) for value in stated])
 
@@ -61,7 +61,7 @@ def _offset_s(group: Any) -> float:
 
 
 def _beside(group: Any, best: Any) -> bool:
-    """Whether a group holds other leads of the recording of `best`: as long, as fast, and as original."""
+    """Tell whether a group holds other leads of the recording of `best`: as long, as fast, and as original."""
     own = (_rank(group)[0], int(group.NumberOfWaveformSamples), float(group.SamplingFrequency))
     if own != (_rank(best)[0], int(best.NumberOfWaveformSamples), float(best.SamplingFrequency)):
         return False
@@ -110,7 +110,7 @@ def _group(group: Any, order: str, where: str) -> _Group:
 
 
 def is_dicom(start: bytes) -> bool:
-    """Whether a file is DICOM by its first bytes, also one without the 128 bytes and `DICM` that should come first."""
+    """Tell whether a file is DICOM by its first bytes, also one without the 128 bytes and `DICM` that should come first."""
     if start[128:132] == b"DICM":
         return True
     group, element, kind = start[:2], int.from_bytes(start[2:4], "little"), start[4:6]

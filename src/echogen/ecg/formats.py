@@ -100,7 +100,7 @@ class NoValues(InputError):
 
 @dataclass(frozen=True)
 class EcgInfo:
-    """What an ECG file holds.
+    """Facts about an ECG file, without its signal.
 
     format: its name for people. lead_names: canonical. rate_hz: samples per second. duration_s: length in s, gaps included.
     record: which of several recordings. rate_source, unit_source, notes: as in `Source`; what was guessed is said there.

@@ -12,7 +12,7 @@ _BITALINO, _PLUX = (3.3, 1100.0), (3.0, 1000.0)
 
 @dataclass(frozen=True)
 class LabHeader:
-    """What such a header says of the columns below it.
+    """The columns of a laboratory's export, from its header.
 
     program: its name. first: the line of the first sample. names, units: of each column, "" where nothing is stated; the name
     of a time column is "time", of a counter "index". adc: bits, volts of supply and gain of columns that hold counts.

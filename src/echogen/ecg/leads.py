@@ -86,7 +86,7 @@ def _series(labels: Sequence[str]) -> dict[int, str]:
 
 
 def _of_eeg(labels: Sequence[str]) -> bool:
-    """Whether channels are those of an EEG: at least two are named after its electrodes."""
+    """Tell whether channels are those of an EEG: at least two are named after its electrodes."""
     return sum(_EEG.fullmatch(label.strip(" '\"_")) is not None for label in labels) >= _FEWEST_OF_EEG
 
 

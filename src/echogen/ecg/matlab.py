@@ -45,14 +45,14 @@ _UNITS = ("unit", "units")
 
 @dataclass(frozen=True)
 class _Content:
-    """What a file holds, by variable (`name` or `structure.field`): arrays of numbers, and lists of text."""
+    """Contents of a file by variable (`name` or `structure.field`): arrays of numbers, and lists of text."""
 
     arrays: dict[str, Any]
     texts: dict[str, list[str]]
 
 
 def is_matlab(path: Path, start: bytes) -> bool:
-    """Whether a file is a MATLAB file: by its opening words, or for version 4 by its suffix and a header that makes sense."""
+    """Tell whether a file is a MATLAB file: by its opening words, or for version 4 by its suffix and a header that makes sense."""
     if re.match(rb"MATLAB (5\.0|7\.3) MAT-file", start):
         return True
     if path.suffix.lower() != ".mat" or len(start) < 20:
@@ -129,7 +129,7 @@ def _read_hdf5(group: Any, where: str, prefix: str = "") -> _Content:
 
 
 def _is_signal(array: Any) -> bool:
-    """Whether an array is numbers of leads x samples (either way round), or of one lead; sides of 1 do not count."""
+    """Tell whether an array is numbers of leads x samples (either way round), or of one lead; sides of 1 do not count."""
     sides = [side for side in array.shape if side != 1]
     if array.dtype.kind not in "iuf" or not 1 <= len(sides) <= 2 or max(sides) < _FEWEST_SAMPLES:
         return False

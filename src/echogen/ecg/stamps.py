@@ -53,7 +53,7 @@ class Clock:
 
 
 def counts_up(values: Floats) -> bool:
-    """Whether a column counts rows or time: it never falls, mostly rises, and by steps that are about equal."""
+    """Tell whether a column counts rows or time: it never falls, mostly rises, and by steps that are about equal."""
     if len(values) < 3 or (np.diff(values[:_FEWEST_COUNTED]) < 0).any() or not np.isfinite(values).all():
         return False
     steps = np.diff(values)
@@ -66,7 +66,7 @@ def counts_up(values: Floats) -> bool:
 
 
 def counts_rows(values: Floats) -> bool:
-    """Whether stamps are whole numbers one apart: they count samples and tell no time."""
+    """Tell whether stamps are whole numbers one apart: they count samples and tell no time."""
     steps = np.diff(values)
     return len(steps) > 0 and not (values % 1).any() and float(np.median(steps)) == 1.0
 
@@ -184,7 +184,7 @@ def _packets(stamps_s: Floats, where: str) -> Clock:
 
 
 def follows_stamps(rate_hz: float, given: float | None, stated: float | None, where: str) -> bool:
-    """Whether time stamps of this rate agree with the rate that the user gave, else with the one that the file states.
+    """Tell whether time stamps of this rate agree with the rate that the user gave, else with the one that the file states.
 
     False where given and stated rate agree with each other and not with the stamps. Raises `InputError` for any other
     contradiction.

@@ -72,7 +72,7 @@ def _first_row(head: list[str], begin: int) -> tuple[int, Dialect] | None:
 
 
 def _decimal_comma(rows: list[str], headers: list[list[str]]) -> bool:
-    """Whether lines such as `0,0008` are one number with a decimal comma, not two columns."""
+    """Tell whether lines such as `0,0008` are one number with a decimal comma, not two columns."""
     if not all(re.fullmatch(r"[+-]?\d+(,\d*)?", line.strip()) for line in rows):
         return False
     named_two = any(len(cells) == 2 for cells in headers)
@@ -81,7 +81,7 @@ def _decimal_comma(rows: list[str], headers: list[list[str]]) -> bool:
 
 
 def _comma_pairs(values: list[float | None], headers: list[list[str]], rows: list[str]) -> bool:
-    """Whether commas stand both between the columns and as decimal sign, so that there are twice as many cells as names."""
+    """Tell whether commas stand both between the columns and as decimal sign, so that there are twice as many cells as names."""
     count = len(values)
     if count < 4 or count % 2 or not any(len(row) == count // 2 for row in headers):
         return False

@@ -24,7 +24,7 @@ _BRACKETED_OR_PLAIN = re.compile(r"\[[^\]]*\]|\S+")
 
 @dataclass(frozen=True)
 class TextLayout:
-    """How a text file holds its ECG.
+    """The layout of an ECG in a text file.
 
     format: its name for people. skip: lines before the first sample. delimiter: None for white space. decimal: the decimal sign.
     columns, lead_names: of the leads. mv: mV per stored unit of each lead, None where no unit is stated.
@@ -85,7 +85,7 @@ def split(line: str, delimiter: str | None) -> list[str]:
 
 
 def is_comment(line: str) -> bool:
-    """Whether a line holds no sample: empty, or a comment."""
+    """Tell whether a line holds no sample: empty, or a comment."""
     return not line.strip() or line.lstrip().startswith(_COMMENT)
 
 

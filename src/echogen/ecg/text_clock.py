@@ -136,5 +136,5 @@ def _clock(
 
 
 def _rounding(head: list[str], layout: TextLayout, unit_s: float, in_s: bool) -> float:
-    """What the time stamps are rounded to, in s."""
+    """The unit of the last digit of the time stamps, in s."""
     return _resolution(head, layout) * (1.0 if in_s else unit_s)

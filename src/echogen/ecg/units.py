@@ -40,7 +40,7 @@ def _plain(unit: str) -> str:
 
 
 def is_garbled(unit: str) -> bool:
-    """Whether a unit is a V after a spoilt micro sign (`?V`), which is taken for uV."""
+    """Tell whether a unit is a V after a spoilt micro sign (`?V`), which is taken for uV."""
     spoilt = _GARBLED.fullmatch(unit.strip(" \t\r\n()[]'\"").lower())
     return spoilt is not None and _VOLTAGE.fullmatch(_plain(unit)) is None
 

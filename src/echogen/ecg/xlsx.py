@@ -24,7 +24,7 @@ _HEAD_LINES = 440
 
 
 def is_xlsx(path: Path) -> bool:
-    """Whether a zip file is an Excel workbook."""
+    """Tell whether a zip file is an Excel workbook."""
     try:
         with zipfile.ZipFile(path) as archive:
             return "xl/workbook.xml" in archive.namelist()
