@@ -46,6 +46,7 @@ EXTRAS = {
     "measure/sam2.py": {"text"},
     "metrics/video_mae.py": {"text"},
     "ecg/hdf5.py": {"formats"},
+    "ecg/xlsx.py": {"formats"},
     "ecg/matlab.py": {"formats"},
     "ecg/code15.py": {"formats"},
     "ecg/pdf_paths.py": {"formats"},

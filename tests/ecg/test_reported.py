@@ -360,3 +360,10 @@ def test_a_gap_blocks_only_what_it_touches(tmp_path):
     np.save(tmp_path / "a.npy", signal)
     with pytest.raises(InputError, match="ECG1 has no values"):
         read_around_gaps(tmp_path / "a.npy", rate_hz=250.0, keep_s=(3.0, 7.0))
+
+
+def test_a_last_line_without_a_time_stamp_is_no_crash(tmp_path):
+    signal = beats(1, 4.0)
+    stamps = [f"{n / 250:.4f}" for n in range(signal.shape[1])]
+    path = written(tmp_path / "a.csv", signal, header=["time_s", "ECG"], columns=[[*stamps[:-1], ""]])
+    refused(path, "time stamps", "missing")

@@ -40,7 +40,7 @@ class Detection:
 
     @property
     def convincing(self) -> bool:
-        """Tell whether these are heart beats and not the peaks of noise: clear ones, or fainter ones that both detectors found."""
+        """Tell heart beats from peaks of noise: beats are clear, or fainter and found by both detectors."""
         faint = self.contrast < 0.8 * CLEAR_CONTRAST
         return self.peaks.size > 0 and self.contrast * (self.agreement if faint else 1.0) >= LEAST_CONTRAST
 

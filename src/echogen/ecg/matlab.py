@@ -52,7 +52,7 @@ class _Content:
 
 
 def is_matlab(path: Path, start: bytes) -> bool:
-    """Tell whether a file is a MATLAB file: by its opening words, or for version 4 by its suffix and a header that makes sense."""
+    """Recognise a MATLAB file: by its opening words, or for version 4 by its suffix and a header that makes sense."""
     if re.match(rb"MATLAB (5\.0|7\.3) MAT-file", start):
         return True
     if path.suffix.lower() != ".mat" or len(start) < 20:

@@ -29,7 +29,7 @@ _NAMED = re.compile(r"(?:lead|ableitung|d[ée]rivation|derivaci[óo]n)\s*(III|II
 
 @dataclass(frozen=True)
 class Scale:
-    """Scales of the paper for time and voltage: pt per mm along and up the grid, mm per s, and mm per mV of limb and chest leads."""
+    """Scales of time and voltage on paper: pt per mm along and up the grid, mm per s, and mm per mV of limb and chest leads."""
 
     x_pt: float
     y_pt: float

@@ -93,7 +93,7 @@ def published_input(trace: ArrayLike, samples: int = SAMPLES, num_leads: int = 1
 
 
 def notebook_input(trace: ArrayLike, samples: int = SAMPLES, num_leads: int = 12) -> FloatArray:
-    """Make the same as `published_input`, but normalised last and over all rows together, so that the other rows hold a constant below 0.
+    """Input like `published_input`, but normalised last over all rows together: the other rows hold a constant below 0.
 
     The variant in the published evaluation notebook. Errors as in `z_normalise`.
     """

@@ -84,7 +84,7 @@ def _lead(ecg: Ecg, name: str) -> LeadSummary:
 
 
 def _clearness(signal: Floats, rate_hz: float, centres_s: Floats, window_s: tuple[float, float]) -> float:
-    """Clearness of the wave that the beats share in a window, 0..1: h / (h + s), its mean height over its spread from beat to beat."""
+    """Clearness, 0..1, of the wave that beats share in a window: h / (h + s) of its mean height and spread from beat to beat."""
     offsets = np.arange(round(window_s[0] * rate_hz), round(window_s[1] * rate_hz) + 1)
     at = np.rint(centres_s * rate_hz).astype(np.int64)[:, None] + offsets
     at = at[(at[:, 0] >= 0) & (at[:, -1] < len(signal))]
