@@ -37,7 +37,7 @@ def made(job: tuple[str, int]) -> list[float]:
     heart.config = replace(heart.config, ef_calibration=())
     case = held_out(FIRST_SEED + index, 4.0)
     image, start = first_frame(case)
-    shared = {"seconds": SECONDS, "view": case.cine.view, "seed": case.seed, "frames": image if index % 2 else None}
+    shared = {"seconds": SECONDS, "view": case.cine.view, "seed": case.seed, "reference": image if index % 2 else None}
     return [measured_ef(heart(case.ecg, start_s=start, ef_percent=ef, **shared)) for ef in GIVEN]
 
 

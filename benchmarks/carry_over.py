@@ -61,7 +61,7 @@ def add(seen: Seen, model: EchoPulse, case: HeldOut) -> None:
         drawn = model.tokenizer.decode_ids(ids)[0, :, 0].float().clamp(0, 1).numpy()
     image, start = first_frame(case)
     low, high = model.ef_range
-    asked: dict[str, Any] = {"view": case.cine.view, "sex": case.heart.sex, "seed": case.seed, "frames": image}
+    asked: dict[str, Any] = {"view": case.cine.view, "sex": case.heart.sex, "seed": case.seed, "reference": image}
     asked["ef_percent"] = float(np.clip(case.heart.anatomy.ef_percent, low, high))
     video = model(case.ecg, start_s=start, seconds=SECONDS, **asked)
     reading = measure(video, load_segmenter())

@@ -105,7 +105,7 @@ def ef_rows(model: EchoDiffusion, hearts: int, guidances: list[float]) -> list[l
         began = time.process_time()
         videos = small_videos(cascade, config, cases, ASKED, steps, guidance)
         cpu = (time.process_time() - began) / len(asked)
-        looks = cascade.looks(steps)[0] * (2 if guidance != 1.0 else 1)
+        looks = cascade.network_calls(steps)[0] * (2 if guidance != 1.0 else 1)
         rows.append(ef_row(name, str(looks), seen_efs(videos, config), asked, f"{cpu:.1f}"))
         print(rows[-1], flush=True)
 

@@ -143,7 +143,7 @@ class Case:
         r_found = len(match_beats(found, true_r, 0.05).pairs) / max(len(found), len(true_r), 1)
         anatomy = self.heart.anatomy
         asked: dict[str, Any] = {
-            "frames": trial.image or self.image,
+            "reference": trial.image or self.image,
             "ef_percent": self.ef_percent,
             "view": anatomy.view,
             "sex": self.heart.sex,

@@ -36,8 +36,8 @@ NEAR_RR = 0.45
 
 SAID = (
     f"Generator {{name}} ({{hash}}); {{hearts}} held-out hearts (seeds {FIRST_SEED}..), all rhythms and both views; videos of "
-    "{seconds} s, seed {seed} + that of the heart. Beside an ECG the generator is given the heart's {asked} (frames: the first "
-    "end-diastolic one). Command: `python benchmarks/conditions.py{changed}`. "
+    "{seconds} s, seed {seed} + that of the heart. Beside an ECG the generator is given the heart's {asked} (reference: the "
+    "first end-diastolic one). Command: `python benchmarks/conditions.py{changed}`. "
 )
 JUDGED = (
     f"Beats of the first {SETTLING_S:g} s are not judged, as the first frame alone tells their phase. End-systole is measured in "
@@ -335,7 +335,7 @@ def main() -> None:
         hearts=len(cases),
         seed=options.seed,
         seconds=options.seconds,
-        asked=", ".join(sorted({"ef_percent", "frames", "sex", "view"} & cases[0].takes)) or "nothing",
+        asked=", ".join(sorted({"ef_percent", "reference", "sex", "view"} & cases[0].takes)) or "nothing",
         changed="".join(
             f" --{key.replace('_', '-')} {getattr(options, key)}" for key in usual if getattr(options, key) != usual[key]
         ),

@@ -51,7 +51,7 @@ def main() -> None:
             shared = {"seconds": SECONDS, "ef_percent": ef, "view": case.cine.view, "seed": options.seed + case.seed, **how}
             got["truth"].append(measured_ef(truth_cine(case, ef)))
             got["no first frame"].append(measured_ef(heart(case.ecg, start_s=start, **shared)))
-            got["first frame"].append(measured_ef(heart(case.ecg, start_s=start, frames=image, **shared)))
+            got["first frame"].append(measured_ef(heart(case.ecg, start_s=start, reference=image, **shared)))
         print(
             case.seed,
             case.heart.rhythm.name,

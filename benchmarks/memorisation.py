@@ -20,7 +20,7 @@ from echogen.cine.sector import CANONICAL_APEX_ROW
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore, draw_recording
 from echogen.generators import EchoPulse
 from echogen.generators.base import Generator
-from echogen.generators.echopulse.generator import MOTION_SCALE
+from echogen.generators.echopulse.frame_renderer import MOTION_SCALE
 from echogen.metrics.bootstrap import bootstrap_interval
 from echogen.metrics.evaluation.figures import Row, share_row
 from echogen.metrics.memorisation.bank import FIRST_HELD_OUT_SEED, IdentityBank, copy_filter

@@ -43,7 +43,7 @@ def rows_for(
 ) -> list[Row]:
     """Truth, every generator with what it takes, the videos of others, the shuffled control, and simple baselines.
 
-    told: only the rows of generators that are given just this beside the ECG and the view, such as "ef_percent+frames"; all
+    told: only the rows of generators that are given just this beside the ECG and the view, such as "ef_percent+reference"; all
     without. Raises `InputError` where a generator has none of these.
     """
     rows: list[Row] = [Truth()]
@@ -51,7 +51,7 @@ def rows_for(
         made = [row for row in generated_rows(model, device, best_of) if not told or "+".join(row.given) in told]
         if not made:
             raise InputError(
-                f"{model} has no row that is given just {' or '.join(told)}; name one, such as --given ef_percent+frames."
+                f"{model} has no row that is given just {' or '.join(told)}; name one, such as --given ef_percent+reference."
             )
         rows += made
         if index == 0:
@@ -137,7 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--generators", default="phantom-128", help="names of shipped generators, with commas between them")
     parser.add_argument("--generator-dir", action="append", default=[], help="folder of a generator; may be given again")
     parser.add_argument("--best-of", type=int, default=1, help="a choice by EF for generators without ECG, too")
-    parser.add_argument("--given", action="append", default=[], help="only such rows, as ef_percent+frames; may be given again")
+    parser.add_argument(
+        "--given", action="append", default=[], help="only such rows, as ef_percent+reference; may be given again"
+    )
     parser.add_argument("--baselines", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--add", action="append", default=[], metavar="NAME=FOLDER", help="videos of others, named by heart")
     parser.add_argument("--export", metavar="DIR", help="only write what a generator may be told of the hearts")
@@ -166,7 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _bench(options: argparse.Namespace, given: Sequence[str], listed: list[Case], models: list[str], added: list[Any]) -> None:
     _one_thread()
     work = Work.below(options.work)
-    rows = rows_for(listed, models, added, options.device, options.best_of, options.given, options.baselines)
+    told = [parts.replace("frames", "reference") for parts in options.given]
+    rows = rows_for(listed, models, added, options.device, options.best_of, told, options.baselines)
     with progress_bar(f"{len(rows)} rows of {len(listed)} hearts") as progress:
         scored = run(work, listed, rows, workers=options.workers, progress=progress)
     results = {

@@ -26,7 +26,7 @@ from echogen.records import ByteArray, Cine
 from phantom_bench_cases import FIRST_SEED, SECONDS, VERSION, Case, mean_heart, phantom_hash, recording, truth_cine, write_truth
 
 #: What a generator may be given beside the ECG and the view, with its name in the table.
-GIVEN = {"ef_percent": "EF", "frames": "first frame"}
+GIVEN = {"ef_percent": "EF", "reference": "first frame"}
 
 
 @dataclass(frozen=True)
@@ -199,8 +199,8 @@ class Generated:
         asked: dict[str, Any] = {"view": case.view} if "view" in generator.takes else {}
         if "ef_percent" in self.given:
             asked["ef_percent"] = float(np.clip(case.ef_percent, low, high))
-        if "frames" in self.given:
-            asked["frames"] = Cine(truth.frames[:1], np.zeros(1), truth.mm_per_pixel, truth.view)
+        if "reference" in self.given:
+            asked["reference"] = Cine(truth.frames[:1], np.zeros(1), truth.mm_per_pixel, truth.view)
         ecg = recording(case)[1] if "ecg" in generator.takes else None
         began, cpu = time.perf_counter(), time.process_time()
         facts: dict[str, Any] = {"device": str(self.device), "threads": torch.get_num_threads()}
@@ -227,8 +227,8 @@ def generated_rows(model: str, device: str = "cpu", best_of: int = 1) -> list[Ge
     for part in GIVEN:
         if part in generator.takes:
             given += [(*others, part) for others in given]
-    if generator.needs_frame:
-        given = [parts for parts in given if "frames" in parts]
+    if generator.needs_reference:
+        given = [parts for parts in given if "reference" in parts]
     folder = generator.folder or Path(model)
     facts = (model, name, generator.weights_hash, folder)
     hears = "ecg" in generator.takes

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from common import HeldOut
 from echogen.generators import EchoPulse
-from echogen.generators.echopulse.generator import MOTION_SCALE
+from echogen.generators.echopulse.frame_renderer import MOTION_SCALE
 from echogen.measurement import measure
 from echogen.measurement.reading import Reading
 from echogen.measurement.shipped import load_segmenter

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from common import DOCS, table
-from echogen.generators.echodiffusion.cascade import DTYPES, Cascade, paper_cascade
+from echogen.generators.echodiffusion.cascade import Cascade, paper_cascade
+from echogen.generators.precision import DTYPES
 from echogen.networks.video_unet import VideoUnet
 from echogen.samplers.edm import drawn
 from report import write_section

@@ -91,7 +91,7 @@ def judged(model: str, seed: int, forgotten: bool) -> list[Kept]:
     assert isinstance(heart, EchoPulse)
     case = held_out(seed, SECONDS + 1.0)
     image, start = first_frame(case)
-    asked: dict[str, Any] = {"frames": image, "view": case.cine.view, "sex": case.heart.sex, "seed": seed}
+    asked: dict[str, Any] = {"reference": image, "view": case.cine.view, "sex": case.heart.sex, "seed": seed}
     low, high = heart.ef_range
     asked["ef_percent"] = float(np.clip(case.heart.anatomy.ef_percent, low, high))
     shown = (case.cine.times_s >= start) & (case.cine.times_s < start + SECONDS)

@@ -60,9 +60,7 @@ def control(marks: Landmarks, cine: Cine, video_es: np.ndarray) -> tuple[float, 
 def joined(heart: echogen.Generator, ecg: Ecg, seconds: float, seed: int) -> tuple[Cine, np.ndarray]:
     """The video, and the indices of the last frames before two windows meet."""
     parts = list(heart.stream(ecg, seconds=seconds, seed=seed))
-    frames = np.concatenate([part.frames for part in parts])
-    cine = Cine(frames, np.concatenate([part.times_s for part in parts]))
-    return cine, np.cumsum([len(part.frames) for part in parts])[:-1] - 1
+    return Cine.join(parts), np.cumsum([len(part.frames) for part in parts])[:-1] - 1
 
 
 def row(name: str, kind: str, report: TimingReport, drift: bool, seams: list[float] | None = None) -> list[str]:

@@ -94,8 +94,8 @@ def judge(parts: Sequence[Cine], heart: Heart, cpu_s: float) -> Judged:
 
     The EF is nan where no beat can be made out.
     """
-    frames = np.concatenate([part.frames for part in parts])
-    times = np.concatenate([part.times_s for part in parts])
+    whole_video = Cine.join(parts)
+    frames, times = whole_video.frames, whole_video.times_s
     masks = segment(frames, load_segmenter())
     try:
         reading = read_masks(masks, times)

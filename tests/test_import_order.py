@@ -11,15 +11,17 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "echogen"
 PROJECT = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text())["project"]
 
-FOUNDATION = {"errors", "arrays", "files", "config", "records", "physiology"}
+FOUNDATION = {"errors", "arrays", "deprecation", "files", "config", "registry", "records", "physiology"}
 DATA = FOUNDATION | {"ecg", "cine", "phantom", "datasets"}
 #: What each part may import. The three chains data, networks and samplers know nothing of each other.
 MAY_IMPORT = {
     "errors": set(),
     "arrays": set(),
+    "deprecation": set(),
     "files": set(),
     "config": {"errors"},
-    "records": {"errors", "arrays"},
+    "registry": {"errors"},
+    "records": {"errors", "arrays", "deprecation"},
     "physiology": {"errors", "arrays"},
     "ecg": FOUNDATION,
     "cine": FOUNDATION,
@@ -39,6 +41,7 @@ for _left, _part in [
     ("bench", "app"),
     ("app", "commands"),
     ("commands", "cli"),
+    ("cli", "__main__"),
 ]:
     MAY_IMPORT[_part] = MAY_IMPORT[_left] | {_left}
 

@@ -17,6 +17,7 @@ from echogen.commands.evaluate import evaluate
 from echogen.commands.generate import generate
 from echogen.commands.import_weights import import_weights
 from echogen.commands.info import info
+from echogen.commands.list import list_known
 from echogen.commands.measure import measure
 from echogen.commands.prepare import prepare
 from echogen.commands.serve import serve
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 for _verb in (generate, simulate, measure, evaluate, blind_test, serve, info, prepare, train, adapt, import_weights, bench):
     app.command()(_verb)
+app.command("list")(list_known)
 
 
 def _show_version(asked: bool) -> None:

@@ -17,7 +17,9 @@ import echogen
 from echogen.cine import read_cine, write
 from echogen.datasets.clip_store import FIRST_TRAINING_SEED
 from echogen.errors import InputError
-from echogen.generators.base import Context, Generator, Sampling
+from echogen.generators.base import Context, Generator
+from echogen.generators.loading import GENERATORS
+from echogen.generators.sampling import Sampling
 from echogen.metrics.evaluation.collectors import Pair
 from echogen.records import Cine, Conditions
 
@@ -37,11 +39,11 @@ class Repeating(Generator):
 
     system = "repeating-for-tests"
     native_fps = 32.0
-    takes = frozenset({"ecg", "view", "frames"})
+    takes = frozenset({"ecg", "view", "reference"})
     made: ClassVar[list[int]] = []
 
     @classmethod
-    def _load(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
+    def from_folder(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
         return cls()
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -54,11 +56,14 @@ class Repeating(Generator):
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
         assert conditions.ecg is not None
         Repeating.made.append(sampling.seed)
-        if conditions.frames is None and sampling.seed == 1:
+        if conditions.reference is None and sampling.seed == 1:
             raise InputError("This heart cannot be shown; give a first frame.")
-        frame = np.full((128, 128), 40, np.uint8) if conditions.frames is None else conditions.frames.frames[0]
+        frame = np.full((128, 128), 40, np.uint8) if conditions.reference is None else conditions.reference.frames[0]
         times = context.next_s + np.arange(FRAMES) / self.native_fps
         return Cine(np.repeat(frame[None], FRAMES, axis=0), times), Context(context.index + 1, float(times[-1]) + 1 / 32)
+
+
+GENERATORS.register(Repeating.system, Repeating)
 
 
 def test_the_hearts_are_frozen_and_small_tiers_are_the_beginning_of_large_ones() -> None:
@@ -200,7 +205,7 @@ def test_videos_of_others_get_a_row(bench: dict[str, Any], folders: tuple[Path, 
 def test_a_run_goes_on_where_it_was(bench: dict[str, Any], folders: tuple[Path, Path, Path]) -> None:
     made = list(Repeating.made)
     kept = {path: path.stat().st_mtime_ns for path in folders[0].rglob("*.np*")}
-    lost = next(path for path in kept if "repeating" in str(path) and "frames" in str(path) and path.name == "heart-0000.npz")
+    lost = next(path for path in kept if "repeating" in str(path) and "reference" in str(path) and path.name == "heart-0000.npz")
     lost.with_suffix(".json").unlink()
     again = run_bench(*folders)
     assert Repeating.made == [*made, 0]
@@ -222,7 +227,7 @@ def test_pictures_are_small(bench: dict[str, Any], folders: tuple[Path, Path, Pa
 
 
 def test_some_rows_can_be_asked_for(folders: tuple[Path, Path, Path]) -> None:
-    rows = phantom_bench.rows_for(cases(2), [str(folders[1])], [], told=["frames"], baselines=False)
+    rows = phantom_bench.rows_for(cases(2), [str(folders[1])], [], told=["reference"], baselines=False)
     title = f"{folders[1].name}: ECG, first frame"
     assert [row.title for row in rows] == ["truth", title, f"{title}; shuffled"]
 

@@ -185,7 +185,7 @@ def test_a_clip_store_is_recognised(echogen: Run, tmp_path: Path, monkeypatch: p
         (("empty", "-o", "out"), "There is no echo video in"),
         (("bad", "-o", "out"), "None of the 2 sources could be used (a.avi: a.avi has no picture"),
         (("bad", "-o", "bad/out"), "lies inside the data set"),
-        (("bad", "-o", "out", "--name", "imagenet"), "There is no data set 'imagenet'; it must be one of echonet-dynamic"),
+        (("bad", "-o", "out", "--name", "imagenet"), "There is no data set 'imagenet'; known are echonet-dynamic"),
         (("bad", "-o", "out", "--split", "TEST"), "A folder of videos has no split"),
         (("bad", "-o", "far/out"), "The output folder far does not exist"),
         (("bad", "-o", "empty/out", "--fps", "0"), "--fps must lie between"),

@@ -69,7 +69,7 @@ def test_opening_by_name(tmp_path: Path, fakes: ModuleType) -> None:
     data: Records = open_dataset(name, folder, split="train")
     assert (len(data), data.names) == (1, ["0X1A"])
     assert [study.cine.view for study in data] == ["A4C"]
-    with pytest.raises(InputError, match=r"no data set 'EchoNet'; it must be one of echonet-dynamic"):
+    with pytest.raises(InputError, match=r"no data set 'EchoNet'; did you mean echonet-lvh\? Known are echonet-dynamic, "):
         open_dataset("EchoNet", folder)
     with pytest.raises(InputError, match=r"takes no option 'view'; it takes skip_missing, split"):
         open_dataset(name, folder, view="A4C")

@@ -26,7 +26,6 @@ from echogen.training.tasks.echopulse_transformer import (
     EchoPulseTransformerTask,
     WindowData,
     ecg_start,
-    latent_times,
 )
 
 FRAMES = 41
@@ -232,10 +231,6 @@ def test_an_ecg_window_lies_within_the_ecg_and_covers_the_video() -> None:
         assert -2.0 <= start <= first
         assert first + 1.0 <= start + 4.0 <= 8.0 + 1e-9
     assert ecg_start(ecg, 0.0, 1.0, 12.0, rng) == -2.0
-
-
-def test_a_latent_s_time_is_the_mean_of_its_frames() -> None:
-    assert latent_times(np.arange(5.0), 2).tolist() == [0.0, 1.5, 3.5]
 
 
 def test_the_paper_s_recipe_has_the_paper_s_numbers() -> None:

@@ -76,7 +76,7 @@ def test_the_loss_falls_and_trained_stages_make_a_generator(clips: Path, tmp_pat
     assert isinstance(heart, EchoDiffusion)
     assert (heart.native_fps, heart.window_s, heart.config.cascade.guidance) == (16.0, 0.5, 2.0)
     image = Cine(np.zeros((1, 64, 64), np.uint8), np.zeros(1))
-    assert heart(None, seconds=0.5, frames=image, ef_percent=50).frames.shape == (8, 32, 32)
+    assert heart(None, seconds=0.5, reference=image, ef_percent=50).frames.shape == (8, 32, 32)
     started = make_task(plan(clips, init_from=str(tmp_path / "one" / "weights")))
     saved = heart.cascade.networks[0].token_norm.weight
     assert torch.equal(started.network.token_norm.weight, saved)

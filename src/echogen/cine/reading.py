@@ -39,6 +39,11 @@ def read_cine(path: str | Path, *, fps: float | None = None) -> Cine:
     `write` makes it; what `write` made as NPZ or NIfTI keeps its clock. fps: frames per second in Hz instead of the file's own
     time stamps (echo files often state a wrong rate). Raises `InputError` for a file that is missing, empty, damaged, too
     large (2 GB decoded) or of another kind.
+
+    >>> import echogen
+    >>> echogen.write(echogen.simulate(seconds=0.5).cine, "heart.gif")
+    >>> echogen.read_cine("heart.gif").frames.shape
+    (16, 128, 128)
     """
     path = Path(path)
     if fps is not None and not (math.isfinite(fps) and fps > 0):
@@ -58,7 +63,13 @@ def read_cine(path: str | Path, *, fps: float | None = None) -> Cine:
 
 
 def read_image(path: str | Path) -> ByteArray:
-    """The first frame of anything `read_cine` reads: (height, width) uint8. Raises `InputError` as it does."""
+    """The first frame of anything `read_cine` reads: (height, width) uint8. Raises `InputError` as it does.
+
+    >>> import echogen
+    >>> echogen.write(echogen.simulate(seconds=0.5).cine, "heart.gif")
+    >>> echogen.read_image("heart.gif").shape
+    (128, 128)
+    """
     path = Path(path)
     kind = file_kind(path)
     if kind == "video":

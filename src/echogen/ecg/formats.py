@@ -34,6 +34,7 @@ from echogen.ecg.wfdb_file import find_header, open_wfdb
 from echogen.ecg.xml_file import root_name
 from echogen.errors import InputError
 from echogen.records import Ecg
+from echogen.registry import Registry
 
 LONGEST_GAP_S = 0.2
 _FORMATS = (
@@ -57,30 +58,41 @@ class Reader:
     """One format: whether a file with these first 4096 bytes (none for a folder) is of it, and its opener.
 
     open(path, mV per unit, rate in Hz), and where a file may hold `several` recordings, the name of one or None as well.
+    says: one line for people.
     """
 
     recognises: Callable[[Path, bytes], bool]
     open: Callable[..., Source]
     several: bool = False
+    says: str = ""
 
 
 #: Asked in this order; the first that recognises a file opens it. A WFDB header beside a file goes first, text comes last.
-_READERS = (
-    Reader(lambda path, start: start[128:132] == b"DICM", open_dicom),
-    Reader(lambda path, start: start[:8] in (b"0       ", b"\xffBIOSEMI"), open_edf),
-    Reader(lambda path, start: start[:6] == b"\x93NUMPY", open_npy),
-    Reader(lambda path, start: start[:4] == b"PK\x03\x04" and is_ecg_npz(path), open_npz),
-    Reader(lambda path, start: start.startswith(ISHNE), open_ishne),
-    Reader(lambda path, start: start.startswith(ATC), open_atc),
-    Reader(is_matlab, open_matlab, several=True),
-    Reader(lambda path, start: start.startswith(HDF5), open_code15, several=True),
-    Reader(is_apple_health, open_apple_health, several=True),
-    Reader(is_pickle, open_pickle),
-    Reader(lambda path, start: b"%PDF-" in start[:1024], open_pdf),
-    Reader(lambda path, start: is_scp(start, path.stat().st_size), open_scp),
-    Reader(lambda path, start: root_name(start) == "AnnotatedECG", open_hl7_aecg),
-    Reader(lambda path, start: root_name(start) == "RestingECG", open_muse),
-    Reader(lambda path, start: root_name(start) == "restingecgdata", open_philips),
+#: A package adds its own, asked after these, by an entry point of `echogen.ecg_readers`.
+ECG_READERS: Registry[Reader] = Registry(
+    "ECG reader",
+    "echogen.ecg_readers",
+    "echogen.ecg.formats:Reader",
+    {
+        "dicom": Reader(lambda path, start: start[128:132] == b"DICM", open_dicom, says="DICOM waveforms"),
+        "edf": Reader(lambda path, start: start[:8] in (b"0       ", b"\xffBIOSEMI"), open_edf, says="EDF, EDF+ and BDF"),
+        "npy": Reader(lambda path, start: start[:6] == b"\x93NUMPY", open_npy, says="arrays of NumPy"),
+        "npz": Reader(
+            lambda path, start: start[:4] == b"PK\x03\x04" and is_ecg_npz(path), open_npz, says="an `Ecg` as echogen stores it"
+        ),
+        "ishne": Reader(lambda path, start: start.startswith(ISHNE), open_ishne, says="ISHNE Holter recordings"),
+        "alivecor": Reader(lambda path, start: start.startswith(ATC), open_atc, says="AliveCor ATC"),
+        "matlab": Reader(is_matlab, open_matlab, several=True, says="MATLAB files"),
+        "code-15": Reader(lambda path, start: start.startswith(HDF5), open_code15, several=True, says="CODE-15 HDF5"),
+        "apple-health": Reader(is_apple_health, open_apple_health, several=True, says="Apple Health exports"),
+        "pickle": Reader(is_pickle, open_pickle, says="pickled arrays, of which no code is run"),
+        "pdf": Reader(lambda path, start: b"%PDF-" in start[:1024], open_pdf, says="PDFs that draw the trace as lines"),
+        "scp": Reader(lambda path, start: is_scp(start, path.stat().st_size), open_scp, says="SCP-ECG"),
+        "hl7-aecg": Reader(lambda path, start: root_name(start) == "AnnotatedECG", open_hl7_aecg, says="HL7 aECG XML"),
+        "muse": Reader(lambda path, start: root_name(start) == "RestingECG", open_muse, says="MUSE XML"),
+        "philips": Reader(lambda path, start: root_name(start) == "restingecgdata", open_philips, says="Philips XML"),
+    },
+    meaning=lambda reader: reader.says,
 )
 
 
@@ -143,7 +155,7 @@ def open_ecg(
             raise InputError(f"{path} cannot be read: {error.strerror}.") from error
         if not start:
             raise InputError(f"{path.name} is empty.")
-    reader = None if header else next((reader for reader in _READERS if reader.recognises(path, start)), None)
+    reader = None if header else next((each for _, each in ECG_READERS.usable() if each.recognises(path, start)), None)
     if header is not None:
         source = open_wfdb(header, mv, rate_hz)
     elif reader is not None:
@@ -257,6 +269,12 @@ def read_ecg(
     any value is left out.
     Raises `InputError` when the file is missing, of a foreign kind, damaged, without ECG leads, shorter than asked, has a
     longer gap, or holds values that cannot be mV.
+
+    >>> import echogen
+    >>> from pydicom.data import get_testdata_file
+    >>> ecg = echogen.read_ecg(get_testdata_file("waveform_ecg.dcm"), start_s=1.0, seconds=5.0)
+    >>> len(ecg.lead_names), ecg.rate_hz, ecg.end_s
+    (12, 1000.0, 6.0)
     """
     name = Path(path).name
     source = open_ecg(path, rate_hz, unit, record)

@@ -67,7 +67,7 @@ def test_the_paper_s_runs_become_a_generator_with_the_settings_they_learned_unde
     config = heart.config
     assert (config.fps, config.frames, config.leads, config.order) == (16.0, 7, ("I", "II"), "confidence")
     assert config.prime == 3
-    assert heart.takes == {"ecg", "frames"}
+    assert heart.takes == {"ecg", "reference"}
     assert heart(ecg, seconds=1.0, steps=2).frames.shape == (16, 32, 32)
 
 
@@ -109,7 +109,7 @@ def test_a_critic_is_taken_along_and_orders_the_tokens(runs: Path, ecg: Ecg, kin
 
 def test_a_network_with_adaptive_norm_takes_ef_view_and_sex(runs: Path) -> None:
     leave(runs / "transformer", transformer=MaskedTransformer(replace(TRANSFORMER, adaptive_norm=True)))
-    assert joined(runs).takes == {"ecg", "frames", "ef_percent", "view", "sex"}
+    assert joined(runs).takes == {"ecg", "reference", "ef_percent", "view", "sex"}
 
 
 def test_a_text_encoder_is_named_in_the_folder(runs: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_text_encoder_is_named_in_the_folder(runs: Path) -> None:
         joined(runs, ecg_encoder=None, text_encoder=str(t5))
     leave(runs / "transformer", {"data": {}, "options": {"condition": "text"}})
     heart = joined(runs, ecg_encoder=None, text_encoder=str(t5))
-    assert heart.takes == {"text", "ef_percent", "frames"}
+    assert heart.takes == {"text", "ef_percent", "reference"}
     assert heart(None, seconds=0.5, steps=1, ef_percent=30.0).frames.shape[0] == 5
     with pytest.raises(InputError, match="learned from a text"):
         joined(runs)

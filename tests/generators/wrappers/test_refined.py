@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,8 @@ from hypothesis import strategies as st
 from echogen.datasets.clip_store import draw_recording
 from echogen.errors import InputError
 from echogen.generators import EchoPulse
+from echogen.generators.sampling import Span
+from echogen.generators.video_generator import VideoGenerator
 from echogen.generators.wrappers.motion import motion_between, moved
 from echogen.generators.wrappers.refined import Refined, Refiner, RefinerConfig, between, enlarged
 from echogen.metrics.pictures.likeness import psnr
@@ -80,25 +81,15 @@ def test_more_steps_draw_by_the_seed_and_one_step_draws_the_mean() -> None:
     np.testing.assert_array_equal(IN_SPACE(coarse, seed=0).frames, IN_SPACE(coarse, seed=1).frames)
 
 
-class Shelf:
-    """Stands in for a generator that makes one clip, in parts."""
-
-    native_fps = 32.0
-
-    def __call__(self, ecg: Ecg | None, **asked: Any) -> Cine:
-        return cine(7)
-
-    def stream(self, ecg: Ecg | None, **asked: Any) -> Iterator[Cine]:
-        for part in (slice(0, 3), slice(3, 4), slice(4, 7)):
-            yield replace(cine(7), frames=cine(7).frames[part], times_s=cine(7).times_s[part])
-
-
 @pytest.mark.parametrize("stages", [(IN_TIME,), (IN_SPACE,), (IN_TIME, IN_SPACE)], ids=["time", "space", "both"])
-def test_call_and_stream_of_a_refined_generator_agree(stages: tuple[Refiner, ...]) -> None:
-    refined: Any = Shelf()
+def test_call_and_stream_of_a_refined_generator_agree(
+    stages: tuple[Refiner, ...], shelf_of: Callable[..., VideoGenerator]
+) -> None:
+    refined = shelf_of([cine(7)], 32.0, (3, 1, 3))
     for stage in stages:
         refined = Refined(refined, stage)
-    called, parts = refined(None, seed=3), list(refined.stream(None, seed=3))
+    span = Span(0.5, 0.25)
+    called, parts = refined(None, seed=3, span=span), list(refined.stream(None, seed=3, span=span))
     assert len(parts) == 3
     np.testing.assert_array_equal(called.frames, np.concatenate([part.frames for part in parts]))
     np.testing.assert_array_equal(called.times_s, np.concatenate([part.times_s for part in parts]))

@@ -18,13 +18,8 @@ import yaml
 from echogen.datasets.clip_store import FPS
 from echogen.errors import InputError
 from echogen.generators import EchoPulse, EchoPulseConfig
-from echogen.generators.echopulse.paper import (
-    EchoPulsePaper,
-    EchoPulsePaperConfig,
-    check_fit,
-    check_tokens,
-    possible_conditions,
-)
+from echogen.generators.echopulse.checks import check_paper_networks, check_tokens, possible_conditions
+from echogen.generators.echopulse.paper import EchoPulsePaper, EchoPulsePaperConfig
 from echogen.networks.config import config_from_dict, load_config, load_network, save_network
 from echogen.networks.masked_transformer import MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.st_mem import StMem
@@ -78,12 +73,12 @@ def assemble(
     encoder: StMem | TextEncoder
     if text_encoder is not None:
         encoder = TextEncoder(text_encoder)
-        check_fit(sizes, config, encoder.dim, settings.frames)
+        check_paper_networks(sizes, config, encoder.dim, settings.frames)
     else:
         assert ecg_encoder is not None
         inside = ecg_encoder / "weights" / "st_mem"
         place = inside if inside.is_dir() else ecg_encoder
-        check_fit(sizes, config, load_config(StMem, place).width, settings.frames)
+        check_paper_networks(sizes, config, load_config(StMem, place).width, settings.frames)
         encoder = load_network(StMem, place)
     tokenizer, transformer, critic = _networks(*places)
     takes = tuple(sorted(possible_conditions(config, text_encoder is not None)))

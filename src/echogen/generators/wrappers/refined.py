@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -20,12 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from echogen.errors import InputError
-from echogen.generators.base import SHIPPED, Generator, hash_weights, pick_device
-from echogen.generators.echodiffusion.cascade import DTYPES
+from echogen.generators.base import SHIPPED, hash_weights, pick_device
+from echogen.generators.precision import DTYPES
+from echogen.generators.sampling import Sampling, Span
+from echogen.generators.video_generator import GeneratedVideo, Progress, VideoGenerator
 from echogen.generators.wrappers.motion import motion_between, moved
+from echogen.generators.wrappers.wrapper import Wrapper
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.video_unet import VideoUnet
-from echogen.records import Cine, Ecg
+from echogen.records import Cine, Conditions, Ecg
 from echogen.samplers.edm import Denoiser, Edm, Normal, Predict, drawn, log_snr, multistep, noised
 
 REFINER_FILE, NETWORK = "refiner.json", "video-unet"
@@ -158,7 +161,7 @@ class Refiner:
         *,
         steps: int | None = None,
         seed: int = 0,
-        progress: Callable[[float, float], None] | None = None,
+        progress: Progress | None = None,
     ) -> Cine:
         """The finer cine.
 
@@ -171,7 +174,7 @@ class Refiner:
             parts.append(part)
             if progress:
                 progress(float(part.times_s[-1] - cine.times_s[0]), max(float(cine.times_s[-1] - cine.times_s[0]), 1e-9))
-        return _joined(parts)
+        return Cine.join(parts)
 
     def stream(self, parts: Iterable[Cine], *, steps: int | None = None, seed: int = 0) -> Iterator[Cine]:
         """The parts of a video one after the other, finer; the same frames as of a call, in constant memory.
@@ -227,34 +230,27 @@ def _one_by_one(cine: Cine) -> Iterator[Cine]:
         yield replace(cine, frames=cine.frames[index : index + 1], times_s=cine.times_s[index : index + 1])
 
 
-def _joined(parts: list[Cine]) -> Cine:
-    return replace(parts[0], frames=np.concatenate([p.frames for p in parts]), times_s=np.concatenate([p.times_s for p in parts]))
+class Refined(Wrapper):
+    """Wrapper that gives a generator's video twice the frame rate or the size; a call and a stream give the same frames.
 
-
-class Refined:
-    """Wraps a generator (or another wrapper): its video, with twice the frame rate or the size.
-
-    Called like the generator, whose other attributes it has; call and stream give the same frames.
+    refiner: draws the finer video.
+    native_fps: frames per second of the finer video.
     """
 
-    def __init__(self, generator: Generator, refiner: Refiner) -> None:
-        self.generator, self.refiner = generator, refiner
+    def __init__(self, generator: VideoGenerator, refiner: Refiner) -> None:
+        super().__init__(generator)
+        self.refiner = refiner
+        self.native_fps = refiner.fps(generator.native_fps)
 
-    def __getattr__(self, name: str) -> Any:
-        """What the wrapped generator has."""
-        if name == "generator":  # not there yet, as when unpickled
-            raise AttributeError(name)
-        return getattr(self.generator, name)
+    def parts(self, ecg: Ecg | Iterable[Ecg] | None, conditions: Conditions, sampling: Sampling, span: Span) -> Iterator[Cine]:
+        """Yield parts of the video, finer."""
+        return self.refiner.stream(self.generator.parts(ecg, conditions, sampling, span), seed=sampling.seed)
 
-    @property
-    def native_fps(self) -> float:
-        """Frames per second of the finer video."""
-        return self.refiner.fps(self.generator.native_fps)
-
-    def __call__(self, ecg: Ecg | None, *, seed: int = 0, **asked: Any) -> Cine:
-        """The whole video, finer; asked: as `Generator.__call__` takes it."""
-        return self.refiner(self.generator(ecg, seed=seed, **asked), seed=seed)
-
-    def stream(self, ecg: Ecg | Iterable[Ecg] | None, *, seed: int = 0, **asked: Any) -> Iterator[Cine]:
-        """Parts of the video, finer; asked: as `Generator.stream` takes it."""
-        yield from self.refiner.stream(self.generator.stream(ecg, seed=seed, **asked), seed=seed)
+    def make(
+        self, ecg: Ecg | None, conditions: Conditions, sampling: Sampling, span: Span, progress: Progress | None = None
+    ) -> GeneratedVideo:
+        """Make a video and refine it, with the note "refined": every refinement so far, and the hash of its weights."""
+        video = self.generator.make(ecg, conditions, sampling, span, progress)
+        note = {"refine": self.refiner.config.refine, "weights_hash": self.refiner.weights_hash}
+        notes = {**video.notes, "refined": [*video.notes.get("refined", ()), note]}
+        return replace(video, cine=self.refiner(video.cine, seed=sampling.seed, progress=progress), notes=notes)

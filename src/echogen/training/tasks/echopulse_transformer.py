@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
 from echogen.ecg.source import STANDARD_LEADS
 from echogen.ecg.st_mem_input import st_mem_input
+from echogen.ecg_window.spec import latent_times
 from echogen.errors import InputError
 from echogen.networks.attention import Tokens
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
@@ -188,7 +189,7 @@ class EchoPulseTransformerTask(Task):
         row: dict[str, NDArray[Any]] = {
             "ids": ids,
             "hidden": hidden,
-            "times_s": latent_times(times - times[0], self.time_patch).astype(np.float32),
+            "times_s": latent_times(times - times[0], True, self.time_patch).astype(np.float32),
             "is_first": np.array(True),
             "keep": np.array(keep),
             "ef_percent": np.array(heart["ef_percent"], np.float32),
@@ -285,11 +286,6 @@ class EchoPulseTransformerTask(Task):
         """Write the transformer, and its critic, in bfloat16."""
         for name, network in networks.items():
             save_network(network, folder / name, torch.bfloat16)
-
-
-def latent_times(frame_times_s: NDArray[np.float64], time_patch: int) -> NDArray[np.float64]:
-    """Times (latents,) of latent frames in s: that of the first frame, then the mean of every time_patch frames."""
-    return np.concatenate([frame_times_s[:1], frame_times_s[1:].reshape(-1, time_patch).mean(1)])
 
 
 def ecg_start(ecg: Ecg, first_s: float, last_s: float, length_s: float, rng: np.random.Generator) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from echogen.datasets.clip_store import ClipStore
 from echogen.errors import InputError
-from echogen.generators.echopulse.generator import MOTION_SCALE
+from echogen.generators.echopulse.frame_renderer import MOTION_SCALE
 from echogen.networks.config import load_network, save_network
 from echogen.networks.published_discriminator import PublishedDiscriminator, hinge_generator_loss
 from echogen.networks.quantizers import FSQ, Quantized
@@ -232,7 +232,7 @@ class TokenizerTask(Task):
             video = torch.from_numpy(clip.frames[: self.data.frames].astype(np.float32) / 255.0)[None].to(self.device)
             drawn = self.tokenizer(video).reconstruction[0, :, 0].float().clamp(0, 1).cpu().numpy()
             for row in (clip.frames, clip.structure, (drawn * 255).astype(np.uint8)):
-                rows.append(np.hstack([row[i] for i in range(0, self.data.frames, 4)]))
+                rows.append(np.hstack([row[i] for i in range(0, self.data.frames, self.tokenizer.config.time_patch)]))
         return np.vstack(rows)
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
