@@ -29,7 +29,7 @@ from echogen.generators.wrappers.wrapper import Wrapper
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.video_unet import VideoUnet
 from echogen.records import Cine, Conditions, Ecg
-from echogen.samplers.edm import Denoiser, Edm, Normal, Predict, drawn, log_snr, multistep, noised
+from echogen.samplers.edm import Denoiser, Edm, Normal, Predict, add_noise, log_snr, multistep, random_normal
 
 REFINER_FILE, NETWORK = "refiner.json", "video-unet"
 REFINEMENTS = ("2x-time", "2x-space")
@@ -67,7 +67,7 @@ def look(network: VideoUnet, seen: Seen, noise: Tensor, level: Tensor) -> Predic
     noise: standard normal like `Seen.lowres`, put on it at a level (B,). The network works at half the sides: 2 x 2 places are
     its channels.
     """
-    lowres = folded(noised(seen.lowres * 2.0 - 1.0, level, noise))
+    lowres = folded(add_noise(seen.lowres * 2.0 - 1.0, level, noise))
     hidden = F.pixel_unshuffle(seen.hidden, 2)
 
     def predict(noisy: Tensor, sigma: Tensor) -> Tensor:
@@ -214,7 +214,7 @@ class Refiner:
     def draw(self, seen: Seen, steps: int | None = None, seed: int = 0) -> Tensor:
         """Fine frames (B, 1, 1, H, W) in 0..1; every row begins with the same noise."""
         edm, dtype = self.config.edm, DTYPES[self.config.dtype]
-        normal = drawn(torch.Generator().manual_seed(seed), self.device)
+        normal = random_normal(torch.Generator().manual_seed(seed), self.device)
         still, level = torch.zeros_like(seen.lowres), torch.zeros(len(seen.lowres), device=self.device)
 
         rows, steps = len(seen.lowres), self.config.steps if steps is None else steps
