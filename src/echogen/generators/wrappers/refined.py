@@ -30,7 +30,7 @@ from echogen.generators.wrappers.wrapper import Wrapper
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.video_unet import VideoUnet
 from echogen.records import Cine, Conditions, Ecg
-from echogen.samplers.edm import Denoiser, Edm, Normal, Predict, drawn, log_snr, multistep, noised
+from echogen.samplers.edm import Denoiser, Edm, Normal, Predict, add_noise, log_snr, multistep, random_normal
 
 #: File of a refiner's settings in its folder.
 REFINER_FILE = "refiner.json"
@@ -74,7 +74,7 @@ def frame_predictor(network: VideoUnet, coarse: RefinerInput, noise: Tensor, lev
     level: (B,) of that noise, 0..1.
     The network works at half the sides, with 2 x 2 places as its channels.
     """
-    lowres = places_to_channels(noised(coarse.lowres * 2.0 - 1.0, level, noise))
+    lowres = places_to_channels(add_noise(coarse.lowres * 2.0 - 1.0, level, noise))
     hidden = F.pixel_unshuffle(coarse.hidden, 2)
 
     def predict(noisy: Tensor, sigma: Tensor) -> Tensor:
@@ -230,7 +230,7 @@ class Refiner:
     def draw(self, coarse: RefinerInput, steps: int | None = None, seed: int = 0) -> Tensor:
         """Draw fine frames (B, 1, 1, H, W) in 0..1; every row begins with the same noise."""
         edm, dtype = self.config.edm, DTYPES[self.config.dtype]
-        normal = drawn(torch.Generator().manual_seed(seed), self.device)
+        normal = random_normal(torch.Generator().manual_seed(seed), self.device)
         still, level = torch.zeros_like(coarse.lowres), torch.zeros(len(coarse.lowres), device=self.device)
 
         rows, steps = len(coarse.lowres), self.config.steps if steps is None else steps
