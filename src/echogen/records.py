@@ -91,7 +91,7 @@ class Cine:
     """A grey echocardiogram video.
 
     frames: (frames, height, width) uint8. times_s: (frames,) strictly increasing, in s.
-    mm_per_pixel: square pixels, or None if unknown. view: "A4C", "A2C" or None.
+    mm_per_pixel: square pixels, or None if unknown. view: "A4C", "A2C" or None. notes: what a reader had to guess, in sentences.
     Raises `InputError` when shapes disagree or times do not increase.
     """
 
@@ -99,6 +99,7 @@ class Cine:
     times_s: SecondsArray
     mm_per_pixel: float | None = None
     view: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         frames = np.asarray(self.frames)
