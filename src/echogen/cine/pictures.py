@@ -87,11 +87,13 @@ def decode_pictures(
         raise cut_short(path, error) from error
     if len({frame.shape for frame in frames}) > 1:
         raise InputError(f"The pages of {path.name} differ in size; give one page, or pages of one size.")
+    notes: tuple[str, ...] = ()
     if fps is not None or len(frames) == 1:
-        return np.stack(frames), np.arange(len(frames)) / (fps or 1.0), ()
-    if kind == "TIFF":
-        return np.stack(frames), np.arange(len(frames)) * _page_interval_s(path, described, len(frames)), ()
-    times, notes = _times(path, durations_ms, _GIF_TICK_S if kind == "GIF" else _TICK_S)
+        times: SecondsArray = np.arange(len(frames)) / (fps or 1.0)
+    elif kind == "TIFF":
+        times = np.arange(len(frames)) * _page_interval_s(path, described, len(frames))
+    else:
+        times, notes = _times(path, durations_ms, _GIF_TICK_S if kind == "GIF" else _TICK_S)
     return np.stack(frames), times, notes
 
 
@@ -128,7 +130,7 @@ def _ends_like_a_gif(path: Path) -> bool:
 
 
 def _aspect(path: Path) -> float:
-    """Width / height of a pixel of the upright picture, from its resolution both ways; 1 where that is equal or makes no sense."""
+    """Width / height of a pixel of the upright picture, from its resolution both ways; 1 where that is equal or senseless."""
     with Image.open(path, formats=_PICTURES) as image:
         if image.format == "GIF":
             with path.open("rb") as file:

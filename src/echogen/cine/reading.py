@@ -19,7 +19,7 @@ from echogen.cine.mhd import is_mhd, read_mhd
 from echogen.cine.nifti import is_nifti, read_nifti
 from echogen.cine.pictures import read_pictures
 from echogen.cine.stored import as_cine
-from echogen.cine.timing import check_fps, check_times
+from echogen.cine.timing import ASK_FOR_RATE, check_fps, check_times
 from echogen.cine.video import read_video
 from echogen.errors import InputError
 from echogen.records import ByteArray, Cine
@@ -148,9 +148,9 @@ def _read_npz(path: Path, fps: float | None) -> Cine:
         if size > 1.1 * MAXIMUM_DECODED_BYTES:
             check_size(path.name, 1, 1, size)
         with np.load(path, allow_pickle=False) as data:
-            if "frames" not in data.files or ("times_s" not in data.files and fps is None):
+            if "frames" not in data.files:
                 raise InputError(f"{path.name} holds no cine: an NPZ file needs the arrays frames and times_s.")
-            frames, times = data["frames"], None if fps is not None else data["times_s"]
+            frames, times = data["frames"], data["times_s"] if fps is None and "times_s" in data.files else None
             pixel, view = scalar(data, "mm_per_pixel"), scalar(data, "view")
     except InputError:
         raise
@@ -161,6 +161,8 @@ def _read_npz(path: Path, fps: float | None) -> Cine:
     notes: tuple[str, ...] = ()
     if frames.dtype == np.uint16:
         frames, notes = as_bytes(frames, 16, path.name)
+    if times is None and fps is None and len(frames) > 1:
+        raise InputError(f"{path.name} has no array times_s with the time of each of its {len(frames)} frames; {ASK_FOR_RATE}.")
     if times is None:
         times = np.arange(len(frames)) / float(fps or 1.0)
     elif times.dtype.kind not in "fiu" or times.ndim != 1:

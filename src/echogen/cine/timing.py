@@ -53,7 +53,7 @@ def check_times(cine: Cine, name: str) -> Cine:
         usual = [rate * factor for factor in (1e3, 1e6, 1e-3, 1e-6) if _USUAL_HZ[0] <= rate * factor <= _USUAL_HZ[1]]
         hint = f", {usual[0]:.5g} if its times are in another unit than they should be" if usual else ""
         stated = f"{rate:.0f}" if rate >= SLOWEST_HZ else f"{rate:.3g}"
-        raise InputError(f"{name} states {stated} frames per second, which no echocardiogram has; {ASK_FOR_RATE}{hint}.")
+        raise InputError(f"{name} states {stated} frames/s, which no echocardiogram has; {ASK_FOR_RATE}{hint}.")
     if len(cine.times_s) < _FEWEST_JUDGED:
         return cine
     steps = np.diff(cine.times_s)

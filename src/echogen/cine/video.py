@@ -160,7 +160,7 @@ def _aspect(stream: Any) -> float:
 
 
 def _display_matrix(frame: Any) -> tuple[int, int, int, int] | None:
-    """Signs (a, b, c, d) of a display matrix by right angles, x' = a x + c y and y' = b x + d y; None where it changes nothing."""
+    """Signs (a, b, c, d) of a display matrix by right angles, x' = a x + c y and y' = b x + d y; None if upright."""
     stored = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
     if stored is None:
         return None

@@ -52,6 +52,8 @@ def measure(
 
     second_opinion = load_network(EfRegressor, regressor) if regressor else load_regressor()
     cine = read_cine(video, fps=fps)
+    for note in cine.notes:
+        typer.echo(f"Note: {note}", err=True)
     if cine.frames.shape[1:] == (CANONICAL_SIZE, CANONICAL_SIZE):
         to_sector(cine.frames)  # refuses what is no echo; other sizes are cropped anyway
     recorded = None
@@ -65,7 +67,7 @@ def measure(
     second = regressed_ef_percent(cine, second_opinion)
     error = truth_error() | {"ef_regressor_mae_percent": None if regressor else regressor_error()["ef_mae_percent"]}
     if json:
-        typer.echo(json_text(reading.to_json() | {"ef_regressor_percent": second, "measuring_error": error}))
+        typer.echo(json_text(reading.to_json() | {"ef_regressor_percent": second, "measuring_error": error, "notes": cine.notes}))
     else:
         _print(reading, second, error)
 
