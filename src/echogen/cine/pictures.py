@@ -72,6 +72,9 @@ def decode_pictures(
             check_size(path.name, count, image.height, image.width * channels)
             described = str(image.tag_v2.get(_DESCRIPTION, "")) if kind == "TIFF" else ""  # type: ignore[attr-defined]
             orientation = image.getexif().get(_ORIENTATION, 1)
+            if kind == "TIFF" and orientation in _SIDEWAYS and image.info.get("compression") == "raw":
+                # Pillow 13 decodes these into a picture of the turned size, line by line.
+                raise InputError(f"{path.name} is an uncompressed TIFF that lies on its side; save it upright, or as PNG.")
             for index in range(count):
                 image.seek(index)
                 if kind == "TIFF" and frames and image.tag_v2.get(_PAGE_KIND, 0) & _REDUCED:  # type: ignore[attr-defined]

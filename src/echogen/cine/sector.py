@@ -33,6 +33,10 @@ _THIN = 5
 #: Least overlap of a fan with what is lit; fans that open wider than this, in radians, are taken only if they fit as exactly as
 #: no round picture with dark corners does.
 _LEAST_OVERLAP, _WIDE, _LEAST_OVERLAP_WIDE = 0.80, 2.0, 0.95
+#: Links thinner than so many pixels are always cut between the fan and what is beside it.
+_THIN_LINK = 5
+#: Links thinner than so many pixels are cut where the fan's overlap is below the second number, if that gains the third.
+_THICK_LINK, _LINKED_BELOW, _MUCH_BETTER = 11, 0.90, 0.03
 #: How narrow and how wide a fan opens, both sides together, in radians.
 _NARROWEST, _WIDEST = 0.5, 2.11
 
@@ -98,11 +102,14 @@ def find_sector(frames: ByteArray) -> Sector:
     small_size = (max(8, round(width / step)), max(8, round(height / step)))
     chosen = stack[np.unique(np.linspace(0, len(stack) - 1, _MOST_FRAMES).astype(int))]
     small = np.stack([np.asarray(Image.fromarray(f).resize(small_size, Image.Resampling.BOX), dtype=np.float32) for f in chosen])
-    part = _largest_part(*_lit(small))
+    lit = _lit(small)
+    part = _largest_part(*lit)
     hull = _hull(part)
     fitted = _fit(hull) if _may_be_fan(part, hull) else None
     if fitted is None or not _fits(fitted, hull):
         raise InputError(_NO_ECHO)
+    if _overlap(fitted, hull) < _LINKED_BELOW:
+        fitted, part = _less_linked(lit, fitted, part, hull)
     fitted = _opened_to(fitted, part)
     along_rows, along_columns = height / small_size[1], width / small_size[0]
     return Sector(
@@ -128,10 +135,21 @@ def _lit(small: NDArray[np.float32]) -> tuple[Mask, Mask]:
     return smooth, sharp
 
 
-def _largest_part(smooth: Mask, sharp: Mask) -> Mask:
-    """The largest connected part of the smooth mask, with the edges of the sharp one."""
-    # Opening cuts thin links (rulers, traces, text) between the fan and what stands beside it.
-    labels, count = ndimage.label(ndimage.binary_opening(smooth, structure=np.ones((5, 5))))
+def _less_linked(lit: tuple[Mask, Mask], fan: Sector, part: Mask, hull: Mask) -> tuple[Sector, Mask]:
+    """The fan and lit part without what thick links join to it (a trace that is swept anew), if a fan fits that much better."""
+    smaller = _largest_part(*lit, thickest=_THICK_LINK)
+    smaller_hull = _hull(smaller)
+    found = _fit(smaller_hull)
+    better = _overlap(found, smaller_hull) > _overlap(fan, hull) + _MUCH_BETTER
+    return (found, smaller) if better and _fits(found, smaller_hull) else (fan, part)
+
+
+def _largest_part(smooth: Mask, sharp: Mask, thickest: int = _THIN_LINK) -> Mask:
+    """The largest connected part of the smooth mask, with the edges of the sharp one.
+
+    Links (rulers, traces, text) between the fan and what stands beside it are cut if they are thinner than `thickest` pixels.
+    """
+    labels, count = ndimage.label(ndimage.binary_opening(smooth, structure=np.ones((thickest, thickest))))
     if count == 0:
         raise InputError(_NO_ECHO)
     largest = int(np.bincount(labels.ravel())[1:].argmax()) + 1
