@@ -105,6 +105,7 @@ class Cine:
     times_s: time of each frame in s, (frames,) strictly increasing.
     mm_per_pixel: side of the square pixels in mm; None: unknown.
     view: one of `VIEWS`; None: unknown.
+    notes: guesses of the reader, one sentence each.
     Raises `InputError` when shapes disagree or times do not increase.
 
     >>> first = Cine(np.zeros((2, 128, 128), np.uint8), np.array([0.0, 0.04]))
@@ -118,6 +119,7 @@ class Cine:
     times_s: SecondsArray
     mm_per_pixel: float | None = None
     view: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         frames = np.asarray(self.frames)

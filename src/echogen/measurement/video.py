@@ -11,7 +11,7 @@ from echogen.cine import read_cine, to_sector
 from echogen.cine.sector import CANONICAL_SIZE
 from echogen.cine.writing import ecg_path
 from echogen.datasets.drawn_ecg import read_drawn_ecg
-from echogen.ecg import ecg_info, read_ecg
+from echogen.ecg import ecg_info, read_around_gaps
 from echogen.errors import InputError
 from echogen.measurement.apical import apical_doubt
 from echogen.measurement.reading import Reading, canonical_cine
@@ -44,10 +44,11 @@ class VideoReading(Reading):
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready: keys as of `Reading.to_json`, ef_regressor_percent and measuring_error."""
+        """JSON-ready: keys as of `Reading.to_json`, ef_regressor_percent, measuring_error and notes."""
         return super().to_json() | {
             "ef_regressor_percent": self.ef_regressor_percent,
             "measuring_error": self.measuring_error,
+            "notes": list(self.notes),
         }
 
 
@@ -96,7 +97,7 @@ def measure(
         **vars(reading),
         ef_regressor_percent=regressed_ef_percent(cine, second_opinion),
         measuring_error=error,
-        notes=(doubt,) if doubt else (),
+        notes=(*cine.notes, doubt) if doubt else cine.notes,
     )
 
 
@@ -129,5 +130,7 @@ def _on_clock_of(cine: Cine, video: Path | None, path: Path, rate_hz: float | No
         raise InputError(f"The ECG lasts {length_s:.2f} s, but the video begins at {start_s:.2f} s; give the ECG of this video.")
     first_s = max(0.0, start_s - _BEFORE_S)
     last_s = min(length_s, start_s + cine.duration_s + _AFTER_S)
-    ecg = read_ecg(path, rate_hz=rate_hz, unit=unit, start_s=first_s, seconds=last_s - first_s)
+    # A gap of the ECG far from the video does not matter.
+    wanted = (start_s, min(start_s + cine.duration_s, length_s))
+    ecg, _ = read_around_gaps(path, rate_hz=rate_hz, unit=unit, start_s=first_s, seconds=last_s - first_s, keep_s=wanted)
     return replace(ecg, start_s=ecg.start_s - shift)

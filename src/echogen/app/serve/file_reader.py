@@ -100,7 +100,7 @@ def read_video(path: Path, options: Mapping[str, Any]) -> Found:
     else:
         frames, growth = to_sector(frames, CANONICAL_SIZE)
         pixel = None if pixel is None else pixel * growth
-    return {"mm_per_pixel": pixel, "view": cine.view}, {"frames": frames, "times_s": cine.times_s}
+    return {"mm_per_pixel": pixel, "view": cine.view, "notes": cine.notes}, {"frames": frames, "times_s": cine.times_s}
 
 
 KINDS: dict[str, Callable[[Path, Mapping[str, Any]], Found]] = {
