@@ -22,7 +22,7 @@ from echogen.metrics.heart.ejection import ejection_report
 from echogen.metrics.pictures.likeness import psnr, ssim
 from echogen.networks.ef_regressor import at_size
 from echogen.records import ByteArray, Cine
-from echogen.samplers.edm import drawn
+from echogen.samplers.edm import random_normal
 from report import write_section
 
 FIRST_SEED = 130_000
@@ -85,7 +85,9 @@ def small_videos(
     shown = frames.expand(-1, cascade.networks[0].config.channels, -1, -1).repeat_interleave(len(asked), 0)
     given = [ef_to_give(each, config.ef_calibration) / 100.0 for each in asked]
     ef = torch.tensor(given, dtype=torch.float32).repeat(len(cases))
-    return cascade.sample(shown, ef, drawn(torch.Generator().manual_seed(0), cascade.device), steps=steps, guidance=guidance)[-1]
+    return cascade.sample(
+        shown, ef, random_normal(torch.Generator().manual_seed(0), cascade.device), steps=steps, guidance=guidance
+    )[-1]
 
 
 def seen_efs(videos: Tensor, config: EchoDiffusionConfig) -> NDArray[np.float64]:
@@ -160,7 +162,7 @@ def second_stage(model: EchoDiffusion, hearts: int) -> list[list[str]]:
 def second_alone(cascade: Cascade, small: Tensor, frame: Tensor, steps: int) -> Tensor:
     """(T, H, W) in 0..1 of the second stage, from the video of the first and a frame."""
     channels = cascade.networks[1].config.channels
-    normal = drawn(torch.Generator().manual_seed(0), torch.device("cpu"))
+    normal = random_normal(torch.Generator().manual_seed(0), torch.device("cpu"))
     before, shown = small.expand(-1, channels, -1, -1, -1), frame.expand(-1, channels, -1, -1)
     return cascade.sample_stage(1, before, shown, None, normal, "multistep", steps)[0].mean(0)
 

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, draw_recording
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
+from echogen.files import whole_file
 from echogen.generators import EchoPulse, Generator
 from echogen.generators.echopulse.config import EchoPulseConfig, FirstFrame
 from echogen.generators.echopulse.frame_filters import NewFrames
@@ -231,9 +232,8 @@ def _ask_once(folder: Path, schedule: SamplingSchedule, cache: Path, seed: int) 
     """Write the file with a teacher's answers about a seed."""
     answers = ask(_teacher(folder, schedule), seed)
     named = {f"{i}.{f.name}": getattr(answer, f.name) for i, answer in enumerate(answers) for f in fields(Answer)}
-    unfinished = cache / f"{seed}.partial.npz"
-    np.savez(unfinished, **named)
-    unfinished.replace(cache / f"{seed}.npz")
+    with whole_file(cache / f"{seed}.npz") as unfinished:
+        np.savez(unfinished, **named)
 
 
 def read_answers(path: Path) -> list[Answer]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from echogen.errors import InputError
 from echogen.generators.precision import DTYPES, Precision
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
-from echogen.samplers.edm import SOLVERS, Denoiser, Edm, Normal, Watch, log_snr, noised
+from echogen.samplers.edm import SOLVERS, Denoiser, Edm, Normal, Watch, add_noise, log_snr
 
 #: Ways to enlarge a stage's video for the next one, by their names in torch.
 RESIZES = ("trilinear", "nearest")
@@ -198,7 +198,7 @@ class Cascade:
         """Enlarge the video (B, C, T, H, W) in 0..1 of the stage before for stage `index`, with noise, and encode its level."""
         video = self.enlarged(index, video)
         level = torch.full((len(video),), self.config.lowres_level, device=video.device)
-        return noised(video, level, normal(video.shape)), LEVEL_ENCODINGS[self.config.told](level)
+        return add_noise(video, level, normal(video.shape)), LEVEL_ENCODINGS[self.config.told](level)
 
     def predict(
         self,

@@ -26,7 +26,7 @@ from echogen.generators.video_generator import GeneratedVideo, Progress
 from echogen.networks.config import config_from_dict, load_network, save_network
 from echogen.networks.video_unet import VideoUnet
 from echogen.records import Cine, Conditions, Ecg
-from echogen.samplers.edm import drawn
+from echogen.samplers.edm import random_normal
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class EchoDiffusion(Generator):
             given = ef_to_give(conditions.ef_percent, self.config.ef_calibration)
             ef = torch.tensor([given / 100.0], dtype=torch.float32, device=self.device)
         seed = mixed_seed(sampling.seed, context.index)
-        normal = drawn(torch.Generator().manual_seed(seed), self.device)
+        normal = random_normal(torch.Generator().manual_seed(seed), self.device)
         watch = self._watch(sampling.steps)
         video = self.cascade.sample(frame, ef, normal, guidance=sampling.guidance, steps=sampling.steps, watch=watch)[-1][0]
         # Echo is grey; the mean does not depend on the order of the colours.
