@@ -41,8 +41,10 @@ from echogen.records import Cine, Conditions, Ecg
 class EchoPulse(Generator):
     """Masked video transformer over the tokens of a causal video tokenizer, steered by the ECG's beats and one of its leads.
 
-    first_frame: guesses the tokens of the first frame. cavity_sizer: finds the size of its cavity. token_guesser: guesses all
-    other tokens. renderer: draws the tokens and corrects the frames. Each can be replaced by another with the same methods.
+    first_frame: makes the tokens of the first frame.
+    cavity_sizer: finds the size of the cavity at end-diastole.
+    token_guesser: guesses all other tokens.
+    renderer: draws the tokens and corrects the frames.
     """
 
     system = "echopulse"
@@ -76,9 +78,7 @@ class EchoPulse(Generator):
         self.renderer: Renderer = renderer
         self.first_frame = FirstFrameGuesser(self.tokenizer, self.token_guesser, renderer)
         self.cavity_sizer = CavitySizer(self.transformer, tokenizer.config, self.precision)
-        self.native_fps = config.fps
-        self.takes = frozenset(config.takes)
-        self.ef_range = config.ef_range
+        self.native_fps, self.ef_range, self.takes = config.fps, config.ef_range, frozenset(config.takes)
         self.name, self.weights_hash = self.system, ""
 
     @classmethod
@@ -170,8 +170,7 @@ class EchoPulse(Generator):
         state = state.with_tokens(tokens[:, drawn:])
         new_s = times_s[frames_before : frames_before + spec.frames(added, begins)]
         frames, state = self.renderer.render(state, NewFrames(request, added, new_s, context.index, seed), config)
-        lead_name = None if request.ecg_window is None else request.ecg_window.lead_name
-        state = replace(state.shortened(config.decode_context), cavity=request.cavity, lead_name=lead_name)
+        state = replace(state.shortened(config.decode_context), cavity=request.cavity, lead_name=request.lead_name)
         next_s = float(new_s[-1] + 1.0 / config.fps)
         return Cine(frames, new_s, view=request.drawn_view), Context(context.index + 1, next_s, state)
 
@@ -191,13 +190,11 @@ class EchoPulse(Generator):
                 raise
             return None
 
-    def _begin(
-        self, request: WindowRequest, first_frame: Tensor | None, sampling: Sampling
-    ) -> tuple[Tensor | None, WindowRequest]:
+    def _begin(self, request: WindowRequest, kept: Tensor | None, sampling: Sampling) -> tuple[Tensor | None, WindowRequest]:
         """Return the first frame's tokens, guessed where none are given, and the request with its cavity's size."""
         config, seed = self.config, sampling.seed
-        request = replace(request, cavity=self.cavity_sizer.size(request, seed, first_frame, config.usual_cavity))
-        if first_frame is None and config.first is not None:
-            first_frame = self.first_frame.guess(request, seed, config.live.first if sampling.live else config.first)
-            request = replace(request, cavity=self.cavity_sizer.size(request, seed, first_frame, config.usual_cavity))
-        return first_frame, request
+        request = replace(request, cavity=self.cavity_sizer.size(request, seed, kept, config.usual_cavity))
+        if kept is None and config.first is not None:
+            kept = self.first_frame.guess(request, seed, config.live.first if sampling.live else config.first)
+            request = replace(request, cavity=self.cavity_sizer.size(request, seed, kept, config.usual_cavity))
+        return kept, request

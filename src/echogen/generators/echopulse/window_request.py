@@ -64,6 +64,11 @@ class WindowRequest:
         return reference.view if view is None and reference is not None else view
 
     @property
+    def lead_name(self) -> str | None:
+        """ECG lead in use; None without an ECG."""
+        return None if self.ecg_window is None else self.ecg_window.lead_name
+
+    @property
     def latents(self) -> int:
         """Latents that the window's frames make."""
         return self.spec.latents(len(self.times_s))
