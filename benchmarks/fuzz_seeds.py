@@ -16,6 +16,7 @@ import numpy as np
 
 TESTS = Path(__file__).resolve().parent.parent / "tests" / "ecg"
 LARGEST_SEED_BYTES = 600_000
+_ECG_SUFFIXES = (".hea", ".dat", ".edf", ".bdf", ".csv", ".txt", ".dcm", ".xml", ".scp", ".mat", ".ecg", ".pkl", ".pdf")
 
 #: A file to read first, and what lies beside it: {name: content}.
 Files = dict[str, bytes]
@@ -72,6 +73,18 @@ def made_from_devices() -> dict[str, Files]:
         page.line(np.column_stack([10 + np.arange(900) / 10, 80 + 10 * spikes[0, :900]]))
         page.write(path)
 
+    def workbook(path: Path) -> None:
+        import openpyxl
+
+        book = openpyxl.Workbook()
+        for row in [("time_s", "I", "II"), *zip((np.arange(1200) / 240).tolist(), *spikes[:2].tolist(), strict=True)]:
+            book.active.append(row)
+        book.save(path)
+        # The time of writing stands in the archive.
+        with zipfile.ZipFile(path) as archive:
+            names = {name: archive.read(name) for name in archive.namelist() if name != "docProps/core.xml"}
+        path.write_bytes(zipped(names))
+
     def matlab(path: Path) -> None:
         import scipy.io
 
@@ -82,6 +95,7 @@ def made_from_devices() -> dict[str, Files]:
     for name, suffix, write in (
         ("MATLAB 5", "mat", matlab),
         ("PDF", "pdf", pdf),
+        ("Excel", "xlsx", workbook),
         ("CODE-15", "hdf5", lambda path: w["code15"](path, {7: spikes}, samples=1500)),
     ):
         with suppress(ImportError):
@@ -135,13 +149,14 @@ def real() -> dict[str, Files]:
 
     found: dict[str, Files] = {"DICOM (pydicom)": {"x.dcm": Path(str(get_testdata_file("waveform_ecg.dcm"))).read_bytes()}}
     folder = os.environ.get("ECHOGEN_TEST_DATA")
-    for path in sorted([*Path(folder).glob("ecg_*/*"), *Path(folder).glob("stmem_dummy/*.pkl")]) if folder else ():
-        if path.stat().st_size > LARGEST_SEED_BYTES or path.suffix in (".atr", ".xyz"):
+    places = ("ecg_*/*", "stmem_dummy/*.pkl", "reported/*")
+    for path in sorted(path for place in places for path in Path(folder).glob(place)) if folder else ():
+        if path.stat().st_size > LARGEST_SEED_BYTES or path.suffix.lower() not in _ECG_SUFFIXES:
             continue
-        beside = (
-            [path.with_suffix(".hea")] if path.suffix == ".dat" else [path.with_suffix(".dat")] if path.suffix == ".hea" else []
-        )
-        files = [path, *(one for one in beside if one.is_file() and one.stat().st_size <= LARGEST_SEED_BYTES)]
+        files = [path]
+        if path.suffix in (".hea", ".dat"):
+            files += [one for one in path.parent.glob(f"{path.stem}*") if one != path and one.suffix in (".hea", ".dat", ".xyz")]
+        files = [one for one in files if one.stat().st_size <= LARGEST_SEED_BYTES]
         found[f"{path.parent.name}/{path.name}"] = {one.name: one.read_bytes() for one in files}
     return found
 

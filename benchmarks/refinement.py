@@ -16,7 +16,7 @@ from scipy import ndimage
 from common import DOCS, held_out, table
 from echogen.datasets.clip_store import draw_recording
 from echogen.generators.base import Generator
-from echogen.generators.wrappers.refined import Refiner, Seen, between, enlarged
+from echogen.generators.wrappers.refined import Refiner, RefinerInput, double_size_input, halfway_input
 from echogen.measurement import load_segmenter
 from echogen.measurement.segmentation import segment
 from echogen.metrics.bootstrap import bootstrap_interval
@@ -98,13 +98,13 @@ def clip(kind: str, seed: int) -> tuple[Rendering, float]:
     return render(heart, times, seed, finer=finer), heart.probe.mm_per_pixel / finer
 
 
-def seen_of(kind: str, frames: Frames) -> tuple[Seen, torch.Tensor]:
+def seen_of(kind: str, frames: Frames) -> tuple[RefinerInput, torch.Tensor]:
     """What a stage sees when every second frame, or the mean of 2 x 2 pixels, is left; and trilinear interpolation."""
     grey = torch.from_numpy(frames).float()[:, None] / 255.0
     if kind == "2x-time":
         before, after = grey[:-1:2], grey[2::2]
-        return between(before, after), (0.5 * (before + after))[:, :, None]
-    seen = enlarged(torch.round(F.avg_pool2d(grey, 2) * 255.0) / 255.0)
+        return halfway_input(before, after), (0.5 * (before + after))[:, :, None]
+    seen = double_size_input(torch.round(F.avg_pool2d(grey, 2) * 255.0) / 255.0)
     return seen, seen.lowres
 
 
@@ -205,8 +205,8 @@ def middles(frames: Frames) -> Frames:
     return woven
 
 
-def seen_large(frames: Frames) -> Seen:
-    return enlarged(torch.from_numpy(frames).float()[:, None] / 255.0)
+def seen_large(frames: Frames) -> RefinerInput:
+    return double_size_input(torch.from_numpy(frames).float()[:, None] / 255.0)
 
 
 def main() -> None:

@@ -53,6 +53,7 @@ EXTRAS = {
     "measurement/sam2.py": {"text"},
     "metrics/sets/video_mae.py": {"text"},
     "ecg/hdf5.py": {"formats"},
+    "ecg/xlsx.py": {"formats"},
     "ecg/matlab.py": {"formats"},
     "ecg/code15.py": {"formats"},
     "ecg/pdf_paths.py": {"formats"},

@@ -13,6 +13,7 @@ import typer
 from echogen.commands.adapt import adapt
 from echogen.commands.bench import bench
 from echogen.commands.blind_test import blind_test
+from echogen.commands.ecg import ecg
 from echogen.commands.evaluate import evaluate
 from echogen.commands.generate import generate
 from echogen.commands.import_weights import import_weights
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _verb in (generate, simulate, measure, evaluate, blind_test, serve, info, prepare, train, adapt, import_weights, bench):
+for _verb in (generate, simulate, measure, evaluate, blind_test, serve, info, ecg, prepare, train, adapt, import_weights, bench):
     app.command()(_verb)
 app.command("list")(list_known)
 

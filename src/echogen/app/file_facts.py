@@ -20,6 +20,10 @@ KEYS: tuple[str, ...] = (
     "heart_rate_bpm",
     "quality",
     "quality_reasons",
+    "rate_source",
+    "unit_source",
+    "gaps",
+    "notes",
 )
 KEYS += ("frames", "height", "width", "fps", "view", "mm_per_pixel", "warnings", "drawn_ecg", "identifying")
 #: What `identifying` holds. text_beside_the_sector is a guess; attributes are those of a DICOM file.
@@ -50,7 +54,8 @@ def _called_an_echo(file: Path) -> bool:
 
 
 def _describe_ecg(file: Path, rate_hz: float | None, unit: str | None) -> dict[str, Any]:
-    from echogen.ecg import ecg_info, find_landmarks, read_ecg, signal_quality
+    from echogen.ecg import ecg_info, find_landmarks, read_around_gaps, signal_quality
+    from echogen.ecg.formats import NoValues
 
     found = ecg_info(file, rate_hz=rate_hz, unit=unit)
     facts: dict[str, Any] = {
@@ -60,9 +65,17 @@ def _describe_ecg(file: Path, rate_hz: float | None, unit: str | None) -> dict[s
         "leads": len(found.lead_names),
         "lead_names": list(found.lead_names),
         "rate_hz": found.rate_hz,
+        "rate_source": found.rate_source,
+        "unit_source": found.unit_source,
         "duration_s": found.duration_s,
+        "notes": list(found.notes),
     }
-    ecg = read_ecg(file, rate_hz=rate_hz, unit=unit, start_s=0.0, seconds=min(found.duration_s, LOOKED_AT_S))
+    looked_at = min(found.duration_s, LOOKED_AT_S)
+    try:
+        ecg, gaps = read_around_gaps(file, rate_hz=rate_hz, unit=unit, start_s=0.0, seconds=looked_at)
+    except NoValues as nothing:
+        return facts | {"notes": [*found.notes, str(nothing)]}
+    facts["gaps"] = [{"leads": list(gap.leads), "start_s": gap.start_s, "end_s": gap.end_s} for gap in gaps]
     quality = signal_quality(ecg)
     facts |= {"quality": quality.verdict, "quality_reasons": list(quality.reasons)}
     try:

@@ -90,11 +90,12 @@ def read_part(
 ) -> Ecg:
     """The ECG from start_s on for so many seconds, and what there is from before_s before to after_s after that part.
 
-    It keeps the clock of the file, and nothing else of the file is read.
+    It keeps the clock of the file, and nothing else of the file is read. A gap before or after the part asked for cuts short
+    what comes with it.
 
     Raises `InputError` naming the longest possible length if the file ends before start_s + seconds.
     """
-    from echogen.ecg import ecg_info, read_ecg
+    from echogen.ecg import ecg_info, read_around_gaps
 
     available = ecg_info(path, rate_hz=rate_hz, unit=unit).duration_s
     # A frame is at its start, so half a millisecond short is not too short.
@@ -108,7 +109,8 @@ def read_part(
         )
     first = max(0.0, start_s - before_s)
     last = min(available, start_s + seconds + after_s)
-    return read_ecg(path, rate_hz=rate_hz, unit=unit, start_s=first, seconds=last - first)
+    wanted = (start_s, min(start_s + seconds, available))
+    return read_around_gaps(path, rate_hz=rate_hz, unit=unit, start_s=first, seconds=last - first, keep_s=wanted)[0]
 
 
 @contextmanager

@@ -43,7 +43,12 @@ ECG_FUTURE_S = 1.0
 
 @dataclass(frozen=True)
 class Context:
-    """What a window hands to the next one: its number, the time of the next frame in s, and whatever the subclass keeps."""
+    """Place of a window in its video, handed from one window to the next.
+
+    index: number of the window, from 0.
+    next_s: time of its first frame in s.
+    state: whatever the system keeps from the window before; see `Generator.initial_state`.
+    """
 
     index: int
     next_s: float
@@ -59,6 +64,7 @@ class Generator(VideoGenerator):
     system: name of the system in generator.json.
     folder: where the generator was loaded from; None: made in memory.
     adapter: in use; None: the weights are as they were trained.
+    unadapted: weights that the adapter changed, as they were before; None without an adapter.
     All other fields: see `VideoGenerator`.
     """
 
@@ -70,7 +76,6 @@ class Generator(VideoGenerator):
     longest_s: float = np.inf
     needs_reference: bool = False
     folder: Path | None = None
-    #: Adapter in use, None for none, and the weights that it changed as they were before.
     adapter: Adapter | None = None
     unadapted: Mapping[str, torch.Tensor] | None = None
 
@@ -108,18 +113,18 @@ class Generator(VideoGenerator):
 
     @property
     def adaptable(self) -> torch.nn.Module | None:
-        """The network that an adapter changes; None where the system takes no adapter."""
+        """Network that an adapter changes; None where the system takes no adapter."""
         return None
 
     def adapters(self) -> list[str]:
-        """The names of the adapters in the generator's folder."""
+        """List the names of the adapters in the generator's folder."""
         return [path.name for path in adapter_folders(self.folder)]
 
     def use_adapter(self, name_or_dir: str | Path | None) -> None:
-        """Switch to an adapter, by its name in the generator's folder or by a folder of its own; None: to the base again.
+        """Switch to an adapter, by its name in the generator's folder or by a folder of its own; None: back to no adapter.
 
-        What is saved while one is in use has it merged. Raises `InputError` where there is none or it was made for other
-        weights; the base is in use then.
+        A generator that is saved while an adapter is in use has it merged into its weights. Raises `InputError` where there is
+        no such adapter or it was made for other weights; no adapter is in use then.
         """
         switch_adapter(self, name_or_dir)
 
@@ -138,19 +143,20 @@ class Generator(VideoGenerator):
 
     @abstractmethod
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
-        """The next frames after `context` and the context after them.
+        """Make the frames of one window; return them and the context of the next window.
 
-        conditions.ecg holds what is known of the ECG around the window: `ecg_past_s` before to `ecg_future_s` after it.
+        conditions: of the whole video, but for the ECG: conditions.ecg holds the part from `ecg_past_s` before the window to
+        `ecg_future_s` after it, as far as it was recorded.
         """
 
     def initial_state(self, conditions: Conditions, sampling: Sampling) -> Any:
-        """Return the state in the first window's context: whatever a subclass can make before enough of the ECG is there."""
+        """Return the state in the first window's context: whatever a system can make before enough of the ECG is there."""
         return None
 
     @property
     @abstractmethod
     def window_s(self) -> float:
-        """The longest time that one window covers in s."""
+        """Longest time that one window covers, in s."""
 
     def parts(self, ecg: Ecg | Iterable[Ecg] | None, conditions: Conditions, sampling: Sampling, span: Span) -> Iterator[Cine]:
         """Yield the parts of a video, one window each; see `VideoGenerator.stream`."""
@@ -159,10 +165,7 @@ class Generator(VideoGenerator):
             raise InputError(f"The generator {self.name} cannot follow a live ECG; leave live out.")
         if ecg is None and seconds is None:
             raise InputError("Without an ECG the length of the video must be given in seconds.")
-        if seconds is not None and seconds > self.longest_s + 0.5 / self.native_fps:
-            raise InputError(
-                f"The generator {self.name} makes clips of {self.longest_s:g} s, not of {seconds:g}; ask for at most that."
-            )
+        self._check_length(seconds)
         source = EcgStream(ecg)
         start = source.start_s if span.start_s is None else span.start_s
         if start < source.start_s - 1e-6:
@@ -191,8 +194,9 @@ class Generator(VideoGenerator):
             if seconds is not None and begin + seconds > ecg.end_s + 0.5 / self.native_fps:
                 raise _too_short(ecg.end_s, begin)
             seconds = seconds if seconds is not None else ecg.end_s - begin
+        self._check_length(seconds)
         parts: list[Cine] = []
-        for part in self.parts(ecg, conditions, sampling, Span(span.start_s, seconds)):
+        for part in self.parts(ecg, conditions, sampling, span):
             parts.append(part)
             if progress and seconds:
                 progress(float(part.times_s[-1]) - begin, seconds)
@@ -200,6 +204,13 @@ class Generator(VideoGenerator):
             raise InputError("The video would be shorter than one frame; ask for more seconds.")
         cine = Cine.join(parts)
         return GeneratedVideo(cine, cine)
+
+    def _check_length(self, seconds: float | None) -> None:
+        """Raise `InputError` for a video that is longer than the system can make."""
+        if seconds is not None and seconds > self.longest_s + 0.5 / self.native_fps:
+            raise InputError(
+                f"The generator {self.name} makes clips of {self.longest_s:g} s, not of {seconds:g}; ask for at most that."
+            )
 
     def _needs_until_s(self, context: Context, sampling: Sampling, ecg_start_s: float) -> float:
         """Return the time in s that the ECG must reach before the next window can be made."""
@@ -216,9 +227,9 @@ def _too_short(end_s: float, start_s: float) -> InputError:
 
 
 def ef_to_give(ef_percent: float, calibration: Sequence[tuple[float, float]]) -> float:
-    """The EF in % to give to a network so that its videos have the one asked for.
+    """Return the EF in % to give to a network so that its videos have the EF asked for.
 
-    calibration: (EF given, EF that videos then have), both rising; the EF itself where there is none.
+    calibration: pairs (EF given, EF of the videos) in %, both rising; the EF is unchanged where there is none.
     """
     if not calibration:
         return ef_percent

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, draw_recording
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.files import whole_file
 from echogen.generators import EchoPulse, Generator

@@ -202,7 +202,7 @@ def test_damaged_folders_are_one_sentence(tiny: EchoPulse, tmp_path: Path) -> No
     tiny.save_pretrained(tmp_path / "whole")
     for name, text, match in (
         ("generator.json", "{", "damaged"),
-        ("generator.json", '{"system": "other"}', "does not know"),
+        ("generator.json", '{"system": "other"}', "nor an installed package knows"),
         ("tokenizer/model.safetensors", "x", "whole safetensors"),
         ("transformer/config.json", "{}", "does not describe"),
     ):

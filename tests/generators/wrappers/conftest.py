@@ -28,7 +28,7 @@ class Shelf(Generator):
         self.clips, self.native_fps, self.sizes = clips, fps, parts
 
     @classmethod
-    def _load(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Shelf:
+    def from_folder(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Shelf:
         raise AssertionError("it has no folder")
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from echogen.arrays import Floats
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.ecg.st_mem_input import st_mem_input
 from echogen.ecg_window.spec import latent_times
 from echogen.errors import InputError

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.ecg.st_mem_input import st_mem_input
 from echogen.ecg_window.spec import latent_times
 from echogen.errors import InputError

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from echogen import ecg as ecg_module
 from echogen.arrays import Floats
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.ecg_window.beats import Beats
 from echogen.ecg_window.features import CELLS_PER_FRAME, FEATURES, latent_features
 from echogen.ecg_window.lead import lead_window, normalised_lead
