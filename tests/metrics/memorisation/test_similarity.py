@@ -223,7 +223,7 @@ def test_a_bank_is_made_stored_and_read_again(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="another network"):
         CopyFilter(replace(again, digest="0"))
     (tmp_path / BANK_FILE).write_bytes(b"nothing")
-    with pytest.raises(InputError, match="cannot be read; make it anew"):
+    with pytest.raises(InputError, match="cannot be read; make it again"):
         IdentityBank.load(tmp_path / BANK_FILE)
 
 
