@@ -44,11 +44,16 @@ for _left, _part in [
     ("cli", "__main__"),
 ]:
     MAY_IMPORT[_part] = MAY_IMPORT[_left] | {_left}
+#: Tests and benchmarks import `testing`; no part does.
+MAY_IMPORT["testing"] = MAY_IMPORT["app"] | {"app"}
 
 #: The extras that a part, or one file of it, may import from besides the core packages.
 EXTRAS = {
     "training": {"train", "adapt"},
     "app": {"serve"},
+    "testing/data_sets.py": {"datasets"},
+    "testing/ecg_files/consumer.py": {"formats"},
+    "testing/fuzz/echo_files.py": {"datasets"},
     "networks/text.py": {"text"},
     "measurement/sam2.py": {"text"},
     "metrics/sets/video_mae.py": {"text"},
