@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import echogen
-from common import DOCS, HeldOut, held_out, table
+from common import DOCS, table
+from echogen.datasets.held_out import HeldOut, held_out
 from echogen.measurement import load_segmenter, measure
 from echogen.measurement.regression import regressed_ef_percent
 from echogen.metrics.heart.ejection import ejection_report

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 import echogen
-from common import DOCS, arguments, held_out, table
+from common import DOCS, arguments, table
+from echogen.datasets.held_out import held_out
 from echogen.measurement import measure
 from echogen.measurement.matching import within_video
 from echogen.measurement.shipped import load_segmenter

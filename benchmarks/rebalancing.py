@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from common import DOCS, held_out, table
+from common import DOCS, table
 from echogen.commands.common import progress_bar
 from echogen.datasets.clip_store import FPS, ClipStore
+from echogen.datasets.held_out import held_out
 from echogen.generators.base import Generator
 from echogen.generators.echodiffusion.cascade import Cascade
 from echogen.generators.echodiffusion.generator import EchoDiffusion

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from common import DOCS, held_out, table
+from common import DOCS, table
 from echogen.datasets.clip_store import draw_recording
+from echogen.datasets.held_out import held_out
 from echogen.generators.base import Generator
 from echogen.generators.wrappers.refined import Refiner, RefinerInput, double_size_input, halfway_input
 from echogen.measurement import load_segmenter

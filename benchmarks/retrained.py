@@ -19,8 +19,9 @@ import numpy as np
 from torch import nn
 
 import echogen
-from common import DOCS, arguments, held_out, save_picture, table
+from common import DOCS, arguments, save_picture, table
 from echogen.datasets.clip_store import render_clips
+from echogen.datasets.held_out import held_out
 from echogen.generators import EchoPulse
 from echogen.networks.config import load_network, save_network
 from echogen.networks.masked_transformer import MaskedTransformer

@@ -1,6 +1,6 @@
 """Which format of shards reads fastest, and how they scale: python benchmarks/shards.py --clips STORE -> docs/shards.md.
 
-STORE: a folder of rendered clips (python -m echogen.datasets.clip_store STORE).
+STORE: a folder of rendered clips (echogen render -o STORE).
 """
 
 from __future__ import annotations

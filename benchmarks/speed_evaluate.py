@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from common import DOCS, held_out, table
+from common import DOCS, table
 from echogen.cine import write
+from echogen.datasets.held_out import held_out
 from echogen.errors import InputError
 from echogen.metrics.evaluation.run import METRICS, evaluate
 from echogen.phantom.simulate import true_beats

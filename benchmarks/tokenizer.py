@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from common import DOCS, arguments, held_out, table
+from common import DOCS, arguments, table
+from echogen.datasets.held_out import held_out
 from echogen.generators import EchoPulse, Generator
 from echogen.measurement import measure
 from echogen.measurement.shipped import load_segmenter
