@@ -6,13 +6,13 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
-from common import DOCS, arguments, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
 from echogen.ecg import choose_lead, find_landmarks
 from echogen.ecg.source import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.records import Ecg
-from report import write_section
 
 FIRST_SEED, SECONDS, MARGIN_S = 300_000, 8.0, 0.3
 #: A beat is found where its QRS onset is within so many seconds.

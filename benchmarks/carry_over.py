@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import DOCS, arguments, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.held_out import HeldOut, held_out
 from echogen.generators import EchoPulse, Generator
 from echogen.measurement import measure
@@ -18,7 +19,6 @@ from echogen.metrics.heart.timing import pooled_report, within_video
 from echogen.metrics.pictures.likeness import mse
 from echogen.phantom.looks import HELD_OUT_MACHINES, MACHINES, PLAIN
 from echogen.records import Cine
-from report import write_section
 
 FIRST_SEED = 45_000
 SECONDS = 2.0

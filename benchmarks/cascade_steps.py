@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common import DOCS, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.calibration.echodiffusion import first_stage, small_video_efs, small_videos
 from echogen.datasets.held_out import held_out
 from echogen.generators.base import Generator
@@ -22,7 +23,6 @@ from echogen.metrics.heart.ejection import ejection_report
 from echogen.metrics.pictures.likeness import psnr, ssim
 from echogen.networks.ef_regressor import at_size
 from echogen.samplers.edm import random_normal
-from report import write_section
 
 FIRST_SEED = 130_000
 ASKED = (25.0, 40.0, 55.0, 70.0)

@@ -53,12 +53,6 @@ def arguments(description: str, **defaults: float | str) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
-
-
 def save_picture(picture: NDArray[np.uint8], path: Path) -> None:
     """A picture of a document, (height, width) or (height, width, 3), as WebP: speckle takes a quarter of the room of a PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)

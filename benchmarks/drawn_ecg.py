@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common import DOCS, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.cine.colour import ColourCine, read_colour
 from echogen.cine.drawn_sweep import DrawnSignal
 from echogen.cine.writing import write
@@ -21,7 +22,6 @@ from echogen.datasets.drawn_ecg import LEAD, DrawnEcg, find_drawn_ecg, judge_sig
 from echogen.records import Cine, Ecg
 from echogen.testing.drawn_traces import ECG_RATE_HZ, Recorded, draw, record
 from echogen.testing.machine_styles import NOT_AN_ECG, STYLES
-from report import write_section
 
 FIRST_SEED = 70_000
 SECONDS = 2.5

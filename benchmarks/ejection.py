@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 import echogen
-from common import DOCS, arguments, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.clip_store import FPS
 from echogen.datasets.held_out import HeldOut, held_out
 from echogen.measurement.plain_values import measured_ef_percent
 from echogen.metrics.heart.ejection import ejection_report
 from echogen.phantom.simulate import render, with_ef
 from echogen.records import Cine
-from report import write_section
 
 ASKED = (25.0, 40.0, 55.0, 70.0)
 SECONDS = 2.0

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from echogen.benchmark.markdown import write_section
 from echogen.testing.fuzz import KINDS, corpus_module
 from echogen.testing.fuzz.attempts import OUTCOMES, Audit, attempt
 from echogen.testing.fuzz.damage import damaged
@@ -137,7 +138,7 @@ def show(kind: str, seed: int, index: int) -> None:
 def section(kind: str, files: int, seed: int, workers: int) -> str:
     """Read so many files of a kind, and say in a table what came of them."""
     # Only here: workers have no room for what these load.
-    from common import table
+    from echogen.benchmark.markdown import table
 
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     longest: dict[str, float] = defaultdict(float)
@@ -196,7 +197,6 @@ def main() -> None:
             print(text)
             if not options.dry:
                 from common import DOCS
-                from report import write_section
 
                 write_section(DOCS / "fuzz.md", KINDS[kind].title, text)
 

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 import echogen
-from common import DOCS, arguments, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
 from echogen.cine.sector import CANONICAL_APEX_ROW
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore, draw_recording
 from echogen.ecg.source import STANDARD_LEADS
@@ -30,7 +31,6 @@ from echogen.metrics.memorisation.similarity import MemorisationReport, distance
 from echogen.phantom.simulate import render
 from echogen.phantom.speckle import SpeckleLayer
 from echogen.records import Cine, Ecg
-from report import write_section
 
 FIRST_SEED = 90_000
 #: Another speckle of the same heart.

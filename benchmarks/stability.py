@@ -16,14 +16,14 @@ import torch
 from scipy import ndimage
 
 import echogen
-from common import DOCS, arguments, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.held_out import held_out
 from echogen.generators import EchoPulse
 from echogen.measurement import load_segmenter, read_masks, segment
 from echogen.physiology import Floats
 from echogen.records import STRUCTURES, ByteArray, Cine
 from picture import sharpness
-from report import write_section
 
 FIRST_SEED = 40_000
 SECONDS, STRETCH_S = 60.0, 10.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 import echogen
-from common import DOCS, Recording, arguments, recordings, table
+from common import DOCS, Recording, arguments, recordings
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.clip_store import FPS
 from echogen.ecg import Landmarks, ecg_info, find_landmarks
 from echogen.measurement.plain_values import expected_es_s, measured_es_s
@@ -22,7 +23,6 @@ from echogen.phantom.simulate import draw_heart, render
 from echogen.physiology import beat_clock
 from echogen.records import Cine, Ecg
 from picture import seam_ratio
-from report import write_section
 
 SHUFFLES = 20
 Clips = list[tuple[np.ndarray, np.ndarray]]

@@ -53,6 +53,7 @@ MAY_IMPORT["testing"] = MAY_IMPORT["app"] | {"app"}
 EXTRAS = {
     "training": {"train", "adapt"},
     "app": {"serve"},
+    "benchmark/plots.py": {"docs"},
     "testing/data_sets.py": {"datasets"},
     "testing/ecg_files/consumer.py": {"formats"},
     "testing/fuzz/echo_files.py": {"datasets"},

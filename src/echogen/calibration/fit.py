@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from echogen.arrays import Floats
 from echogen.errors import InputError
+from echogen.files import whole_file
 from echogen.generators.base import GENERATOR_FILE
 
 #: Ejection fractions in % that are given to the generator: from weak to hyperdynamic hearts, as training has them.
@@ -57,9 +57,5 @@ def change_settings(folder: Path, **settings: Any) -> None:
     """Change settings in the generator.json of a folder; the file is replaced as a whole."""
     path = folder / GENERATOR_FILE
     kept = json.loads(path.read_text(encoding="utf-8"))
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as unfinished:
         unfinished.write_text(json.dumps(kept | settings, indent=2) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
