@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import DOCS, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.cine.reading import read_cine
 from echogen.cine.sector import to_sector
 from echogen.commands.info import describe
 from echogen.datasets.camus import read_image
 from echogen.errors import InputError
-from report import write_section
 
 #: Files without a signal of their own: annotations, and tables of labels.
 NO_SIGNAL = {".atr"}

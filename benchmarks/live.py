@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 import echogen
-from common import DOCS, arguments, recordings, table
+from common import DOCS, arguments, recordings
 from echogen.bench import looped, measure_live, measure_machine, memory_mb
 from echogen.bench.live import timed_parts
+from echogen.benchmark.markdown import table, write_section
 from echogen.records import Ecg
-from report import write_section
 
 MINUTE_S = 60.0
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 import echogen
-from common import DOCS, arguments, held_out, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
+from echogen.datasets.held_out import held_out
 from echogen.measurement import measure
 from echogen.measurement.matching import within_video
 from echogen.measurement.shipped import load_segmenter
 from echogen.metrics.heart.ejection import ejection_report
 from echogen.metrics.heart.timing import match_beats, pooled_report
-from report import write_section
 
 FIRST_SEED = 40_000
 SHIPPED = Path(echogen.__file__).parent / "weights" / "segmenter" / "truth_error.json"

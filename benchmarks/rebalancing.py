@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from common import DOCS, held_out, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.commands.common import progress_bar
 from echogen.datasets.clip_store import FPS, ClipStore
+from echogen.datasets.held_out import held_out
 from echogen.generators.base import Generator
 from echogen.generators.echodiffusion.cascade import Cascade
 from echogen.generators.echodiffusion.generator import EchoDiffusion
@@ -28,7 +30,6 @@ from echogen.metrics.heart.ejection import ejection_report
 from echogen.networks.ef_regressor import EfRegressor, EfRegressorConfig, at_size
 from echogen.samplers.edm import random_normal
 from echogen.training.tasks.ef_regressor import shown_ef_percent
-from report import write_section
 
 #: What the regressor looks at: as much as the small cascade's first stage makes.
 SIZE, FRAMES, STEP = 32, 16, 4

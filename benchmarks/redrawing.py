@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common import HeldOut
+from echogen.datasets.held_out import HeldOut
 from echogen.generators import EchoPulse
 from echogen.generators.echopulse.frame_renderer import MOTION_SCALE
 from echogen.measurement import measure

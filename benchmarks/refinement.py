@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from common import DOCS, held_out, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.clip_store import draw_recording
+from echogen.datasets.held_out import held_out
 from echogen.generators.base import Generator
 from echogen.generators.wrappers.refined import Refiner, RefinerInput, double_size_input, halfway_input
 from echogen.measurement import load_segmenter
@@ -24,7 +26,6 @@ from echogen.metrics.pictures.likeness import psnr, ssim
 from echogen.metrics.pictures.speckle import frame_correlation, speckle_statistics
 from echogen.phantom.simulate import Rendering, render
 from echogen.records import STRUCTURES, Cine
-from report import write_section
 
 FIRST_SEED = 140_000
 STEPS = (1, 2, 4, 8)

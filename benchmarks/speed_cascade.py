@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from common import DOCS, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.generators.echodiffusion.cascade import Cascade, paper_cascade
 from echogen.generators.precision import DTYPES
 from echogen.networks.video_unet import VideoUnet
 from echogen.samplers.edm import random_normal
-from report import write_section
 
 IDLE_LOAD = 0.3
 #: CPU seconds of one look of the published code, float32, two cores, and seconds of a guided 2SCM video, extrapolated.

@@ -138,7 +138,7 @@ _BUILT_IN: dict[str, DatasetEntry] = {
     ),
     "phantom": DatasetEntry(
         what="simulated clips with their ECG and every beat's volumes, as rendered for training",
-        where="python -m echogen.datasets.clip_store FOLDER",
+        where="echogen render -o FOLDER",
         loader="echogen.datasets.local_studies:PhantomStudies",
         signs=(Sign("shard_*/hearts.json"),),
     ),

@@ -1,4 +1,4 @@
-"""Give a generator the student that learned from it: python -m echogen.generators.echopulse.add_student RUN GENERATOR
+"""Adding of a student to the generator that it learned from.
 
 The transformer stays as it is and goes on guessing first frames; the student guesses all that follows.
 """
@@ -31,7 +31,7 @@ def add_student(run: Path, folder: Path, *, steps: int, live_steps: int) -> None
     if not source.is_dir():
         raise InputError(f"There is no student in {run}; train one with echogen train phantom-128-few-steps.")
     if not (folder / GENERATOR_FILE).is_file():
-        raise InputError(f"There is no generator in {folder}; join one with python -m echogen.generators.echopulse.assemble.")
+        raise InputError(f"There is no generator in {folder}; join one with echogen assemble.")
     settings = read_settings(folder)
     if settings.pop("system") != EchoPulse.system:
         raise InputError(f"The generator in {folder} is not of the system {EchoPulse.system}, which alone has students.")
@@ -44,8 +44,8 @@ def add_student(run: Path, folder: Path, *, steps: int, live_steps: int) -> None
 
 
 def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Older form of `echogen assemble RUN -o GENERATOR`: python -m echogen.generators.echopulse.add_student RUN GENERATOR."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("run", type=Path, help="folder of the student's training run")
     parser.add_argument("generator", type=Path, help="folder of the generator that it learned from")
     parser.add_argument("--steps", type=int, default=2, help="in which a window is guessed (%(default)s)")

@@ -1,9 +1,4 @@
-"""Join a tokenizer and a transformer into a generator.
-
-python -m echogen.generators.echopulse.assemble TOKENIZER TRANSFORMER -o DIR.
-
-With --ecg-encoder RUN or --text-encoder NAME it is the paper's ECHOPulse, which needs one, else the default generator.
-"""
+"""Joining of a tokenizer and a transformer into ECHOPulse: the paper's with an encoder of ECG or text, else the default one."""
 
 from __future__ import annotations
 
@@ -111,8 +106,8 @@ def _learned(run: Path, text_encoder: str | None, time_patch: int) -> EchoPulseP
 
 
 def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Older form of `echogen assemble`: python -m echogen.generators.echopulse.assemble TOKENIZER TRANSFORMER -o DIR."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("tokenizer", type=Path, help="folder of the tokenizer's training run")
     parser.add_argument("transformer", type=Path, help="folder of the transformer's training run")
     encoders = parser.add_mutually_exclusive_group()

@@ -1,9 +1,10 @@
 """The open benchmark: its hearts stay what they are, a run goes on where it was, and others get a row."""
 
 import json
+import os
+import pickle
 import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,7 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-import echogen
+import echogen as package
+from echogen.benchmark.cases import FIRST_SEED, FRAMES, SECONDS, TIERS, cases, list_hash, recording
+from echogen.benchmark.exporting import export
+from echogen.benchmark.kept import clip_of, read_states
+from echogen.benchmark.rows import Added, Truth, Work
+from echogen.benchmark.running import Plan, rows_for, run
 from echogen.cine import read_cine, write
 from echogen.datasets.clip_store import FIRST_TRAINING_SEED
 from echogen.errors import InputError
@@ -21,16 +27,10 @@ from echogen.generators.base import Context, Generator
 from echogen.generators.loading import GENERATORS
 from echogen.generators.sampling import Sampling
 from echogen.metrics.evaluation.collectors import Pair
+from echogen.metrics.heart.rhythm_effects import LateFilling
 from echogen.records import Cine, Conditions
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import phantom_bench  # noqa: E402
-from phantom_bench_cases import FIRST_SEED, FRAMES, SECONDS, TIERS, cases, export, list_hash, recording  # noqa: E402
-from phantom_bench_rows import Added, Truth, Work  # noqa: E402
-from phantom_bench_scores import LateFilling, clip_of  # noqa: E402
-
 HASHES = {50: "78d08940639dc4f8", 500: "172c42ea8b5238c5", 2048: "8469b666a9aa27a0"}
 
 
@@ -92,7 +92,7 @@ def test_no_other_part_of_the_project_uses_its_seeds() -> None:
     assert used.stop <= FIRST_TRAINING_SEED
     assert [case.seed for case in cases(TIERS[-1])] == list(used)
     sources = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "src").rglob("*.py")]
-    text = "\n".join(path.read_text() for path in sources if path.name != "phantom_bench_cases.py")
+    text = "\n".join(path.read_text() for path in sources if path != ROOT / "src/echogen/benchmark/cases.py")
     starts = [
         int(n.replace("_", "")) for line in re.findall(r"^.*FIRST_\w+.*= .*$", text, re.M) for n in re.findall(r"\d[\d_]+", line)
     ]
@@ -118,7 +118,7 @@ def test_what_is_exported_is_what_generators_are_given(tmp_path: Path) -> None:
     heart, ecg = recording(listed[1])
     assert told["name"] == listed[1].name
     assert float(told["ef_percent"]) == heart.anatomy.ef_percent
-    read = echogen.read_ecg(tmp_path / told["ecg"])
+    read = package.read_ecg(tmp_path / told["ecg"])
     assert read.lead_names == ecg.lead_names
     np.testing.assert_allclose(read.signal_mv, ecg.signal_mv, atol=2e-3)
     Truth().make(Work(tmp_path), listed[1])
@@ -163,8 +163,7 @@ def bench(folders: tuple[Path, Path, Path]) -> dict[str, Any]:
 
 
 def run_bench(work: Path, generator: Path, videos: Path) -> dict[str, Any]:
-    options = ["--tier", "2", "--generators", "", "--generator-dir", generator, "--add", f"mine={videos}", "--no-plots"]
-    phantom_bench.main([*map(str, options), "--work", str(work), "--output", str(work)])
+    run(Plan(2, (str(generator),), (("mine", str(videos)),)), work, work, plots=False)
     results: dict[str, Any] = json.loads((Work.below(work).root / "results-2.json").read_text())
     return {row["title"]: row for row in results["rows"]}
 
@@ -217,22 +216,45 @@ def test_a_run_goes_on_where_it_was(bench: dict[str, Any], folders: tuple[Path, 
 
 def test_pictures_are_small(bench: dict[str, Any], folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from phantom_bench_plots import plot
+    from echogen.benchmark.plots import plot
 
     listed = cases(2)
-    rows = phantom_bench.rows_for(listed, [str(folders[1])], [])
+    rows = rows_for(listed, [str(folders[1])], [])
     made = plot(Work.below(folders[0]), listed, rows, list(bench.values()), tmp_path / "images")
     assert len(made) == 3
     assert sum((tmp_path / path).stat().st_size for _, path in made) < 400_000
 
 
 def test_some_rows_can_be_asked_for(folders: tuple[Path, Path, Path]) -> None:
-    rows = phantom_bench.rows_for(cases(2), [str(folders[1])], [], told=["reference"], baselines=False)
+    rows = rows_for(cases(2), [str(folders[1])], [], only=["reference"], baselines=False)
     title = f"{folders[1].name}: ECG, first frame"
     assert [row.title for row in rows] == ["truth", title, f"{title}; shuffled"]
 
 
-def test_a_mistake_is_answered_with_a_sentence(tmp_path: Path) -> None:
-    for options in (["--tier", "5000"], ["--add", "mine"], ["--generators", "nobody"], ["--given", "money"]):
-        with pytest.raises(SystemExit, match=r"\.$"):
-            phantom_bench.main([*options, "--work", str(tmp_path)])
+def test_kept_measurements_hold_nothing_but_numbers(tmp_path: Path) -> None:
+    values = {"ef": {"heart-0000": {"generated": (50.0, np.float64(49.0)), "es_ms": np.arange(3.0)}}}
+    (tmp_path / "a.pickle").write_bytes(pickle.dumps(values))
+    assert repr(read_states(tmp_path / "a.pickle")) == repr(values)
+    (tmp_path / "b.pickle").write_bytes(pickle.dumps({"ef": os.system}))
+    assert read_states(tmp_path / "b.pickle") == {}
+    assert read_states(tmp_path / "c.pickle") == {}
+
+
+def test_the_command_judges_and_exports(echogen: Callable[..., Any], folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    work, generator, _ = folders
+    options = ["--tier", 2, "--generator", generator, "--row", "reference", "--no-baselines", "--no-plots"]
+    outcome = echogen("benchmark", *options, "--work", work, "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert f"`echogen benchmark --tier 2 --generator {generator} --row reference --no-baselines`" in outcome.out
+    assert "| truth | 2 |" in (tmp_path / "out" / "benchmark.md").read_text()
+    exported = echogen("benchmark", "--tier", 2, "--export", tmp_path / "cases")
+    assert exported.code == 0, exported.err
+    assert len((tmp_path / "cases" / "cases.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("options", [["--tier", "5000"], ["--add", "mine"], ["--generator", "nobody"], ["--row", "money"]])
+def test_a_mistake_is_answered_with_a_sentence(echogen: Callable[..., Any], tmp_path: Path, options: list[str]) -> None:
+    outcome = echogen("benchmark", *options, "--no-plots", "--work", tmp_path)
+    assert outcome.code == 2
+    assert outcome.err.endswith(".\n")
+    assert outcome.err.count("\n") == 1

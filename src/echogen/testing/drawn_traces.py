@@ -1,36 +1,41 @@
-"""Echo pictures with an ECG drawn into them, in the manners of several machines, over simulated hearts whose R peaks are known.
+"""Echo pictures of simulated hearts with a known ECG drawn into them as machines do.
 
 The drawing shares nothing with the code that reads it: pens and pixels only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from echogen.arrays import ByteArray, Floats
 from echogen.phantom.electrical import make_ecg
 from echogen.phantom.rhythm import make_rhythm
 from echogen.phantom.simulate import draw_heart, render
+from echogen.testing.machine_styles import ORANGE, YELLOW, Colour, Style
 
-Floats = NDArray[np.float64]
-Bytes = NDArray[np.uint8]
-Colour = tuple[int, int, int]
-
-GREEN, YELLOW, CYAN, WHITE, ORANGE = (60, 230, 90), (240, 220, 50), (40, 210, 230), (235, 235, 235), (250, 140, 30)
+#: Seconds of ECG before and after the video.
 BEFORE_S, AFTER_S = 6.0, 6.0
 ECG_RATE_HZ = 500.0
 
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """A simulated heart: grey frames (T, 128, 128), their times in s, lead II in mV at 500 Hz from start_s on, R peaks in s."""
+    """Simulated heart with its ECG.
 
-    frames: Bytes
+    frames: grey, (T, 128, 128).
+    times_s: of the frames.
+    lead_mv: lead II at `ECG_RATE_HZ` from start_s on.
+    start_s: time of the first sample of the ECG.
+    r_s: times of the R peaks, also those outside the video.
+    heart_rate_bpm: from the median interval within the video.
+    """
+
+    frames: ByteArray
     times_s: Floats
     lead_mv: Floats
     start_s: float
@@ -38,83 +43,8 @@ class Recorded:
     heart_rate_bpm: float
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a machine draws. mode: scroll, sweep (old trace erased by a bar) or static (with a marker: line, dot, triangle, none).
-
-    shows: ecg, respiration, pulse, menu, bars, doppler, text or nothing. width, height: of the picture. sweep_s: what the width
-    of the trace lasts. thick: of the line in pixels; gap: of the erase bar in pixels. columns, rows: of the trace, as shares of
-    the picture. jpeg: quality, or None. every: of so many frames one is stored. stored: size (width,
-    height) to which the finished picture is reduced. also: respiration, doppler, tint (of the sector), repeats (of frames).
-    """
-
-    name: str
-    mode: str = "static"
-    colour: Colour = GREEN
-    shows: str = "ecg"
-    marker: str = "line"
-    marker_colour: Colour = WHITE
-    width: int = 400
-    height: int = 300
-    columns: tuple[float, float] = (0.05, 0.95)
-    rows: tuple[float, float] = (0.86, 0.98)
-    sweep_s: float = 4.0
-    thick: float = 1.5
-    smooth: bool = True
-    gap: int = 12
-    bar: bool = False
-    grid: bool = False
-    ticks: bool = False
-    text: bool = False
-    upside_down: bool = False
-    jpeg: int | None = None
-    grey: bool = False
-    every: int = 1
-    stored: tuple[int, int] | None = None
-    also: tuple[str, ...] = field(default=())
-
-
-STYLES = (
-    Style("scrolling, green", "scroll"),
-    Style("scrolling, thin yellow, low resolution", "scroll", YELLOW, width=320, height=240, thick=1.0, smooth=False),
-    Style("scrolling, over a grid, 640 x 480", "scroll", CYAN, grid=True, width=640, height=480, sweep_s=5.0),
-    Style("sweep with a gap, green, text beside", "sweep", text=True, columns=(0.05, 0.80), sweep_s=3.0),
-    Style("sweep behind a bar, cyan", "sweep", CYAN, gap=3, bar=True, sweep_s=3.5),
-    Style("sweep, thick, strong JPEG", "sweep", YELLOW, thick=3.0, jpeg=70, sweep_s=2.5),
-    Style("static with a line, yellow, R ticks", "static", YELLOW, ticks=True),
-    Style("static with a dot, green", "static", marker="dot", marker_colour=ORANGE),
-    Style("static with a line of its own colour", "static", CYAN, marker_colour=CYAN),
-    Style("static with a triangle, thin, grid and text", marker="triangle", grid=True, text=True, thick=1.0, columns=(0.05, 0.8)),
-    Style("static, JPEG, low resolution", colour=GREEN, width=320, height=240, jpeg=80, thick=1.0),
-    Style("static, over the sector's edge", colour=YELLOW, rows=(0.66, 0.80)),
-    Style("sweep, over the sector's edge", "sweep", GREEN, rows=(0.66, 0.80), sweep_s=3.0),
-    Style("scrolling, over the sector's edge, JPEG", "scroll", CYAN, rows=(0.66, 0.80), jpeg=85),
-    Style("static, white on grey", colour=WHITE, marker_colour=(150, 150, 150), grey=True, rows=(0.88, 0.99)),
-    Style("sweep, with a respiration curve above", "sweep", GREEN, rows=(0.88, 0.99), sweep_s=3.0, also=("respiration",)),
-    Style("static, 16 fps", colour=GREEN, every=2),
-    Style("sweep, drawn at 640 x 480, stored at 320 x 240, JPEG", "sweep", width=640, height=480, stored=(320, 240), jpeg=75),
-    Style("static, yellow over a tinted sector", colour=YELLOW, rows=(0.66, 0.80), also=("tint",)),
-    Style("scrolling, with colour Doppler", "scroll", YELLOW, also=("doppler",)),
-    Style("sweep, every eighth frame repeated", "sweep", CYAN, sweep_s=3.0, also=("repeats",)),
-    Style("static, upside down", colour=GREEN, upside_down=True),
-)
-NOT_AN_ECG = (
-    Style("no trace", shows="nothing"),
-    Style("no trace, text and menu", shows="menu"),
-    Style("static trace without a marker", marker="none"),
-    Style("static trace over the sector without a marker", marker="none", rows=(0.66, 0.80)),
-    Style("respiration, scrolling", "scroll", shows="respiration"),
-    Style("respiration, static with a line", "static", YELLOW, shows="respiration"),
-    Style("arterial pulse, sweep", "sweep", ORANGE, shows="pulse"),
-    Style("colour bars", shows="bars"),
-    Style("colour Doppler", shows="doppler"),
-    Style("flat line, sweep", "sweep", shows="flat"),
-    Style("noise, scrolling", "scroll", shows="noise"),
-)
-
-
 def record(seed: int, seconds: float, fps: float = 32.0) -> Recorded:
-    """The heart of a seed with `seconds` of cine and more ECG on both sides."""
+    """Simulate the heart of a seed, with `seconds` of video and more ECG on both sides."""
     rng = np.random.default_rng(seed)
     name = str(rng.choice(["sinus", "af", "pvc", "paced"], p=[0.66, 0.16, 0.12, 0.06]))
     rate = float(np.clip(rng.lognormal(np.log(76.0), 0.22), 45, 140))
@@ -128,17 +58,18 @@ def record(seed: int, seconds: float, fps: float = 32.0) -> Recorded:
     return Recorded(frames, times, ecg.lead("II").astype(np.float64), -BEFORE_S, rhythm.r_s, mean_rate)
 
 
-def draw(recorded: Recorded, style: Style, seed: int = 0) -> Bytes:
-    """The frames (T, height, width, 3) as a machine of this style would store them; of those recorded, one in `every`.
+def draw(recorded: Recorded, style: Style, seed: int = 0) -> ByteArray:
+    """Frames (T, height, width, 3) as a machine of this style would store them; of those recorded, one in `every`.
 
     The seed also varies the sweep by up to a quarter, the brightness of the line, and its place.
     """
     rng = np.random.default_rng(seed)
     dim, shift = float(rng.uniform(0.6, 1.0)), float(rng.uniform(-0.015, 0.01))
+    red, green, blue = style.colour
     style = replace(
         style,
         sweep_s=style.sweep_s * float(rng.uniform(0.8, 1.25)),
-        colour=tuple(round(dim * part) for part in style.colour),
+        colour=(round(dim * red), round(dim * green), round(dim * blue)),
         rows=(style.rows[0] + shift, style.rows[1] + shift),
     )
     background = _surround(style)
@@ -226,7 +157,7 @@ class _Trace:
         columns = np.clip(np.arange(first, first + count), 0, self.paint.shape[1] - 1)
         return self.paint[:, columns]
 
-    def onto(self, band: Bytes, time_s: float) -> None:
+    def onto(self, band: ByteArray, time_s: float) -> None:
         """Draw the trace of this moment over a part of the picture."""
         column = (time_s - self.first_s) * self.pixels_per_s
         if self.style.grid:
@@ -253,7 +184,7 @@ class _Trace:
         if self.style.mode == "static" and 0 <= marker < self.width:
             self._mark(band, marker, paint)
 
-    def _mark(self, band: Bytes, marker: int, paint: Floats) -> None:
+    def _mark(self, band: ByteArray, marker: int, paint: Floats) -> None:
         if self.style.marker == "line":
             band[:, marker : marker + max(1, self.width // 500)] = self.style.marker_colour
         elif self.style.marker == "dot":
@@ -280,7 +211,7 @@ def _curve(shows: str, times: Floats, recorded: Recorded, rng: np.random.Generat
     return recorded.lead_mv
 
 
-def _surround(style: Style) -> Bytes:
+def _surround(style: Style) -> ByteArray:
     picture = Image.new("RGB", (style.width, style.height))
     pen = ImageDraw.Draw(picture)
     font = ImageFont.load_default(size=max(9, style.height // 40))
@@ -311,7 +242,7 @@ def _surround(style: Style) -> Bytes:
 
 
 @lru_cache(maxsize=2)
-def _enlarged(recorded: Recorded, width: int, height: int) -> Bytes:
+def _enlarged(recorded: Recorded, width: int, height: int) -> ByteArray:
     """The cine in a picture of this size, (T, height, width, 3)."""
     side = round(0.85 * height)
     left = (width - side) // 2
@@ -322,7 +253,7 @@ def _enlarged(recorded: Recorded, width: int, height: int) -> Bytes:
     return pictures
 
 
-def _doppler(picture: Bytes, time_s: float, rng: np.random.Generator) -> None:
+def _doppler(picture: ByteArray, time_s: float, rng: np.random.Generator) -> None:
     height, width = picture.shape[:2]
     rows, columns = np.mgrid[round(0.35 * height) : round(0.75 * height), round(0.4 * width) : round(0.6 * width)]
     flow = np.sin(2 * np.pi * 1.2 * time_s + rows / 25.0) + 0.3 * rng.standard_normal(rows.shape)
@@ -332,7 +263,7 @@ def _doppler(picture: Bytes, time_s: float, rng: np.random.Generator) -> None:
     box[away] = np.stack([0 * flow, 120 - 60 * flow, np.full(rows.shape, 230)], axis=-1)[away].astype(np.uint8)
 
 
-def _stored(picture: Bytes, style: Style) -> Bytes:
+def _stored(picture: ByteArray, style: Style) -> ByteArray:
     if style.grey:
         picture = np.repeat(np.asarray(Image.fromarray(picture).convert("L"))[..., None], 3, axis=-1)
     if style.jpeg is None:

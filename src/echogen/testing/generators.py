@@ -1,9 +1,8 @@
-"""A tiny generator with random weights, and an ECG that it can follow."""
+"""ECHOPulse small enough to run in milliseconds, with random weights, and an ECG that it can follow."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from echogen.ecg_window.features import FEATURES
@@ -18,8 +17,8 @@ from echogen.phantom.rhythm import make_rhythm
 from echogen.records import Ecg
 
 
-@pytest.fixture(scope="session")
-def tiny() -> EchoPulse:
+def tiny_echopulse() -> EchoPulse:
+    """ECHOPulse of 128 x 128 pixels with windows of 9 latent frames and random weights, the same every time."""
     torch.manual_seed(0)
     tokenizer = VideoTokenizer(
         VideoTokenizerConfig(
@@ -40,7 +39,7 @@ def tiny() -> EchoPulse:
     return EchoPulse(config, tokenizer, transformer, torch.device("cpu"))
 
 
-@pytest.fixture(scope="session")
-def ecg() -> Ecg:
+def sinus_ecg() -> Ecg:
+    """12 leads of 10 s of sinus rhythm at 75 bpm and 250 Hz."""
     rng = np.random.default_rng(0)
     return make_ecg(make_rhythm("sinus", 75, 0.0, 10.0, rng), 0.0, 10.0, rng, rate_hz=250.0)

@@ -1,4 +1,4 @@
-"""The rows of the open benchmark: where each one's videos come from, and how they are made and kept."""
+"""Rows of the open benchmark: the source of each one's videos, and their making and keeping."""
 
 from __future__ import annotations
 
@@ -14,55 +14,71 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-import echogen
+from echogen.benchmark.cases import (
+    FIRST_SEED,
+    SECONDS,
+    VERSION,
+    Case,
+    mean_heart,
+    phantom_hash,
+    recording,
+    truth_cine,
+    write_truth,
+)
 from echogen.cine import read_cine, write
-from echogen.commands.common import write_json
 from echogen.errors import InputError
+from echogen.files import write_json
+from echogen.generators.base import Generator
 from echogen.generators.wrappers.best_of import BestOf, Scorer
 from echogen.measurement.regression import load_regressor, regressed_ef_percent
 from echogen.metrics.evaluation.clips import find_clips
 from echogen.networks.ef_regressor import at_size
 from echogen.records import ByteArray, Cine
-from phantom_bench_cases import FIRST_SEED, SECONDS, VERSION, Case, mean_heart, phantom_hash, recording, truth_cine, write_truth
 
-#: What a generator may be given beside the ECG and the view, with its name in the table.
+#: Conditions that a generator may be given beside the ECG and the view, with their names in the tables.
 GIVEN = {"ef_percent": "EF", "reference": "first frame"}
 
 
 @dataclass(frozen=True)
 class Work:
-    """Where truth, videos and measurements are kept: folders below one for this version and phantom."""
+    """Folder in which truth, videos and measurements of one version of the benchmark and one phantom are kept."""
 
     root: Path
 
     @classmethod
     def below(cls, folder: str | Path) -> Work:
+        """Return the work folder of this version and phantom below a folder."""
         return cls(Path(folder) / f"{VERSION}-{phantom_hash()}")
 
     @property
     def truths(self) -> Path:
+        """Folder of the truth of all cases."""
         return self.root / "truth"
 
     def truth(self, case: Case) -> Path:
-        """The folder of a case's truth."""
+        """Return the folder of a case's truth."""
         return self.truths / case.name
 
     def made(self, source: str) -> Path:
-        """A video that was made, by its source."""
+        """Return the path of a video that was made, by its source."""
         return self.root / "made" / f"{source}.npz"
 
 
 class Row(Protocol):
-    """title: in the table. source: what a video is kept under; equal sources are equal videos."""
+    """One line of the tables: videos of the cases, all from one source."""
 
     @property
-    def title(self) -> str: ...
+    def title(self) -> str:
+        """Name in the tables."""
 
-    def source(self, case: Case) -> str: ...
+    def source(self, case: Case) -> str:
+        """Return the key under which the video of a case is kept; equal keys are equal videos."""
 
-    def video(self, work: Work, case: Case) -> Path: ...
+    def video(self, work: Work, case: Case) -> Path:
+        """Return the path of the video of a case, whether it is there or not."""
 
-    def make(self, work: Work, case: Case) -> None: ...
+    def make(self, work: Work, case: Case) -> None:
+        """Make the video of a case unless it is there."""
 
 
 def _write(cine: Cine, path: Path) -> None:
@@ -72,33 +88,39 @@ def _write(cine: Cine, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Truth:
-    """The simulated clips themselves: what measuring alone leaves of a perfect generator."""
+    """Simulated clips themselves: the score of a perfect generator after measuring."""
 
     title: str = "truth"
 
     def source(self, case: Case) -> str:
+        """Return the key under which the video of a case is kept."""
         return f"truth/{case.name}"
 
     def video(self, work: Work, case: Case) -> Path:
+        """Return the path of the video of a case."""
         return work.truth(case) / "cine.npz"
 
     def make(self, work: Work, case: Case) -> None:
+        """Make the video of a case unless it is there."""
         write_truth(case, work.truths)
 
 
 @dataclass(frozen=True)
 class Still:
-    """The truth's first frame for as long as the clip lasts."""
+    """First frame of the truth, shown as long as the clip lasts."""
 
     title: str = "still first frame"
 
     def source(self, case: Case) -> str:
+        """Return the key under which the video of a case is kept."""
         return f"still/{case.name}"
 
     def video(self, work: Work, case: Case) -> Path:
+        """Return the path of the video of a case."""
         return work.made(self.source(case))
 
     def make(self, work: Work, case: Case) -> None:
+        """Make the video of a case unless it is there."""
         if not self.video(work, case).is_file():
             truth = read_cine(Truth().video(work, case))
             _write(replace(truth, frames=np.repeat(truth.frames[:1], len(truth.frames), axis=0)), self.video(work, case))
@@ -106,24 +128,27 @@ class Still:
 
 @dataclass(frozen=True)
 class MeanHeart:
-    """The mean heart of the view at its mean rate and EF, whatever the ECG says."""
+    """Mean heart of the view at its mean rate and EF, whatever the ECG says."""
 
     title: str = "a mean heart"
 
     def source(self, case: Case) -> str:
+        """Return the key under which the video of a case is kept."""
         return f"mean/{case.view}"
 
     def video(self, work: Work, case: Case) -> Path:
+        """Return the path of the video of a case."""
         return work.made(self.source(case))
 
     def make(self, work: Work, case: Case) -> None:
+        """Make the video of a case unless it is there."""
         if not self.video(work, case).is_file():
             _write(truth_cine(mean_heart(case.view), FIRST_SEED), self.video(work, case))
 
 
 @dataclass(frozen=True)
 class Shuffled:
-    """The videos of another row, each judged as that of the case before it in the list that has the same view."""
+    """Videos of another row, each judged as the video of another case with the same view: the control."""
 
     title: str
     row: Row
@@ -135,23 +160,35 @@ class Shuffled:
         return alike[(alike.index(case) + 1) % len(alike)]
 
     def source(self, case: Case) -> str:
+        """Return the key under which the video of a case is kept."""
         return self.row.source(self._other(case))
 
     def video(self, work: Work, case: Case) -> Path:
+        """Return the path of the video of a case."""
         return self.row.video(work, self._other(case))
 
     def make(self, work: Work, case: Case) -> None:
+        """Make the video of a case unless it is there."""
         self.row.make(work, self._other(case))
 
 
 @lru_cache(maxsize=1)
-def _generator(model: str, device: str) -> echogen.Generator:
-    return echogen.Generator.from_pretrained(model, device)
+def _generator(model: str, device: str) -> Generator:
+    return Generator.from_pretrained(model, device)
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What a generator makes of a case's ECG and view, and of `given` (names in `GIVEN`)."""
+    """Videos that a generator makes of a case's ECG and view, and of `given`.
+
+    model: name or folder of the generator.
+    name, weights_hash: that its folder states.
+    folder: of its weights.
+    given: further conditions, names in `GIVEN`.
+    device: cpu or cuda.
+    uses_ecg: False for a system that takes no ECG.
+    best_of: number of videos of which the one with the closest EF is kept, as the regressor sees it.
+    """
 
     model: str
     name: str
@@ -159,34 +196,37 @@ class Generated:
     folder: Path
     given: tuple[str, ...]
     device: str = "cpu"
-    hears_ecg: bool = True
-    #: Of so many videos the one whose EF is closest is kept, as the regressor sees it.
+    uses_ecg: bool = True
     best_of: int = 1
 
     @property
     def title(self) -> str:
-        told = [*(["ECG"] if self.hears_ecg else []), *(GIVEN[name] for name in self.given)]
+        """Name in the tables: the generator, and what it is given."""
+        conditions = [*(["ECG"] if self.uses_ecg else []), *(GIVEN[name] for name in self.given)]
         kept = [f"best of {self.best_of} by the regressor"] if self.best_of > 1 else []
-        return f"{self.name}: {', '.join([*told, *kept])}"
+        return f"{self.name}: {', '.join([*conditions, *kept])}"
 
     @property
     def key(self) -> str:
+        """Folder of the videos: the generator, its weights, and what it is given."""
         kept = [f"best-of-{self.best_of}"] if self.best_of > 1 else []
         return "+".join([f"{self.name}-{self.weights_hash}", *self.given, *kept])
 
     def source(self, case: Case) -> str:
+        """Return the key under which the video of a case is kept."""
         return f"{self.key}/{case.name}"
 
     def video(self, work: Work, case: Case) -> Path:
+        """Return the path of the video of a case."""
         return work.made(self.source(case))
 
     def facts(self, work: Work, case: Case) -> dict[str, Any]:
-        """seconds (wall) and cpu_seconds that making it took, or error: why there is none; empty before it was tried."""
+        """Read seconds (wall) and cpu_seconds that making the video took, or error, the reason why there is none."""
         path = self.video(work, case).with_suffix(".json")
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def make(self, work: Work, case: Case) -> None:
-        """Make and keep the video and what it took; a case that the generator refuses keeps its sentence instead."""
+        """Make and keep the video and its cost; for a case that the generator refuses its sentence is kept instead."""
         if self.facts(work, case):
             return
         generator = _generator(self.model, self.device)
@@ -217,9 +257,9 @@ class Generated:
 
 
 def generated_rows(model: str, device: str = "cpu", best_of: int = 1) -> list[Generated]:
-    """A generator with and without the EF and the first frame, as far as it takes them; all that it takes last.
+    """Rows of a generator with and without the EF and the first frame, as far as it takes them; all that it takes last.
 
-    best_of: above 1, of one that hears no ECG all that it takes once more, with a choice among so many videos.
+    best_of: above 1, of a system that takes no ECG all that it takes once more, with a choice among so many videos.
     """
     generator = _generator(model, device)
     name = Path(generator.name).name
@@ -231,20 +271,20 @@ def generated_rows(model: str, device: str = "cpu", best_of: int = 1) -> list[Ge
         given = [parts for parts in given if "reference" in parts]
     folder = generator.folder or Path(model)
     facts = (model, name, generator.weights_hash, folder)
-    hears = "ecg" in generator.takes
-    rows = [Generated(*facts, parts, device, hears) for parts in sorted(given, key=len)]
-    if best_of > 1 and not hears and "ef_percent" in rows[-1].given:
+    uses_ecg = "ecg" in generator.takes
+    rows = [Generated(*facts, parts, device, uses_ecg) for parts in sorted(given, key=len)]
+    if best_of > 1 and not uses_ecg and "ef_percent" in rows[-1].given:
         rows.append(replace(rows[-1], best_of=best_of))
     return rows
 
 
 def regressor_scorer() -> Scorer:
-    """The EF in % that the shipped regressor sees: what chooses, and so may not score what was chosen."""
+    """Return the scorer of a choice: EF in % by the shipped regressor, which may not score the chosen videos."""
     return lambda cine: regressed_ef_percent(cine, load_regressor())
 
 
 def resized_frames(frames: ByteArray, size: int) -> ByteArray:
-    """(T, H, W) frames as (T, size, size), smoothly; as they are where they have that size."""
+    """Interpolate frames (T, H, W) to (T, size, size); those of that size are returned as they are."""
     if frames.shape[1:] == (size, size):
         return frames
     grey = torch.from_numpy(np.ascontiguousarray(frames))[None].float()
@@ -254,14 +294,18 @@ def resized_frames(frames: ByteArray, size: int) -> ByteArray:
 
 @dataclass(frozen=True)
 class Added:
-    """Videos of others from a folder, named by case; files: (case name, video, hash of its bytes)."""
+    """Videos of others from a folder, named by case.
+
+    title: in the tables.
+    files: (case name, video, hash of its bytes) each.
+    """
 
     title: str
     files: tuple[tuple[str, str, str], ...]
 
     @classmethod
     def read(cls, title: str, folder: str | Path, listed: list[Case]) -> Added:
-        """Raises `InputError` for a folder without a video of any case."""
+        """Find the videos of the cases in a folder. Raises `InputError` where there is none."""
         found = find_clips(folder)
         names = [case.name for case in listed if case.name in found]
         if not names:
@@ -276,10 +320,12 @@ class Added:
         return next((file for file in self.files if file[0] == case.name), (case.name, os.devnull, "missing"))
 
     def source(self, case: Case) -> str:
+        """Return the key under which the video of a case is kept."""
         return f"added/{self._file(case)[2]}"
 
     def video(self, work: Work, case: Case) -> Path:
+        """Return the path of the video of a case."""
         return Path(self._file(case)[1])
 
     def make(self, work: Work, case: Case) -> None:
-        """They are there already."""
+        """Do nothing: the videos are there already."""

@@ -1,7 +1,4 @@
-"""Fake copies of public data sets in their true layout, of simulated hearts, with the faults that the true ones have.
-
-Other tests load this file by its path; nothing here is downloaded.
-"""
+"""Fake copies of public data sets: their true layout and faults, with simulated hearts in place of patients."""
 
 from __future__ import annotations
 
@@ -25,12 +22,12 @@ CHORDS = 20
 
 @lru_cache
 def heart(seed: int, view: str = "A4C", seconds: float = 2.0, fps: float = 25.0) -> Study:
-    """A simulated heart of 100 ml; its EF follows from the seed."""
+    """Simulated study whose EF in % follows from the seed: 35, 45, 55 or 65."""
     return simulate(seconds=seconds, fps=fps, seed=seed, view=view, ef_percent=35.0 + 10.0 * (seed % 4), heart_rate_bpm=70.0)
 
 
 def chords(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(21, 4) x1, y1, x2, y2: the long axis of a mask, then horizontal chords from the apex down, as the data set traces them."""
+    """Lines (21, 4) x1, y1, x2, y2 of a mask as EchoNet-Dynamic traces it: long axis, then horizontal chords from the apex."""
     rows = np.flatnonzero(mask.any(axis=1))
     lines = []
     for row in np.linspace(rows[0], rows[-1], CHORDS).round().astype(int):
@@ -43,7 +40,7 @@ def chords(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class FakeVideo:
-    """A row of the fake EchoNet-Dynamic: its name, split, and the fault that it has, if any.
+    """Video of the fake EchoNet-Dynamic: its name, split, the seed of its heart, and the faults that it has, if any.
 
     faults: "missing" (listed, not there), "short" (fewer frames than promised), "untraced", "swapped" (the ends of a chord),
     "es_first" (the traced end-systole lies before the traced end-diastole).
@@ -56,12 +53,13 @@ class FakeVideo:
 
 
 def make_echonet_dynamic(folder: Path, videos: list[FakeVideo], size: int = 112) -> Path:
-    """FileList.csv, VolumeTracings.csv and Videos/*.avi (Motion JPEG at a wrong rate, as echo containers lie)."""
+    """Write FileList.csv, VolumeTracings.csv and Videos/*.avi (Motion JPEG at a wrong rate, as echo containers often claim)."""
     (folder / "Videos").mkdir(parents=True)
     listed, traced = [], []
     for video in videos:
         study = heart(video.seed)
         cine, masks, beat = study.cine, study.masks, study.beats[0]
+        assert masks is not None
         frames = resize(cine.frames, size)
         ed, es = (int(np.argmin(np.abs(cine.times_s - time))) for time in (beat.ed_s, beat.es_s))
         if "es_first" in video.faults:
@@ -85,7 +83,7 @@ def make_echonet_dynamic(folder: Path, videos: list[FakeVideo], size: int = 112)
 
 
 def write_avi(path: Path, frames: NDArray[np.uint8], rate: int = 50) -> None:
-    """Grey frames as Motion JPEG."""
+    """Write grey frames (T, H, W) as Motion JPEG."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=rate, options={"qmin": "1", "qmax": "2"})
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuvj420p"
@@ -96,7 +94,7 @@ def write_avi(path: Path, frames: NDArray[np.uint8], rate: int = 50) -> None:
 
 @dataclass(frozen=True)
 class FakePatient:
-    """A patient of the fake CAMUS. faults: "reversed" (end-systole first), "no_truth", "no_rate", "no_4ch", "flat_pixels"."""
+    """Patient of the fake CAMUS. faults: "reversed" (end-systole first), "no_truth", "no_rate", "no_4ch", "flat_pixels"."""
 
     name: str
     split: str = "testing"
@@ -105,15 +103,16 @@ class FakePatient:
 
 
 def half_cycle(study: Study) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """(frames, masks) from end-diastole to end-systole of the first beat; masks of the three structures that are labelled."""
+    """Frames and masks (T, H, W) from end-diastole to end-systole of the first beat; masks of the labelled structures."""
     times, beat = study.cine.times_s, study.beats[0]
+    assert study.masks is not None
     part = (times >= beat.ed_s - 1e-9) & (times <= beat.es_s + 1e-9)
     masks = np.where(study.masks[part] > STRUCTURES["la"], 0, study.masks[part])
     return study.cine.frames[part], masks.astype(np.uint8)
 
 
 def make_camus(folder: Path, patients: list[FakePatient], *, suffix: str = ".nii.gz", fps: float = 25.0) -> Path:
-    """database_nifti/patientNNNN with both views, and database_split; .mhd makes the older release in training/."""
+    """Write database_nifti/patientNNNN with both views, and database_split; .mhd makes the older release in training/."""
     database = folder / ("training" if suffix == ".mhd" else "database_nifti")
     (folder / "database_split").mkdir(parents=True)
     for patient in patients:
@@ -151,7 +150,7 @@ def _make_view(place: Path, patient: FakePatient, chambers: str, study: Study, s
 
 
 def write_medical(path: Path, values: NDArray[np.uint8], spacing: tuple[float, float]) -> None:
-    """Frames (T, H, W) or (H, W) as NIfTI (first axis: columns) or as MHD with its raw file."""
+    """Write frames (T, H, W) or (H, W) as NIfTI (first axis: columns) or as MHD with its raw file."""
     if path.suffix == ".mhd":
         path.with_suffix(".raw").write_bytes(np.ascontiguousarray(values).tobytes())
         sizes = " ".join(str(size) for size in values.shape[::-1])

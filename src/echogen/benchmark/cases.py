@@ -1,22 +1,17 @@
-"""The hearts of the open benchmark: a frozen list of cases, what each shows, and what an outsider is given of it."""
+"""Hearts of the open benchmark: a frozen list of cases, and the truth and the ECG that follow from each."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import os
-import shutil
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image
 
-import echogen
 from echogen.cine import write
-from echogen.commands.common import write_json
 from echogen.errors import InputError
+from echogen.files import whole_folder, write_json
 from echogen.phantom.electrical import make_ecg
 from echogen.phantom.rhythm import make_rhythm
 from echogen.phantom.simulate import Heart, draw_heart, render
@@ -24,21 +19,29 @@ from echogen.physiology import beat_clock, beat_volumes
 from echogen.records import Cine, Ecg
 
 VERSION = "phantom-bench-1"
-#: A tier is the first so many cases.
+#: Numbers of cases that make a tier: the first so many of the list.
 TIERS = (50, 500, 2048)
+#: Seed of the first heart.
 FIRST_SEED = 200_000
+#: Frames per second and number of frames of a video.
 FPS, FRAMES = 32.0, 96
+#: Length of a video in s; it begins at 0 s.
 SECONDS = FRAMES / FPS
-#: The video is from 0 to 3 s; the ECG begins before it and ends after it.
-ECG_BEFORE_S, ECG_AFTER_S, ECG_RATE_HZ = 2.0, 2.0, 500.0
+#: ECG in s before and after the video: about two beats each.
+ECG_BEFORE_S, ECG_AFTER_S = 2.0, 2.0
+#: Sampling rate of the ECG in Hz, as clinical recorders have it.
+ECG_RATE_HZ = 500.0
 #: Premature beats and pauses begin early enough for their end-systole to be in the video.
 _EVENTS_UNTIL_S = SECONDS - 0.3
 
 #: Every other heart is in sinus rhythm; the pattern repeats.
 _OTHERS = ("af", "pvc", "paced", "af", "pvc", "pause", "af", "pvc", "af", "pvc", "pause", "af")
 _PATTERN = [rhythm for other in _OTHERS for rhythm in ("sinus", other)] + ["paced"]
+#: Slowest and fastest heart rate of each rhythm in beats per minute.
 _RATES_BPM = {"sinus": (42.0, 160.0), "af": (65.0, 150.0), "pvc": (58.0, 100.0), "pause": (65.0, 95.0), "paced": (55.0, 95.0)}
+#: Lowest and highest EF in %.
 _EF_PERCENT = (15.0, 80.0)
+#: Qualities of the picture, each as often as it stands here.
 _QUALITIES = ("usual", "good", "usual", "poor")
 #: Settings of the probe at the ends of what training draws.
 PROBES: dict[str, dict[str, Any]] = {
@@ -52,7 +55,15 @@ _STEPS = (0.8566748838545029, 0.733891856627126, 0.6287067210378087, 0.538597257
 
 @dataclass(frozen=True)
 class Case:
-    """One heart to show: everything follows from these values."""
+    """One heart to show: everything follows from these values.
+
+    index: place in the list, from 0.
+    rhythm: of `phantom.rhythm.make_rhythm`.
+    heart_rate_bpm: mean, in beats per minute.
+    ef_percent: of a normal beat, in %.
+    view: A4C or A2C.
+    quality: of the picture, a key of `PROBES`.
+    """
 
     index: int
     rhythm: str
@@ -63,16 +74,17 @@ class Case:
 
     @property
     def seed(self) -> int:
+        """Seed of the heart; no other part of the project uses it."""
         return FIRST_SEED + self.index
 
     @property
     def name(self) -> str:
-        """What its videos are called."""
+        """Name of the files of its videos, without suffix."""
         return f"heart-{self.index:04d}"
 
 
 def cases(count: int) -> list[Case]:
-    """The first `count` cases. Raises `InputError` for a count beyond the largest tier, or below two."""
+    """Return the first `count` cases. Raises `InputError` for a count beyond the largest tier, or below two."""
     if not 2 <= count <= TIERS[-1]:
         raise InputError(f"The benchmark has 2 to {TIERS[-1]} hearts, not {count}; its tiers are {', '.join(map(str, TIERS))}.")
     return [_case(index) for index in range(count)]
@@ -104,7 +116,7 @@ def list_hash(listed: list[Case]) -> str:
 
 def phantom_hash() -> str:
     """8 hex digits of the SHA-256 over the phantom's sources: truth that other sources drew is not used."""
-    package = Path(echogen.__file__).parent
+    package = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for path in [*sorted((package / "phantom").glob("*.py")), package / "physiology.py"]:
         digest.update(path.read_bytes())
@@ -112,7 +124,7 @@ def phantom_hash() -> str:
 
 
 def recording(case: Case) -> tuple[Heart, Ecg]:
-    """The heart of a case, on a clock on which the video starts at 0 s, and its 12-lead ECG."""
+    """Simulate the heart of a case, on a clock on which the video starts at 0 s, and its 12-lead ECG."""
     rng = np.random.default_rng(case.seed)
     rhythm = make_rhythm(case.rhythm, case.heart_rate_bpm, 0.0, _EVENTS_UNTIL_S, rng)
     ecg = make_ecg(rhythm, -ECG_BEFORE_S, SECONDS + ECG_AFTER_S, rng, rate_hz=ECG_RATE_HZ)
@@ -121,12 +133,13 @@ def recording(case: Case) -> tuple[Heart, Ecg]:
 
 
 def truth_cine(heart: Heart, seed: int) -> Cine:
+    """Render the `FRAMES` frames of a heart from 0 s on."""
     times = np.arange(FRAMES) / FPS
     return Cine(render(heart, times, seed).frames, times, heart.probe.mm_per_pixel, heart.anatomy.view)
 
 
 def write_truth(case: Case, folder: Path) -> None:
-    """cine.npz and truth.json of a case as `echogen simulate` lays them out, with all beats, also those outside the video.
+    """Write cine.npz and truth.json of a case as `echogen simulate` lays them out, with all beats, also those outside the video.
 
     What is there already stays; a folder is written whole or not at all.
     """
@@ -134,10 +147,6 @@ def write_truth(case: Case, folder: Path) -> None:
     if final.is_dir():
         return
     heart, _ = recording(case)
-    unfinished = folder / f".{case.name}.{os.getpid()}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    write(truth_cine(heart, case.seed), unfinished / "cine.npz")
     columns = {
         "r_s": heart.rhythm.r_s,
         "kind": heart.rhythm.kind,
@@ -150,8 +159,9 @@ def write_truth(case: Case, folder: Path) -> None:
     beats = [dict(zip(columns, values, strict=True)) for values in zip(*(c.tolist() for c in columns.values()), strict=True)]
     facts = {part.name: getattr(case, part.name) for part in fields(Case)}
     facts |= {"version": VERSION, "seed": case.seed, "fps": FPS, "sex": heart.sex, "mm_per_pixel": heart.probe.mm_per_pixel}
-    write_json(unfinished / "truth.json", facts | {"beats": beats})
-    unfinished.rename(final)
+    with whole_folder(final) as unfinished:
+        write(truth_cine(heart, case.seed), unfinished / "cine.npz")
+        write_json(unfinished / "truth.json", facts | {"beats": beats})
 
 
 Record = TypeVar("Record")
@@ -168,7 +178,7 @@ def _mean(records: list[Record], **rest: Any) -> Record:
 
 
 def mean_heart(view: str) -> Heart:
-    """The mean of the hearts of the smallest tier in a view, beating steadily at their mean rate whatever an ECG says."""
+    """Average the hearts of the smallest tier in a view into one that beats steadily at their mean rate whatever an ECG says."""
     chosen = [case for case in cases(TIERS[0]) if case.view == view]
     hearts = [recording(case)[0] for case in chosen]
     rate = float(np.mean([case.heart_rate_bpm for case in chosen]))
@@ -179,29 +189,3 @@ def mean_heart(view: str) -> Heart:
     edvs, esvs = beat_volumes(clock, anatomy.edv_ml, anatomy.edv_ml * (1 - anatomy.ef_percent / 100), filling)
     probe = _mean([heart.probe for heart in hearts], shadows=())
     return Heart(rhythm, clock, edvs, esvs, filling, anatomy, probe, _mean([heart.levels for heart in hearts]), "m")
-
-
-def export(listed: list[Case], folder: Path) -> None:
-    """What a generator may be told of the cases: cases.csv, ecg/NAME.hea and .dat (WFDB, 12 leads), first_frame/NAME.png."""
-    import wfdb
-
-    for part in ("ecg", "first_frame"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    for case in listed:
-        heart, ecg = recording(case)
-        wfdb.wrsamp(
-            case.name,
-            fs=ecg.rate_hz,
-            units=["mV"] * len(ecg.lead_names),
-            sig_name=list(ecg.lead_names),
-            p_signal=ecg.signal_mv.T.astype(np.float64),
-            fmt=["16"] * len(ecg.lead_names),
-            write_dir=str(folder / "ecg"),
-        )
-        Image.fromarray(truth_cine(heart, case.seed).frames[0]).save(folder / "first_frame" / f"{case.name}.png")
-    with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["name", "view", "ef_percent", "ecg", "first_frame", "video_starts_in_ecg_at_s", "seconds", "fps"])
-        for case in listed:
-            given = [f"ecg/{case.name}.hea", f"first_frame/{case.name}.png", ECG_BEFORE_S, SECONDS, FPS]
-            rows.writerow([case.name, case.view, case.ef_percent, *given])

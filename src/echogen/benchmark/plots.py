@@ -1,4 +1,4 @@
-"""Pictures of the open benchmark: EF seen against EF true, when end-systole comes, and frames beside those of the truth."""
+"""Pictures of the open benchmark: EF seen against EF true, errors of end-systole, and frames beside those of the truth."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from condition_sheets import palette
+from echogen.arrays import Floats
+from echogen.benchmark.cases import FRAMES, SECONDS, Case, recording
+from echogen.benchmark.rows import Generated, Row, Shuffled, Truth, Work
 from echogen.cine import read_cine
-from echogen.cine.strip import BACKGROUND, TEXT, EcgStrip, resize_smoothly
+from echogen.cine.strip import BACKGROUND, FRAME_MARK, R_MARK, TEXT, TRACE, EcgStrip, resize_smoothly
 from echogen.errors import InputError
 from echogen.metrics.heart.ejection import bias, limits_of_agreement
-from phantom_bench_cases import FRAMES, SECONDS, Case, recording
-from phantom_bench_rows import Generated, Row, Shuffled, Truth, Work
 
-Floats = NDArray[np.float64]
-
+#: Pixels a side of a frame, frames in a line, and height in pixels of an ECG strip and of a line's label.
 _CELL, _CELLS, _STRIP, _LABEL = 88, 9, 72, 13
 _COLOURS = ("#4d4d4d", "#0072b2", "#d55e00", "#999999")
+#: Rhythm and view of each heart of which frames are shown.
 _FILMED = (("sinus", "A4C"), ("af", "A2C"), ("pvc", "A4C"))
 
 
@@ -30,7 +29,7 @@ def plot(
 ) -> list[tuple[str, str]]:
     """Write benchmark_*.png; (title, path from the folder above) of each.
 
-    Shown are the truth, the first generator when told the EF and when told all that it takes, and its videos shuffled.
+    Shown are the truth, the first generator when given the EF and when given all that it takes, and its videos shuffled.
     Raises `InputError` without matplotlib.
     """
     try:
@@ -152,3 +151,12 @@ def _sheet(work: Work, case: Case, wanted: Sequence[Row]) -> Image.Image:
             sheet.paste(Image.fromarray(resize_smoothly(frame, _CELL, _CELL)).convert("RGB"), (place * (_CELL + 2), top + _LABEL))
         pen.text((4, top), row.title, fill=TEXT)
     return sheet
+
+
+def palette(greys: int) -> Image.Image:
+    """Palette of so many greys and of the colours of an ECG strip at four strengths."""
+    mixed = [np.linspace(BACKGROUND, colour, 5)[1:] for colour in (TRACE, R_MARK, FRAME_MARK)]
+    colours = np.concatenate([np.linspace((0, 0, 0), (255, 255, 255), greys), *mixed])
+    holder = Image.new("P", (1, 1))
+    holder.putpalette(colours.round().astype(np.uint8).tobytes())
+    return holder

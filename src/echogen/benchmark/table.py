@@ -1,4 +1,4 @@
-"""The open benchmark in markdown: what was asked, and the figures of every row."""
+"""Tables of the open benchmark in markdown, with a legend and notes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from common import table
-from phantom_bench_cases import FIRST_SEED, FPS, FRAMES, TIERS, VERSION
+from echogen.benchmark.cases import FIRST_SEED, FPS, FRAMES, TIERS, VERSION
+from echogen.benchmark.markdown import table
 
 
 @dataclass(frozen=True)
 class Column:
-    """head: over the column. figure: its name. form, scale: how it is written."""
+    """Column of a table.
+
+    head: text over the column.
+    figure: name of the figure in it.
+    form: format of the numbers.
+    scale: factor before they are written, 100 for a share in %.
+    """
 
     head: str
     figure: str
@@ -22,6 +28,7 @@ class Column:
     scale: float = 1.0
 
 
+#: Columns of each table, by its title.
 TABLES: dict[str, tuple[Column, ...]] = {
     "Timing": (
         Column("matched within 80 ms, %", "timing", ".0f", 100.0),
@@ -55,6 +62,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("CPU s per clip", "cpu_seconds", ".1f"),
     ),
 }
+#: Text above the tables.
 LEGEND = (
     "Truth: the simulated clips themselves, measured alike, so its row is the error of measuring; its distances between sets are "
     "those between every other clip and the rest, and fewer clips make a Fréchet distance larger. Below: baselines that any "
@@ -85,7 +93,7 @@ def _cell(row: dict[str, Any], column: Column) -> str:
 
 
 def tables(rows: Sequence[dict[str, Any]]) -> str:
-    """Every row in every table, truth first; a column of which nothing is known is left out."""
+    """Write every row into every table, truth first; a column of which nothing is known is left out."""
     parts = []
     for title, columns in TABLES.items():
         known = [column for column in columns if any(_value(row, column) for row in rows)]
@@ -95,7 +103,7 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def notes(rows: Sequence[dict[str, Any]]) -> str:
-    """What could not be had of the figures shown, or only in part, one line a figure."""
+    """List the figures that could not be had, or only in part, with the reason, one line a figure."""
     shown = {column.figure for columns in TABLES.values() for column in columns} | {"refused"}
     found: dict[str, dict[str, list[str]]] = {}
     for row in rows:
@@ -111,7 +119,7 @@ def notes(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def section(results: dict[str, Any], pictures: Sequence[tuple[str, str]]) -> str:
-    """The section of a document; pictures: (title, path from the document)."""
+    """Write the section of a document; pictures: (title, path from the document)."""
     count = results["hearts"]
     tier = f"Tier {count}" if count in TIERS else f"A trial with {count} hearts, which is no tier"
     text = (
