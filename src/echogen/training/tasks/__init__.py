@@ -13,6 +13,7 @@ from echogen.training.tasks.ef_regressor import EfRegressorTask
 from echogen.training.tasks.few_steps import FewStepsTask
 from echogen.training.tasks.identity import IdentityTask
 from echogen.training.tasks.masked_video import MaskedVideoTask
+from echogen.training.tasks.reader import ReaderTask
 from echogen.training.tasks.refiner import RefinerTask
 from echogen.training.tasks.segmenter import SegmenterTask
 from echogen.training.tasks.st_mem import StMemTask
@@ -25,6 +26,7 @@ TASKS: dict[str, type[Task]] = {
     "echodiffusion": EchoDiffusionTask,
     "refiner": RefinerTask,
     "segmenter": SegmenterTask,
+    "reader": ReaderTask,
     "echo-features": EchoFeaturesTask,
     "identity": IdentityTask,
     "ef-regressor": EfRegressorTask,
