@@ -6,6 +6,7 @@ A batch holds B hearts and three neighbouring frames of each; all that a machine
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -147,62 +148,72 @@ def _soft(mask: Tensor) -> Tensor:
     return (wide[..., :-2] + wide[..., 1:-1] + wide[..., 2:]) * (1.0 / 9.0)
 
 
+def _of_classes(labels: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+    """A map (B, T, 128, 128) that holds at each pixel the value (B, 1, 1, 1) of its structure, its borders softened by a pixel."""
+    columns = [values[name].reshape(-1, 1) for name in STRUCTURES]
+    values_of = torch.cat(columns, 1)
+    return _soft(values_of.gather(1, labels.reshape(len(labels), -1)).reshape(labels.shape))
+
+
 def _tissue(labels: Tensor, levels: Tensor, depths: Tensor, moments: Tensor, dice: Dice) -> Tensor:
-    """Mean grey (B, 3, 128, 128) of the structures: the phantom's echogenicities, and each class with a brightness of its own."""
-    span = BRIGHTEST_DB - DARKEST_DB
-    decibel = DARKEST_DB + span * levels
-    grey = ((decibel + dice.between(44.0, 66.0) + dice.between(-4.0, 8.0)) / 60.0).clamp(0.0, 1.0).pow(dice.between(0.8, 1.3))
-    lv, wall = _soft((labels == STRUCTURES["lv"]).float()), _soft((labels == STRUCTURES["myocardium"]).float())
-    atrium = _soft((labels == STRUCTURES["la"]).float())
-    right = _soft(((labels == STRUCTURES["rv"]) | (labels == STRUCTURES["ra"])).float())
-    behind = (1.0 - lv - wall - atrium - right).clamp(0.0, 1.0)
+    """Mean grey (B, T, 128, 128) of the structures: the phantom's echogenicities, and each class with a brightness of its own."""
+    span = (BRIGHTEST_DB - DARKEST_DB) / 60.0
+    grey = levels * span + (DARKEST_DB / 60.0 + dice.between(0.73, 1.1) + dice.between(-0.07, 0.13))
+    grey = grey.clamp(0.0, 1.0).pow(dice.between(0.8, 1.3))
     # Every class has a brightness factor of its own.
-    own = dice.chance(0.75)
-    cavity = dice.between(0.4, 1.8)
-    factor = (
-        lv * cavity
-        + atrium * cavity * dice.between(0.7, 1.4)
-        + right * cavity * dice.between(0.6, 1.6)
-        + wall * dice.between(0.15, 1.25)
-        + behind * dice.between(0.4, 1.3)
-    )
-    grey = grey * (1.0 + own * (factor - 1.0))
+    own, cavity = dice.chance(0.75), dice.between(0.4, 1.8)
+    factors = {
+        "background": dice.between(0.4, 1.3),
+        "lv": cavity,
+        "myocardium": dice.between(0.15, 1.25),
+        "la": cavity * dice.between(0.7, 1.4),
+        "rv": cavity * dice.between(0.6, 1.6),
+        "ra": cavity * dice.between(0.6, 1.6),
+    }
+    grey = grey * _of_classes(labels, {name: 1.0 + own * (factor - 1.0) for name, factor in factors.items()})
     # Or levels that have nothing to do with the phantom's.
     dark = dice.between(0.0, 1.0).square() * 0.35 + 0.01
-    bright = dark + dice.between(-0.03, 0.55)
-    flat = dark * (lv + atrium * dice.between(0.7, 1.4) + right * dice.between(0.6, 1.7)) + bright * wall
-    flat = flat + behind * (dark + dice.between(-0.05, 0.5))
-    flat = flat * (1.0 + 0.18 * dice.smooth(10))
-    grey = torch.lerp(grey, flat, dice.chance(0.6) * dice.between(0.2, 0.9))
-    return _layers(grey, lv, wall, depths, moments, dice)
+    flat = {
+        "background": dark + dice.between(-0.05, 0.5),
+        "lv": dark,
+        "myocardium": dark + dice.between(-0.03, 0.55),
+        "la": dark * dice.between(0.7, 1.4),
+        "rv": dark * dice.between(0.6, 1.7),
+        "ra": dark * dice.between(0.6, 1.7),
+    }
+    grey = torch.lerp(grey, _of_classes(labels, flat) * (1.0 + 0.18 * dice.smooth(10)), dice.chance(0.6) * dice.between(0.2, 0.9))
+    return _layers(grey, labels, depths, moments, dice)
 
 
-def _layers(grey: Tensor, lv: Tensor, wall: Tensor, depths: Tensor, moments: Tensor, dice: Dice) -> Tensor:
+def _mean_within(grey: Tensor, where: Tensor) -> Tensor:
+    """Mean (B, 1, 1, 1) of the middle frame's grey where a mask is 1."""
+    at = grey.shape[1] // 2
+    grey, where = grey[:, at : at + 1], where[:, at : at + 1]
+    return (grey * where).sum((2, 3), keepdim=True) / where.sum((2, 3), keepdim=True).clamp_min(1.0)
+
+
+def _layers(grey: Tensor, labels: Tensor, depths: Tensor, moments: Tensor, dice: Dice) -> Tensor:
     """The layers of the ventricle's wall: what of it is as dim as the cavity, and what is bright beside it.
 
     Trabeculae hang into the cavity at end-diastole, where readers count them as cavity; closed up at end-systole they are
     a grey layer that readers count as wall.
     """
     depth = INNERMOST + (OUTERMOST - INNERMOST) * depths
-    middle_of_cavity = (grey * lv).sum((2, 3), keepdim=True) / lv.sum((2, 3), keepdim=True).clamp_min(1.0)
-    dimmed = dice.chance(0.85)
-    place = dice.smooth(5)
+    lv, wall = (labels == STRUCTURES["lv"]).float(), (labels == STRUCTURES["myocardium"]).float()
+    of_cavity, of_wall = _mean_within(grey, lv), _mean_within(grey, wall)
     diastolic, systolic = dice.between(-0.35, 0.45), dice.between(-0.1, 0.75)
-    start = diastolic + (systolic - diastolic) * moments.clamp(0, 1) + 0.18 * place
+    start = diastolic + (systolic - diastolic) * moments.clamp(0, 1) + 0.18 * dice.smooth(5)
     tissue = torch.sigmoid((depth - start) / dice.between(0.03, 0.22))
-    lost = dice.between(0.3, 1.0) * dimmed * (1.0 - tissue)
-    near = ((depth < 1.0) & (depth > -0.6)).float()
-    layer = torch.lerp(grey, middle_of_cavity, (lost * near * wall).clamp(0, 1))
+    dimmed = dice.chance(0.85) * dice.between(0.3, 1.0)
+    layer = torch.lerp(grey, of_cavity, dimmed * (1.0 - tissue) * wall)
     # Trabeculae: ridges of tissue inside the outline, fewer and thinner when the ventricle is empty.
-    mean_wall = (grey * wall).sum((2, 3), keepdim=True) / wall.sum((2, 3), keepdim=True).clamp_min(1.0)
-    ridge = torch.sigmoid((depth - start) / 0.06) * (dice.smooth(24) > dice.between(-0.8, 1.2)).float() * lv
-    layer = torch.lerp(layer, mean_wall * dice.between(0.6, 1.3), (ridge * dice.chance(0.6) * dice.between(0.2, 1.0)).clamp(0, 1))
+    ridge = dice.chance(0.6) * dice.between(0.2, 1.0) * (dice.smooth(24) > dice.between(-0.8, 1.2))
+    layer = torch.lerp(layer, of_wall * dice.between(0.6, 1.3), ridge * tissue * lv)
     # A bright epicardium along part of the wall, and a faint endocardium.
-    along = torch.sigmoid(3.0 * (dice.smooth(4) + dice.between(-0.6, 0.8)))
-    at, wide = dice.between(0.85, 1.35), dice.between(0.08, 0.3)
-    layer = layer + dice.chance(0.7) * dice.between(0.0, 0.65) * along * _bell(((depth - at) / wide).square())
-    inner = _bell(((depth - dice.between(-0.05, 0.12)) / 0.10).square())
-    return layer + dice.chance(0.3) * dice.between(0.0, 0.25) * torch.sigmoid(3.0 * dice.smooth(5)) * inner
+    along = dice.chance(0.7) * dice.between(0.0, 0.65) * torch.sigmoid(3.0 * (dice.smooth(4) + dice.between(-0.6, 0.8)))
+    layer = layer + along * _bell(((depth - dice.between(0.85, 1.35)) / dice.between(0.08, 0.3)).square())
+    faint = dice.chance(0.3) * dice.between(0.0, 0.25) * torch.sigmoid(3.0 * dice.smooth(5))
+    return layer + faint * _bell(((depth - dice.between(-0.05, 0.12)) * 10.0).square())
 
 
 def _beams(grey: Tensor, radius: Tensor, angle: Tensor, dice: Dice) -> Tensor:
@@ -225,13 +236,13 @@ def _beams(grey: Tensor, radius: Tensor, angle: Tensor, dice: Dice) -> Tensor:
     return grey + haze + veil + arc + floor
 
 
-def _strokes(dice: Dice) -> Tensor:
-    """(B, 3, 128, 128) bright strokes that are no wall: chords, leads, calcium; they move a little from frame to frame."""
+def _strokes(dice: Dice, frames: int) -> Tensor:
+    """(B, T, 128, 128) bright strokes that are no wall: chords, leads, calcium; they move a little from frame to frame."""
     row, column = _rows_and_columns()
-    total = torch.zeros(dice.count, FRAMES, IMAGE_SIZE, IMAGE_SIZE)
+    total = torch.zeros(dice.count, frames, IMAGE_SIZE, IMAGE_SIZE)
     for share, longest, widest in ((0.45, 10.0, 1.6), (0.3, 26.0, 1.2), (0.3, 5.0, 3.0)):
         y, x, turn = dice.between(20.0, 110.0), dice.between(28.0, 100.0), dice.between(0.0, math.pi)
-        move = 0.8 * dice.normal(FRAMES, 1, 1)
+        move = 0.8 * dice.normal(frames, 1, 1)
         dy, dx = row - y - move, column - x - move
         along, beside = dy * torch.sin(turn) + dx * torch.cos(turn), dy * torch.cos(turn) - dx * torch.sin(turn)
         beside = beside + 0.015 * dice.normal() * along.square()
@@ -244,7 +255,7 @@ def _strokes(dice: Dice) -> Tensor:
 def _grain(grey: Tensor, blood: Tensor, radius: Tensor, angle: Tensor, bank: Tensor, dice: Dice) -> Tensor:
     """The pictures with speckle: one field that stays with the tissue, one of each frame in the blood."""
     pick = torch.randint(0, _FIELDS, (dice.count,), generator=dice.generator)
-    other = torch.randint(0, _FIELDS, (dice.count, FRAMES), generator=dice.generator) // 4 * 4
+    other = torch.randint(0, _FIELDS, (dice.count, grey.shape[1]), generator=dice.generator) // 4 * 4
     near = (pick[:, None] + other % 7 - 3).clamp(0, _FIELDS - 1)
     fields = torch.cat([bank[pick][:, None], bank[near]], 1)
     fields = torch.roll(fields, [int(v) for v in torch.randint(0, _POLAR, (2,), generator=dice.generator)], (2, 3))
@@ -291,7 +302,7 @@ def _blocks(pictures: Tensor, dice: Dice) -> Tensor:
     index = torch.arange(8, dtype=torch.float32)
     cosines = torch.cos(math.pi * (2 * index[None] + 1) * index[:, None] / 16) * 0.5
     cosines[0] *= 2**-0.5
-    parts = pictures.reshape(dice.count, FRAMES, 16, 8, 16, 8).permute(0, 1, 2, 4, 3, 5)
+    parts = pictures.reshape(dice.count, -1, 16, 8, 16, 8).permute(0, 1, 2, 4, 3, 5)
     step = dice.between(0.02, 0.14).reshape(-1, 1, 1, 1, 1, 1) * (1.0 + 0.25 * (index[:, None] + index[None]))
     coded = cosines @ parts @ cosines.T
     coded = torch.where(step > 0, (coded / step).round() * step, coded)
@@ -316,29 +327,24 @@ def _marks(pictures: Tensor, shown: Tensor, dice: Dice) -> Tensor:
 def vary_maps(maps: Tensor, moments: Tensor, bank: Tensor, generator: torch.Generator) -> Pictures:
     """Pictures of hearts.
 
-    maps: (B, 3 maps, 3 frames, MAP_SIZE, MAP_SIZE) uint8 labels, levels, depths; moments: (B, 3) contraction; bank: of speckle.
-    A third of the hearts stand still, as in a photograph.
+    maps: (B, 3 maps, T, MAP_SIZE, MAP_SIZE) uint8 labels, levels, depths; moments: (B, T) contraction; T 3, or 1 for hearts that
+    stand still, as in a photograph; bank: of speckle.
     """
     dice = Dice(len(maps), generator)
-    still = dice.chance(0.35).bool().reshape(-1)
-    maps = torch.where(still.view(-1, 1, 1, 1, 1), maps[:, :, 1:2], maps)
-    moments = torch.where(still[:, None], moments[:, 1:2], moments)[:, :, None, None]
+    frames, moments = maps.shape[2], moments[:, :, None, None]
     grid = _place(dice)
-    labels = F.grid_sample(maps[:, 0].float(), grid, mode="nearest", align_corners=True).byte()
-    rest = F.grid_sample(maps[:, 1:].reshape(-1, 6, MAP_SIZE, MAP_SIZE).float() / 255.0, grid, padding_mode="border", align_corners=True)
-    levels, depths = rest[:, :3], rest[:, 3:]
+    labels = F.grid_sample(maps[:, 0].float(), grid, mode="nearest", align_corners=True).long()
+    rest = maps[:, 1:].reshape(-1, 2 * frames, MAP_SIZE, MAP_SIZE).float() * (1.0 / 255.0)
+    rest = F.grid_sample(rest, grid, padding_mode="border", align_corners=True)
     radius, angle, shown = _sector(dice)
-    inside = ((grid.abs() <= 1.0).all(-1)[:, None]).float()
-    shown = shown * inside
-    grey = _tissue(labels, levels, depths, moments, dice)
+    shown = shown * (grid.abs() <= 1.0).all(-1)[:, None].float()
+    grey = _tissue(labels, rest[:, :frames], rest[:, frames:], moments, dice)
     grey = _beams(grey, radius, angle, dice)
-    grey = torch.maximum(grey, _strokes(dice))
-    blood = _soft(((labels != STRUCTURES["background"]) & (labels != STRUCTURES["myocardium"])).float())
+    grey = torch.maximum(grey, _strokes(dice, frames))
+    blood = ((labels != STRUCTURES["background"]) & (labels != STRUCTURES["myocardium"])).float()
     grey = _grain(grey, blood, radius, angle, bank, dice)
-    pictures = _processed(grey.clamp(0.0, 1.0), dice) * shown
-    pictures = _marks(pictures, shown, dice)
-    pictures = torch.where(still.view(-1, 1, 1, 1) & (dice.chance(0.9) > 0), pictures[:, 1:2], pictures)
-    return Pictures(pictures.clamp(0.0, 1.0), (labels[:, 1] * shown[:, 0].byte()).long())
+    pictures = _marks(_processed(grey.clamp(0.0, 1.0), dice) * shown, shown, dice).clamp(0.0, 1.0)
+    return Pictures(pictures.expand(-1, FRAMES, -1, -1), labels[:, frames // 2] * shown[:, 0].long())
 
 
 def vary_pictures(frames: Tensor, structure: Tensor, labels: Tensor, generator: torch.Generator) -> Pictures:
