@@ -1,4 +1,4 @@
-"""Outlines and EF on echo of patients: python benchmarks/real.py [--reader FOLDER] -> docs/real.md, from $ECHOGEN_TEST_DATA/real."""
+"""Outlines and EF on echo of patients in $ECHOGEN_TEST_DATA/real: python benchmarks/real.py [--reader DIR] -> docs/real.md."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EXTREMES = 2
 
 @dataclass(frozen=True)
 class Stills:
-    """CAMUS stills in the canonical geometry: pictures and human outlines (n, 2, 128, 128) at ED and ES, and the EF of each in %."""
+    """CAMUS stills in the canonical geometry: pictures and human outlines (n, 2, 128, 128) at ED and ES, and the EF in %."""
 
     names: list[str]
     pictures: Bytes
@@ -158,9 +158,8 @@ def agreement(found: Floats, true: Floats) -> str:
     """Mean absolute error, bias and Pearson's r, as one cell."""
     known = np.isfinite(found) & np.isfinite(true)
     off = found[known] - true[known]
-    spread = found[known].std() > 0
-    r = np.corrcoef(found[known], true[known])[0, 1] if spread else np.nan
-    return f"{np.abs(off).mean():.1f}, {off.mean():+.1f}, {r:.2f}"
+    r = f"{np.corrcoef(found[known], true[known])[0, 1]:.2f}" if found[known].std() > 1e-9 else "-"
+    return f"{np.abs(off).mean():.1f}, {off.mean():+.1f}, {r}"
 
 
 def ef_percent(volume: Floats) -> Floats:
@@ -188,8 +187,9 @@ def judge(networks: dict[str, Segmenter], stills: Stills, clips: Clips) -> tuple
         efs = np.array([ef_of_extremes(volumes(segment(frames, network))) for frames in clips.frames])
         clip_rows.append([name, agreement(efs, clips.ef_percent)])
     mean_outline = mean_mask(stills.outlines)
-    still_rows.append(outline_row("the mean outline", mean_outline, stills.outlines, np.full(len(stills.names), np.nan)))
-    still_rows[-1][-1] = agreement(np.full(len(stills.names), np.nanmean(stills.ef_percent)), stills.ef_percent)
+    mean_ef = np.full(len(stills.names), np.nanmean(stills.ef_percent))
+    of_mean = outline_row("the mean outline", mean_outline, stills.outlines, stills.ef_percent)
+    still_rows.append([*of_mean[:-1], agreement(mean_ef, stills.ef_percent)])
     still_rows.append(outline_row("the readers' own outlines", stills.outlines, stills.outlines, stills.ef_percent))
     clip_rows.append(["the mean EF", agreement(np.full(len(clips.ef_percent), clips.ef_percent.mean()), clips.ef_percent)])
     areas = [f"{structure} area" for structure in ("LV", "myo", "LA")]
@@ -219,12 +219,13 @@ def main() -> None:
             networks["reader" if folder.name == "reader" else str(folder)] = load_network(Segmenter, folder)
     of_stills, of_clips = judge(networks, stills, clips)
     text = (
-        f"CAMUS, A4C stills at ED and ES of {len(stills.names)} patients with human outlines ({len(stills.refused)} refused as no "
-        "echocardiogram), compared inside the fan in the canonical 128 x 128 geometry. Dice and area (found over drawn) are medians, "
-        "ED / ES. EF by area and length of the two stills, against the single-plane EF of the outlines "
-        f"({int(np.isfinite(stills.ef_percent).sum())} patients): mean absolute error, bias (points) and Pearson's r.\n\n{of_stills}\n"
-        f"Short A4C clips of {len(clips.ef_percent)} patients (112 px, 16 frames at 8 frames/s; {len(clips.refused)} refused) with a "
-        f"labelled EF; measured between the {EXTREMES} largest and the {EXTREMES} smallest volumes.\n\n{of_clips}"
+        f"CAMUS, A4C stills at ED and ES of {len(stills.names)} patients with human outlines ({len(stills.refused)} refused as "
+        "no echocardiogram), compared inside the fan in the canonical 128 x 128 geometry. Dice and area (found over drawn) are "
+        "medians, ED / ES. EF by area and length of the two stills, against the single-plane EF of the outlines "
+        f"({int(np.isfinite(stills.ef_percent).sum())} patients): mean absolute error, bias (points) and Pearson's r."
+        f"\n\n{of_stills}\n"
+        f"Short A4C clips of {len(clips.ef_percent)} patients (112 px, 16 frames at 8 frames/s; {len(clips.refused)} refused) "
+        f"with a labelled EF; measured between the {EXTREMES} largest and the {EXTREMES} smallest volumes.\n\n{of_clips}"
     )
     print(text)
     if not options.dry:

@@ -111,6 +111,7 @@ class VarietyStore:
 
 
 def main() -> None:
+    """Write a store."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--hearts", type=int, default=10_000)

@@ -38,9 +38,9 @@ class Variant:
 
     anatomy: its shape as the phantom has it. apical_wall: thickness of the wall at the apex over that at the sides (mean).
     taper, systolic_taper: share by which the ventricle is narrower at its apex than the ellipse, always and added at
-    end-systole. blunt: share by which it is wider close to the apex. warp_mm: (2, n, n) displacements of a coarse grid over the image (x, y), in mm. bulges: (x, z, radius, push)
-    in mm, in the heart's frame: where the septum or the apex bulges across. mm_per_pixel: of the map. levels, details: of the
-    tissue, as the phantom has them.
+    end-systole. blunt: share by which it is wider close to the apex. warp_mm: (2, n, n) displacements of a coarse grid over
+    the image (x, y), in mm. bulges: (x, z, radius, push) in mm, in the heart's frame: where the septum or the apex bulges
+    across. mm_per_pixel: of the map. levels, details: of the tissue, as the phantom has them.
     """
 
     anatomy: Anatomy
@@ -102,7 +102,9 @@ def draw_variant(rng: np.random.Generator) -> Variant:
     warp = rng.normal(0.0, strength, (2, cells, cells)).astype(np.float32)
     bulges = []
     if rng.random() < 0.3:  # a basal septum that bulges into the outflow tract
-        bulges.append((-0.42 * wall - 14.0, length * float(rng.uniform(0.6, 0.95)), float(rng.uniform(9, 18)), float(rng.uniform(2, 6))))
+        bulges.append(
+            (-0.42 * wall - 14.0, length * float(rng.uniform(0.6, 0.95)), float(rng.uniform(9, 18)), float(rng.uniform(2, 6)))
+        )
     if rng.random() < 0.1:  # a septum pushed over by a full right ventricle
         bulges.append((-20.0, length * float(rng.uniform(0.3, 0.6)), float(rng.uniform(20, 35)), float(rng.uniform(3, 8))))
     depth_mm = (anatomy.apex_y + length + wall + anatomy.la_length) * float(rng.uniform(0.82, 1.18))

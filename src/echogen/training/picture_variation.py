@@ -25,7 +25,10 @@ FRAMES = 3
 
 @dataclass(frozen=True)
 class Pictures:
-    """pictures: (B, 3, 128, 128) grey values 0..1. labels: (B, 128, 128) structures of the middle frame, long."""
+    """Pictures to learn from, and what they show.
+
+    pictures: (B, 3, 128, 128) grey values 0..1. labels: (B, 128, 128) int64 structures of the middle frame.
+    """
 
     pictures: Tensor
     labels: Tensor
@@ -149,7 +152,7 @@ def _soft(mask: Tensor) -> Tensor:
 
 
 def _of_classes(labels: Tensor, values: Mapping[str, Tensor]) -> Tensor:
-    """A map (B, T, 128, 128) that holds at each pixel the value (B, 1, 1, 1) of its structure, its borders softened by a pixel."""
+    """A map (B, T, 128, 128) with the value (B, 1, 1, 1) of the structure at each pixel, its borders softened by a pixel."""
     columns = [values[name].reshape(-1, 1) for name in STRUCTURES]
     values_of = torch.cat(columns, 1)
     return _soft(values_of.gather(1, labels.reshape(len(labels), -1)).reshape(labels.shape))
@@ -348,7 +351,10 @@ def vary_maps(maps: Tensor, moments: Tensor, bank: Tensor, generator: torch.Gene
 
 
 def vary_pictures(frames: Tensor, structure: Tensor, labels: Tensor, generator: torch.Generator) -> Pictures:
-    """The phantom's own pictures with another amount of speckle, gain and place, all (B, 3, 128, 128) uint8; labels (B, 128, 128)."""
+    """The phantom's own pictures with another amount of speckle, gain and place.
+
+    frames, structure: (B, 3, 128, 128) uint8 with speckle and without; labels: (B, 128, 128) uint8.
+    """
     dice = Dice(len(frames), generator)
     speckled, plain = frames.float() / 255.0, structure.float() / 255.0
     pictures = plain + dice.between(0.0, 1.3) * (speckled - plain)
