@@ -35,10 +35,15 @@ class Pictures:
 
 
 class Dice:
-    """Random numbers for a batch, from one generator: each call gives (B, 1, 1, 1) or the shape asked for."""
+    """Random numbers for a batch, from one generator: each call gives (B, 1, 1, 1) or the shape asked for.
 
-    def __init__(self, count: int, generator: torch.Generator) -> None:
-        self.count, self.generator = count, generator
+    side: of the pictures in pixels; smaller ones show the same, coarser. All places stay in pixels of the canonical picture.
+    """
+
+    def __init__(self, count: int, generator: torch.Generator, side: int = IMAGE_SIZE) -> None:
+        self.count, self.generator, self.side = count, generator, side
+        place = ((torch.arange(side, dtype=torch.float32) + 0.5) * (IMAGE_SIZE / side) - 0.5).view(1, 1, -1, 1)
+        self.row, self.column = place, place.transpose(2, 3)
 
     def between(self, low: float, high: float, *shape: int) -> Tensor:
         """Uniform values."""
@@ -53,16 +58,16 @@ class Dice:
         return (torch.rand(self.count, 1, 1, 1, generator=self.generator) < share).float()
 
     def smooth(self, cells: int, channels: int = 1) -> Tensor:
-        """(B, channels, 128, 128) smooth fields of about unit variance."""
+        """(B, channels, side, side) smooth fields of about unit variance."""
         coarse = torch.randn(self.count, channels, cells, cells, generator=self.generator)
-        between = _between_cells(cells)
+        between = _between_cells(cells, self.side)
         return between @ coarse @ between.T
 
 
 @lru_cache(maxsize=32)
-def _between_cells(cells: int) -> Tensor:
-    """(128, cells) weights of a Gaussian interpolation whose rows have unit sum of squares."""
-    at = torch.linspace(0.0, cells - 1.0, IMAGE_SIZE)[:, None] - torch.arange(cells)[None]
+def _between_cells(cells: int, side: int) -> Tensor:
+    """(side, cells) weights of a Gaussian interpolation whose rows have unit sum of squares."""
+    at = torch.linspace(0.0, cells - 1.0, side)[:, None] - torch.arange(cells)[None]
     weights = torch.exp(-0.5 * (at / 0.55).square())
     return weights / weights.square().sum(1, keepdim=True).sqrt()
 
@@ -100,14 +105,9 @@ def _blur(pictures: Tensor, down: float, across: float) -> Tensor:
     return F.conv2d(F.pad(pictures, (len(other) // 2, len(other) // 2, 0, 0), mode="replicate"), other.view(1, 1, 1, -1))
 
 
-def _rows_and_columns() -> tuple[Tensor, Tensor]:
-    index = torch.arange(IMAGE_SIZE, dtype=torch.float32)
-    return index.view(1, 1, -1, 1), index.view(1, 1, 1, -1)
-
-
 def _place(dice: Dice) -> Tensor:
     """(B, 128, 128, 2) sampling grid into the maps: turned, scaled, mirrored now and then, moved, bent."""
-    row, column = _rows_and_columns()
+    row, column = dice.row, dice.column
     middle, held = (IMAGE_SIZE - 1) / 2, 36.0
     # Turned and scaled about the ventricle's upper half, so that its apex stays in the fan.
     y, x = row - held, column - middle
@@ -126,7 +126,7 @@ def _place(dice: Dice) -> Tensor:
 
 def _sector(dice: Dice) -> tuple[Tensor, Tensor, Tensor]:
     """Radius share (B, 1, 128, 128) and angle (rad) about the probe, and the fan that is shown (0 or 1)."""
-    row, column = _rows_and_columns()
+    row, column = dice.row, dice.column
     tip_row, tip_column = APEX_ROW + dice.normal(), (IMAGE_SIZE - 1) / 2 + 1.0 * dice.normal()
     down, across = row - tip_row, column - tip_column
     radius, angle = torch.sqrt(down.square() + across.square()), torch.atan2(across, down)
@@ -241,8 +241,8 @@ def _beams(grey: Tensor, radius: Tensor, angle: Tensor, dice: Dice) -> Tensor:
 
 def _strokes(dice: Dice, frames: int) -> Tensor:
     """(B, T, 128, 128) bright strokes that are no wall: chords, leads, calcium; they move a little from frame to frame."""
-    row, column = _rows_and_columns()
-    total = torch.zeros(dice.count, frames, IMAGE_SIZE, IMAGE_SIZE)
+    row, column = dice.row, dice.column
+    total = torch.zeros(dice.count, frames, dice.side, dice.side)
     for share, longest, widest in ((0.45, 10.0, 1.6), (0.3, 26.0, 1.2), (0.3, 5.0, 3.0)):
         y, x, turn = dice.between(20.0, 110.0), dice.between(28.0, 100.0), dice.between(0.0, math.pi)
         move = 0.8 * dice.normal(frames, 1, 1)
@@ -273,6 +273,13 @@ def _grain(grey: Tensor, blood: Tensor, radius: Tensor, angle: Tensor, bank: Ten
     return grey + amount * mixed * (0.25 + 0.75 * (grey / 0.15).clamp(0.0, 1.0))
 
 
+def _exposed(grey: Tensor, shown: Tensor, dice: Dice) -> Tensor:
+    """The pictures with a mean grey that an examiner would accept."""
+    mean = _mean_within(grey.clamp(0.0, 1.0), shown.expand_as(grey)).clamp_min(0.01)
+    wanted = dice.between(0.08, 0.42)
+    return (grey * (wanted / mean).clamp(0.35, 3.0).pow(0.8)).clamp(0.0, 1.0)
+
+
 def _processed(pictures: Tensor, dice: Dice) -> Tensor:
     """Smoothing, sharpening, coarser pixels and grey curves, a kind for each heart."""
     kind = torch.randint(0, 8, (dice.count,), generator=dice.generator)
@@ -286,9 +293,9 @@ def _processed(pictures: Tensor, dice: Dice) -> Tensor:
             smooth = _blur(one, 0.9, 0.9)
             one = one + (0.3 + 1.0 * amount) * (one - smooth)
         elif chosen in (3, 4):
-            side = int(64 + 50 * amount)
-            small = F.interpolate(one, size=(side, side), mode="area" if chosen == 3 else "bilinear")
-            one = F.interpolate(small, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", align_corners=False)
+            small_side = int((0.5 + 0.4 * amount) * dice.side)
+            small = F.interpolate(one, size=(small_side, small_side), mode="area" if chosen == 3 else "bilinear")
+            one = F.interpolate(small, size=(dice.side, dice.side), mode="bilinear", align_corners=False)
         elif chosen == 5:
             one = _blur(one, 0.3 + 0.5 * amount, 0.5 + 1.3 * amount)
         out[index] = one[:, 0]
@@ -305,7 +312,7 @@ def _blocks(pictures: Tensor, dice: Dice) -> Tensor:
     index = torch.arange(8, dtype=torch.float32)
     cosines = torch.cos(math.pi * (2 * index[None] + 1) * index[:, None] / 16) * 0.5
     cosines[0] *= 2**-0.5
-    parts = pictures.reshape(dice.count, -1, 16, 8, 16, 8).permute(0, 1, 2, 4, 3, 5)
+    parts = pictures.reshape(dice.count, -1, dice.side // 8, 8, dice.side // 8, 8).permute(0, 1, 2, 4, 3, 5)
     step = dice.between(0.02, 0.14).reshape(-1, 1, 1, 1, 1, 1) * (1.0 + 0.25 * (index[:, None] + index[None]))
     coded = cosines @ parts @ cosines.T
     coded = torch.where(step > 0, (coded / step).round() * step, coded)
@@ -315,11 +322,11 @@ def _blocks(pictures: Tensor, dice: Dice) -> Tensor:
 
 def _marks(pictures: Tensor, shown: Tensor, dice: Dice) -> Tensor:
     """Scales, text and lines beside the fan, rarely over its edge."""
-    row, column = _rows_and_columns()
+    row, column = dice.row, dice.column
     pitch = dice.between(5.0, 14.0)
     ticks = ((row % pitch) < 1.0) & ((column - dice.between(2.0, 126.0)).abs() < dice.between(0.6, 2.5))
     coarse = torch.rand(dice.count, 1, 26, 40, generator=dice.generator)
-    letters = F.interpolate((coarse > 0.55).float(), size=(IMAGE_SIZE, IMAGE_SIZE), mode="nearest")
+    letters = F.interpolate((coarse > 0.55).float(), size=(dice.side, dice.side), mode="nearest")
     at_row, at_column = dice.between(0.0, 124.0), dice.between(-10.0, 100.0)
     box = ((row - at_row) > 0) & ((row - at_row) < dice.between(4.0, 14.0))
     box = box & ((column - at_column) > 0) & ((column - at_column) < dice.between(12.0, 40.0))
@@ -327,13 +334,13 @@ def _marks(pictures: Tensor, shown: Tensor, dice: Dice) -> Tensor:
     return torch.maximum(pictures, ink * (1.0 - shown * dice.chance(0.7)))
 
 
-def vary_maps(maps: Tensor, moments: Tensor, bank: Tensor, generator: torch.Generator) -> Pictures:
+def vary_maps(maps: Tensor, moments: Tensor, bank: Tensor, generator: torch.Generator, side: int = IMAGE_SIZE) -> Pictures:
     """Pictures of hearts.
 
     maps: (B, 3 maps, T, MAP_SIZE, MAP_SIZE) uint8 labels, levels, depths; moments: (B, T) contraction; T 3, or 1 for hearts that
-    stand still, as in a photograph; bank: of speckle.
+    stand still, as in a photograph; bank: of speckle; side: of the pictures in pixels, a multiple of 8.
     """
-    dice = Dice(len(maps), generator)
+    dice = Dice(len(maps), generator, side)
     frames, moments = maps.shape[2], moments[:, :, None, None]
     grid = _place(dice)
     labels = F.grid_sample(maps[:, 0].float(), grid, mode="nearest", align_corners=True).long()
@@ -346,20 +353,26 @@ def vary_maps(maps: Tensor, moments: Tensor, bank: Tensor, generator: torch.Gene
     grey = torch.maximum(grey, _strokes(dice, frames))
     blood = ((labels != STRUCTURES["background"]) & (labels != STRUCTURES["myocardium"])).float()
     grey = _grain(grey, blood, radius, angle, bank, dice)
-    pictures = _marks(_processed(grey.clamp(0.0, 1.0), dice) * shown, shown, dice).clamp(0.0, 1.0)
+    grey = _exposed(grey, shown, dice)
+    pictures = _marks(_processed(grey, dice) * shown, shown, dice).clamp(0.0, 1.0)
     return Pictures(pictures.expand(-1, FRAMES, -1, -1), labels[:, frames // 2] * shown[:, 0].long())
 
 
-def vary_pictures(frames: Tensor, structure: Tensor, labels: Tensor, generator: torch.Generator) -> Pictures:
+def vary_pictures(
+    frames: Tensor, structure: Tensor, labels: Tensor, generator: torch.Generator, side: int = IMAGE_SIZE
+) -> Pictures:
     """The phantom's own pictures with another amount of speckle, gain and place.
 
-    frames, structure: (B, 3, 128, 128) uint8 with speckle and without; labels: (B, 128, 128) uint8.
+    frames, structure: (B, 3, 128, 128) uint8 with speckle and without; labels: (B, 128, 128) uint8. side: of the result.
     """
-    dice = Dice(len(frames), generator)
+    dice = Dice(len(frames), generator, side)
     speckled, plain = frames.float() / 255.0, structure.float() / 255.0
     pictures = plain + dice.between(0.0, 1.3) * (speckled - plain)
     pictures = pictures.clamp(0.0, 1.0).pow(dice.between(0.75, 1.35)) * dice.between(0.8, 1.2)
     pictures = torch.where(dice.chance(0.25) > 0, _soft(pictures), pictures)
     shift = [int(v) for v in torch.randint(-4, 5, (2,), generator=generator)]
     pictures, labels = torch.roll(pictures, shift, (2, 3)), torch.roll(labels, shift, (1, 2))
+    if side != IMAGE_SIZE:
+        pictures = F.interpolate(pictures, size=(side, side), mode="bilinear", antialias=True)
+        labels = F.interpolate(labels[:, None].float(), size=(side, side), mode="nearest-exact")[:, 0]
     return Pictures(pictures.clamp(0.0, 1.0), labels.long())

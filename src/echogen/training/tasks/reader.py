@@ -25,12 +25,14 @@ class ReaderData:
     """Where the hearts lie, and how a batch is mixed.
 
     maps: folder of `python -m echogen.datasets.variety_store`. phantom: share of a batch that are the phantom's own pictures.
-    still: share of the others that show one moment three times, as a photograph does.
+    still: share of the others that show one moment three times, as a photograph does. side: of the pictures in pixels; a first
+    half of the training on smaller ones costs less.
     """
 
     maps: str
     phantom: float = 0.12
     still: float = 0.45
+    side: int = 128
 
 
 class ReaderTask(Task):
@@ -58,11 +60,11 @@ class ReaderTask(Task):
         still = round(self.data.still * len(maps))
         pictures, labels = [], []
         for part, frames in ((slice(0, still), slice(1, 2)), (slice(still, None), slice(0, 3))):
-            varied = vary_maps(maps[part, :, frames], moments[part, frames], self.bank, generator)
+            varied = vary_maps(maps[part, :, frames], moments[part, frames], self.bank, generator, self.data.side)
             pictures.append(varied.pictures)
             labels.append(varied.labels)
         if own:
-            phantom = vary_pictures(*self._pictures(rng, own), generator)
+            phantom = vary_pictures(*self._pictures(rng, own), generator, self.data.side)
             pictures.append(phantom.pictures)
             labels.append(phantom.labels)
         return {"pictures": torch.cat(pictures), "labels": torch.cat(labels)}
