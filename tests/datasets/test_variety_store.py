@@ -13,14 +13,14 @@ from echogen.errors import InputError
 from echogen.phantom.variety import MAP_SIZE
 
 
-def test_moments_are_three_neighbours_and_valves_are_shut_at_both_ends() -> None:
+def test_moments_are_three_neighbours_and_valves_hardly_open_at_both_ends() -> None:
     for seed in range(50):
         contraction, openness = draw_moments(np.random.default_rng(seed))
         assert contraction.shape == openness.shape == (3,)
         assert (contraction >= -0.05).all()
         assert (contraction <= 1.05).all()
         if contraction[1] < 0.1 or contraction[1] > 0.95:
-            assert not openness.any()
+            assert (openness <= 0.5).all()
 
 
 def test_a_store_gives_back_what_was_written_and_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

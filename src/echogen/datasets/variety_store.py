@@ -41,9 +41,12 @@ def draw_moments(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray
         turn = -1.0 if kind == "es" else 1.0
         contraction = np.array([middle + turn * steps[0], middle, middle + turn * steps[1]])
     contraction = np.clip(contraction, -0.05, 1.05)
-    filling = way < 0 and 0.12 < middle < 0.93
-    openness = np.full(3, rng.uniform(0.2, 1.0)) if filling else np.zeros(3)
-    return contraction, openness
+    # Leaflets hang into the ventricle while it fills, and a little in many a still that is called end-diastolic or systolic.
+    if kind == "any":
+        openness = float(rng.uniform(0.2, 1.0)) if way < 0 and 0.12 < middle < 0.93 else 0.0
+    else:
+        openness = float(rng.uniform(0.0, 0.5)) if rng.random() < 0.45 else 0.0
+    return contraction, np.full(3, openness)
 
 
 def write_maps(folder: Path, shard: int) -> None:

@@ -85,7 +85,7 @@ def draw_variant(rng: np.random.Generator) -> Variant:
         length_ed=length,
         wall=wall,
         apex_x=float(rng.normal(2.0, 9.0)),
-        apex_y=float(rng.uniform(4.0, 26.0) if rng.random() < 0.8 else rng.uniform(15.0, 45.0)),
+        apex_y=float(rng.uniform(5.0, 29.0) if rng.random() < 0.8 else rng.uniform(15.0, 45.0)),
         tilt=float(rng.normal(0.04, 0.17)),
         mapse=float(np.clip(length * 0.25 * ef / 100.0 * rng.normal(1.0, 0.25), 1.0, 22.0)),
         septal_share=float(np.clip(rng.normal(0.48, 0.03), 0.38, 0.58)),
@@ -132,7 +132,7 @@ def draw_variant(rng: np.random.Generator) -> Variant:
     )
     return Variant(
         anatomy,
-        apical_wall=float(np.clip(rng.normal(0.95, 0.15), 0.5, 1.3)),
+        apical_wall=float(np.clip(rng.normal(1.12, 0.18), 0.6, 1.6)),
         taper=float(rng.uniform(-0.12, 0.15)),
         systolic_taper=float(rng.uniform(0.0, 0.28)),
         blunt=float(rng.uniform(0.0, 0.30)),

@@ -185,6 +185,10 @@ def _tissue(labels: Tensor, levels: Tensor, depths: Tensor, moments: Tensor, dic
         "ra": dark * dice.between(0.6, 1.7),
     }
     grey = torch.lerp(grey, _of_classes(labels, flat) * (1.0 + 0.18 * dice.smooth(10)), dice.chance(0.6) * dice.between(0.2, 0.9))
+    # Tissue around the heart is patchy, and close to the probe often as dark as a cavity.
+    patchy = 1.0 + dice.chance(0.6) * dice.between(0.2, 0.8) * dice.smooth(8).clamp(-1.2, 2.0)
+    behind = (labels == STRUCTURES["background"]).float()
+    grey = grey * torch.lerp(torch.ones(1), patchy, behind)
     return _layers(grey, labels, depths, moments, dice)
 
 
@@ -230,7 +234,8 @@ def _beams(grey: Tensor, radius: Tensor, angle: Tensor, dice: Dice) -> Tensor:
         lost = dice.chance(share) * dice.between(0.2, 1.0) * _bell(((angle - at) / dice.between(0.06, 0.3)).square())
         gain = gain * (1.0 - lost * torch.sigmoid((radius - dice.between(0.0, 0.5)) * 20.0))
     gain = gain * (1.0 - dice.between(0.0, 0.7) * dice.chance(0.5) * (angle / 0.75).square().clamp(0, 1).square())
-    grey = grey * gain
+    near = dice.chance(0.35) * dice.between(0.3, 0.95) * _bell((radius / dice.between(0.08, 0.3)).square())
+    grey = grey * gain * (1.0 - near)
     haze = dice.chance(0.6) * dice.between(0.0, 0.6) * _bell(radius / dice.between(0.05, 0.22))
     veil = dice.chance(0.5) * dice.between(0.0, 0.28) * torch.sigmoid(1.5 * dice.smooth(4))
     arc = dice.chance(0.2) * dice.between(0.1, 0.5) * _bell(((radius - dice.between(0.08, 0.5)) / 0.012).square())
