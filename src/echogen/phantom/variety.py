@@ -132,7 +132,7 @@ def draw_variant(rng: np.random.Generator) -> Variant:
     )
     return Variant(
         anatomy,
-        apical_wall=float(np.clip(rng.normal(1.12, 0.18), 0.6, 1.6)),
+        apical_wall=float(np.clip(rng.normal(1.28, 0.2), 0.7, 1.8)),
         taper=float(rng.uniform(-0.12, 0.15)),
         systolic_taper=float(rng.uniform(0.0, 0.28)),
         blunt=float(rng.uniform(0.0, 0.30)),

@@ -208,10 +208,10 @@ def _layers(grey: Tensor, labels: Tensor, depths: Tensor, moments: Tensor, dice:
     depth = INNERMOST + (OUTERMOST - INNERMOST) * depths
     lv, wall = (labels == STRUCTURES["lv"]).float(), (labels == STRUCTURES["myocardium"]).float()
     of_cavity, of_wall = _mean_within(grey, lv), _mean_within(grey, wall)
-    diastolic, systolic = dice.between(-0.35, 0.45), dice.between(-0.1, 0.75)
+    diastolic, systolic = dice.between(-0.35, 0.45), dice.between(-0.05, 0.85)
     start = diastolic + (systolic - diastolic) * moments.clamp(0, 1) + 0.18 * dice.smooth(5)
     tissue = torch.sigmoid((depth - start) / dice.between(0.03, 0.22))
-    dimmed = dice.chance(0.85) * dice.between(0.3, 1.0)
+    dimmed = dice.chance(0.85) * dice.between(0.15, 0.93)
     layer = torch.lerp(grey, of_cavity, dimmed * (1.0 - tissue) * wall)
     # Trabeculae: ridges of tissue inside the outline, fewer and thinner when the ventricle is empty.
     ridge = dice.chance(0.6) * dice.between(0.2, 1.0) * (dice.smooth(24) > dice.between(-0.8, 1.2))
