@@ -117,7 +117,7 @@ def _place(dice: Dice) -> Tensor:
     cos, sin = torch.cos(turn) / scale, torch.sin(turn) / scale
     at_x = (x * cos + y * sin) / wide + dice.between(-9.0, 9.0)
     at_y = (y * cos - x * sin) + dice.between(-12.0, 8.0)
-    bend = dice.smooth(5, 2) * dice.between(0.0, 2.2) + dice.smooth(9, 2) * dice.between(0.0, 0.7)
+    bend = dice.smooth(5, 2) * dice.between(0.0, 1.5) + dice.smooth(9, 2) * dice.between(0.0, 0.3)
     at_x, at_y = at_x + bend[:, :1], at_y + bend[:, 1:]
     at_x = at_x * (1.0 - 2.0 * dice.chance(0.06))
     grid = torch.cat([at_x + middle, at_y + held], 1) + MARGIN
@@ -208,10 +208,11 @@ def _layers(grey: Tensor, labels: Tensor, depths: Tensor, moments: Tensor, dice:
     depth = INNERMOST + (OUTERMOST - INNERMOST) * depths
     lv, wall = (labels == STRUCTURES["lv"]).float(), (labels == STRUCTURES["myocardium"]).float()
     of_cavity, of_wall = _mean_within(grey, lv), _mean_within(grey, wall)
-    diastolic, systolic = dice.between(-0.35, 0.45), dice.between(-0.05, 0.85)
+    diastolic, systolic = dice.between(-0.35, 0.35), dice.between(-0.1, 0.7)
     start = diastolic + (systolic - diastolic) * moments.clamp(0, 1) + 0.18 * dice.smooth(5)
     tissue = torch.sigmoid((depth - start) / dice.between(0.03, 0.22))
-    dimmed = dice.chance(0.85) * dice.between(0.15, 0.93)
+    # A grey layer beside a black cavity is not black itself.
+    dimmed = dice.chance(0.8) * dice.between(0.05, 0.95) * (0.55 + 0.45 * (of_cavity / 0.15).clamp(0.0, 1.0))
     layer = torch.lerp(grey, of_cavity, dimmed * (1.0 - tissue) * wall)
     # Trabeculae: ridges of tissue inside the outline, fewer and thinner when the ventricle is empty.
     ridge = dice.chance(0.6) * dice.between(0.2, 1.0) * (dice.smooth(24) > dice.between(-0.8, 1.2))
