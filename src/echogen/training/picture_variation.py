@@ -208,6 +208,9 @@ def _layers(grey: Tensor, labels: Tensor, depths: Tensor, moments: Tensor, dice:
     depth = INNERMOST + (OUTERMOST - INNERMOST) * depths
     lv, wall = (labels == STRUCTURES["lv"]).float(), (labels == STRUCTURES["myocardium"]).float()
     of_cavity, of_wall = _mean_within(grey, lv), _mean_within(grey, wall)
+    # A wall is hardly ever darker than blood.
+    lift = dice.chance(0.9) * (of_cavity * dice.between(0.95, 1.5) + dice.between(0.0, 0.05) - of_wall).clamp_min(0.0)
+    grey, of_wall = grey + lift * _soft(wall), of_wall + lift
     diastolic, systolic = dice.between(-0.35, 0.35), dice.between(-0.1, 0.7)
     start = diastolic + (systolic - diastolic) * moments.clamp(0, 1) + 0.18 * dice.smooth(5)
     tissue = torch.sigmoid((depth - start) / dice.between(0.03, 0.22))
