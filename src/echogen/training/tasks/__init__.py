@@ -18,6 +18,7 @@ TASKS: Registry[type[Task]] = Registry(
         "echodiffusion": "echogen.training.tasks.echodiffusion:EchoDiffusionTask",
         "refiner": "echogen.training.tasks.refiner:RefinerTask",
         "segmenter": "echogen.training.tasks.segmenter:SegmenterTask",
+        "reader": "echogen.training.tasks.reader:ReaderTask",
         "echo-features": "echogen.training.tasks.echo_features:EchoFeaturesTask",
         "identity": "echogen.training.tasks.identity:IdentityTask",
         "ef-regressor": "echogen.training.tasks.ef_regressor:EfRegressorTask",
