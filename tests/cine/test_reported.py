@@ -7,7 +7,6 @@ import av
 import numpy as np
 import pydicom
 import pytest
-from echogen.app.describing import describe
 from echogen.measure.beats import find_beats
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ from pydicom.dataset import Dataset
 from typer.testing import CliRunner
 
 from echogen import Cine, InputError, read_cine, write
+from echogen.app.file_facts import describe
 from echogen.cine import read_image
 from echogen.cine.timing import steady_times
 
