@@ -7,7 +7,6 @@ import av
 import numpy as np
 import pydicom
 import pytest
-from echogen.measure.beats import find_beats
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,6 +17,7 @@ from echogen import Cine, InputError, read_cine, write
 from echogen.app.file_facts import describe
 from echogen.cine import read_image
 from echogen.cine.timing import steady_times
+from echogen.measurement.beats import find_beats
 
 MM = 1.3800928766181964
 ROWS, COLUMNS = np.indices((150, 200))
