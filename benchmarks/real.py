@@ -68,7 +68,7 @@ def canonical_still(picture: Bytes, outlines: Bytes) -> tuple[Bytes, Bytes]:
     rows, columns = np.floor(top + place).astype(int), np.floor(left + place).astype(int)
     inside = (rows[:, None] >= 0) & (rows[:, None] < picture.shape[0]) & (columns >= 0) & (columns < picture.shape[1])
     at = np.ix_(rows.clip(0, picture.shape[0] - 1), columns.clip(0, picture.shape[1] - 1))
-    fan = sector.inside(*picture.shape, margin=factor)[at]
+    fan = sector.inside(picture.shape[0], picture.shape[1], margin=factor)[at]
     return shown, np.where(inside & fan, outlines[at], 0).astype(np.uint8)
 
 
