@@ -7,8 +7,6 @@ import av
 import numpy as np
 import pydicom
 import pytest
-from echogen.app.describing import describe
-from echogen.measure.beats import find_beats
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,8 +14,10 @@ from pydicom.dataset import Dataset
 from typer.testing import CliRunner
 
 from echogen import Cine, InputError, read_cine, write
+from echogen.app.file_facts import describe
 from echogen.cine import read_image
 from echogen.cine.timing import steady_times
+from echogen.measurement.beats import find_beats
 
 MM = 1.3800928766181964
 ROWS, COLUMNS = np.indices((150, 200))
