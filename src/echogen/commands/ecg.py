@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from echogen.commands.common import EcgRate, EcgUnit, check_input, check_output, check_seconds, json_text
 from echogen.errors import InputError
+from echogen.files import whole_file
 
 if TYPE_CHECKING:
     from echogen.ecg.summary import EcgSummary
@@ -109,12 +109,8 @@ def _draw(found: EcgSummary, file: Path, output: Path, start_s: float, rate_hz: 
         landmarks=found.landmarks,
         lines=[f"{file.name}: {_facts(found)}", *_waves(found), *found.info.notes],
     )
-    unfinished = output.with_name(f".{output.stem}.{os.getpid()}.png")
-    try:
-        picture.save(unfinished)
-        os.replace(unfinished, output)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(output) as unfinished:
+        picture.save(unfinished, format="PNG")
 
 
 def _facts(found: EcgSummary) -> str:

@@ -9,8 +9,6 @@ DIR/pictures_0000/pictures.npy (clips, 2, 3 frames, 128, 128) uint8: frames of t
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from echogen.datasets.clip_store import FIRST_TRAINING_SEED, FPS, draw_recording
 from echogen.errors import InputError
+from echogen.files import whole_folder
 from echogen.phantom.looks import PLAIN, VARIED
 from echogen.phantom.simulate import render
 from echogen.phantom.variety import draw_variant, map_variant
@@ -86,12 +85,9 @@ def write_pictures(folder: Path, shard: int) -> None:
 
 
 def _write(final: Path, **arrays: NDArray[np.generic]) -> None:
-    unfinished = final.with_suffix(f".partial{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    for name, values in arrays.items():
-        np.save(unfinished / f"{name}.npy", values)
-    unfinished.rename(final)
+    with whole_folder(final) as unfinished:
+        for name, values in arrays.items():
+            np.save(unfinished / f"{name}.npy", values)
 
 
 class VarietyStore:
