@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import echogen
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
 from echogen.ecg import find_landmarks, signal_quality
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.generators.base import ECG_FUTURE_S, ECG_PAST_S
 from echogen.measurement import measure

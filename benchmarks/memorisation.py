@@ -19,7 +19,7 @@ from common import DOCS, arguments
 from echogen.benchmark.markdown import table, write_section
 from echogen.cine.sector import CANONICAL_APEX_ROW
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore, draw_recording
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.generators import EchoPulse
 from echogen.generators.base import Generator
 from echogen.generators.echopulse.frame_renderer import MOTION_SCALE

@@ -20,7 +20,7 @@ import torch
 import echogen
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
 from echogen.datasets.held_out import held_out
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.generators import EchoPulse
 from echogen.generators.echopulse.config import EchoPulseConfig

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FIRST_TRAINING_SEED, FPS, draw_recording
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.phantom.looks import PLAIN
 from echogen.phantom.simulate import Heart, Rendering, render
