@@ -206,3 +206,19 @@ def test_clips_of_another_picture_are_brought_to_the_canonical_one_and_kept(
     again = TrainingSource(settings, ECHO, shape, 0).at(2)
     assert same(window, again)
     assert list((tmp_path / "cache").glob("*.npy"))
+
+
+def test_ecg_files_of_a_folder_feed_a_task_without_frames(test_data: Path) -> None:
+    needs, shape = Needs(frozenset({"ecg"})), WindowShape(frames=0, ecg_seconds=2.0)
+    source = TrainingSource(SourceSettings(str(test_data / "ecg_wfdb"), damaged="skip"), needs, shape, 0)
+    windows = [source.at(position) for position in range(5)]
+    assert all(window.ecg is not None and abs(window.ecg.duration_s - 2.0) < 0.02 for window in windows)
+    assert len({window.key for window in windows}) > 1
+
+
+def test_simulated_ecgs_need_no_pictures() -> None:
+    needs, shape = Needs(frozenset({"ecg"})), WindowShape(frames=0, ecg_seconds=2.25)
+    window = TrainingSource(SourceSettings("phantom"), needs, shape, 0).at(9)
+    assert window.frames is None
+    assert window.ecg is not None
+    assert len(window.ecg.lead_names) == 12

@@ -35,19 +35,16 @@ class TrainingSource:
     def __init__(self, settings: SourceSettings, needs: Needs, shape: WindowShape, seed: int, *, canonical: bool = True) -> None:
         """Open all sources.
 
-        Args:
-            settings: The sources and how they are read.
-            needs: The parts that a window must have, and those that it may have.
-            shape: The size of the windows.
-            seed: The recipe's seed.
-            canonical: Bring every cine into the canonical 128 x 128 picture of its sector.
-
-        Raises:
-            InputError: For a source that is not there, or whose samples lack a needed part.
+        settings: The sources and how they are read.
+        needs: The parts that a window must have, and those that it may have.
+        shape: The size of the windows.
+        seed: The recipe's seed.
+        canonical: Bring every cine into the canonical 128 x 128 picture of its sector.
+        Raises `InputError` for a source that is not there, or whose samples lack a needed part.
         """
         self.settings, self.needs, self.shape, self.seed = settings, needs, shape, seed
         self.entries = settings.entries
-        self.samples: tuple[Samples, ...] = tuple(open_samples(entry) for entry in self.entries)
+        self.samples: tuple[Samples, ...] = tuple(open_samples(entry, pictures=shape.frames > 0) for entry in self.entries)
         weights = np.array([entry.weight for entry in self.entries])
         self.shares = weights / weights.sum()
         self._canonical = CanonicalPictures(settings.cache) if canonical else None

@@ -26,9 +26,8 @@ PARTS = {
 class Needs:
     """Parts (names of `PARTS`) that a task's windows must have, and those it takes where they are there.
 
-    Attributes:
-        needed: Parts without which a sample is of no use to the task.
-        optional: Parts that are dropped, like a condition that is not given, where a sample lacks them.
+    needed: Parts without which a sample is of no use to the task.
+    optional: Parts that are dropped, like a condition that is not given, where a sample lacks them.
     """
 
     needed: frozenset[str]

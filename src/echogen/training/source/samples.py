@@ -18,7 +18,9 @@ from echogen.datasets.clip_store import (
     draw_recording,
     store_shards,
 )
+from echogen.datasets.ecg_folder import EcgFolder
 from echogen.datasets.preparation import RecordSamples, open_source, source_of
+from echogen.datasets.registry import recognise
 from echogen.datasets.shards import Sample, ShardFolder, read_summary
 from echogen.ecg.source import STANDARD_LEADS
 from echogen.errors import InputError
@@ -45,15 +47,18 @@ class Samples(Protocol):
 class PhantomSamples:
     """Simulated hearts, rendered when they are asked for; their seeds are those that training may use.
 
+    look: Look of the pictures.
+    seconds: Length of each clip in s.
+    pictures: False draws the ECGs alone, for tasks that take no frames.
     Raises `InputError` for an unknown look, or one of the looks that no training may see.
     """
 
-    def __init__(self, look: str, seconds: float) -> None:
+    def __init__(self, look: str, seconds: float, pictures: bool = True) -> None:
         if look not in LOOKS:
             raise InputError(f"There is no look {look!r}; it must be one of {', '.join(LOOKS)}.")
         if look in HELD_OUT_MACHINES:
             raise InputError(f"The look {look} is held out from all training; take another one.")
-        self.look, self.frames = look, round(seconds * FPS) + 1
+        self.look, self.frames, self.pictures = look, round(seconds * FPS) + 1, pictures
 
     def __len__(self) -> int:
         return PHANTOM_HEARTS
@@ -61,15 +66,19 @@ class PhantomSamples:
     def __getitem__(self, index: int) -> Sample:
         seed = FIRST_TRAINING_SEED + index
         times = np.arange(self.frames) / FPS
-        heart, ecg = draw_recording(seed, self.frames / FPS, self.look)
-        drawn = render(heart, times, seed)
+        heart, signal_mv = draw_recording(seed, self.frames / FPS, self.look)
+        ecg = Ecg(signal_mv, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S)
         facts = describe(heart, self.frames)
+        key, labels = f"phantom_{seed:07d}", facts | {"beats": beats_of(facts)}
+        if not self.pictures:
+            return Sample(key, ecg=ecg, labels=labels)
+        drawn = render(heart, times, seed)
         return Sample(
-            key=f"phantom_{seed:07d}",
+            key=key,
             cine=Cine(drawn.frames, times, heart.probe.mm_per_pixel, heart.anatomy.view),
-            ecg=Ecg(ecg, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S),
+            ecg=ecg,
             masks=drawn.labels,
-            labels=facts | {"beats": beats_of(facts)},
+            labels=labels,
             maps={"structure": drawn.structure, "displacement": drawn.displacement},
         )
 
@@ -109,6 +118,19 @@ class RecordedSamples:
         return self.records.sample(index, str(self.records.names[index]))
 
 
+class EcgFiles:
+    """The ECG files of a folder as samples."""
+
+    def __init__(self, files: EcgFolder) -> None:
+        self.files, self.keys = files, files.names
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(self.keys[index], ecg=self.files[index])
+
+
 class KeptSamples:
     """The last samples of another source, kept in memory."""
 
@@ -128,13 +150,14 @@ class KeptSamples:
         return self._last[index]
 
 
-def open_samples(entry: SourceEntry) -> Samples:
+def open_samples(entry: SourceEntry, *, pictures: bool = True) -> Samples:
     """The samples of one source of a mixture.
 
+    pictures: False for a task that takes ECGs only; a folder that is no known data set is then one of ECG files.
     Raises `InputError` for a folder that is not there or holds nothing to train on.
     """
     if entry.source == PHANTOM:
-        return KeptSamples(PhantomSamples(entry.look, entry.seconds))
+        return KeptSamples(PhantomSamples(entry.look, entry.seconds, pictures))
     folder = Path(entry.source)
     if not folder.is_dir():
         raise InputError(f"The training source {folder} is no folder; name one with shards, a data set or videos, or `phantom`.")
@@ -143,6 +166,8 @@ def open_samples(entry: SourceEntry) -> Samples:
         samples = ShardFolder(folder)
     elif entry.dataset is None and store_shards(folder):
         samples = StoredClips(folder, **entry.options)
+    elif not pictures and entry.dataset is None and recognise(folder) is None:
+        samples = EcgFiles(EcgFolder(folder, **entry.options))
     else:
         samples = RecordedSamples(open_source(source_of(folder, entry.dataset, **entry.options)))
     if not len(samples):

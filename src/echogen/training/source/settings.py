@@ -16,14 +16,13 @@ PHANTOM = "phantom"
 class SourceEntry:
     """One source of samples in a mixture.
 
-    Attributes:
-        source: `phantom`, or a folder: shards, a clip store, a data set that is recognised, or videos.
-        weight: Share of the windows that come from this source, relative to the other entries.
-        dataset: Name of the data set in the folder, where it is not recognised by its files.
-        split: Only samples of this split, by their label `split`; None takes all.
-        look: Look of the phantom's pictures, one of `phantom.looks.LOOKS`; for the source `phantom` only.
-        seconds: Length in s of the phantom's clips; for the source `phantom` only.
-        options: Further options of the data set's loader.
+    source: `phantom`, or a folder: shards, a clip store, a data set that is recognised, or videos.
+    weight: Share of the windows that come from this source, relative to the other entries.
+    dataset: Name of the data set in the folder, where it is not recognised by its files.
+    split: Only samples of this split, by their label `split`; None takes all.
+    look: Look of the phantom's pictures, one of `phantom.looks.LOOKS`; for the source `phantom` only.
+    seconds: Length in s of the phantom's clips; for the source `phantom` only.
+    options: Further options of the data set's loader.
     """
 
     source: str
@@ -45,12 +44,11 @@ class SourceEntry:
 class SourceSettings:
     """Source of a task's training windows.
 
-    Attributes:
-        source: One entry, or several that are mixed; a bare text stands for an entry with this `source`.
-        held_out: Share of the patients (0..1) that training never sees, chosen by a hash of the patient's name.
-        of_held_out: True gives windows of the held-out patients instead, for validation.
-        cache: Folder in which clips in the canonical picture are kept; None keeps the last ones in memory only.
-        damaged: `refuse` stops at a sample that cannot be read; `skip` names it in the log and takes another.
+    source: One entry, or several that are mixed; a bare text stands for an entry with this `source`.
+    held_out: Share of the patients (0..1) that training never sees, chosen by a hash of the patient's name.
+    of_held_out: True gives windows of the held-out patients instead, for validation.
+    cache: Folder in which clips in the canonical picture are kept; None keeps the last ones in memory only.
+    damaged: `refuse` stops at a sample that cannot be read; `skip` names it in the log and takes another.
     """
 
     source: str | SourceEntry | Sequence[str | SourceEntry] = PHANTOM

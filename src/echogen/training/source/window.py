@@ -19,12 +19,11 @@ from echogen.records import Beat, Ecg
 class WindowShape:
     """Size of a task's windows.
 
-    Attributes:
-        frames: Number of frames; 0 for a task that takes ECGs only.
-        fps: Frames per second, to which clips of another rate are resampled by their frame times.
-        ecg_before_s: Length of ECG in s before the first frame; an ECG that begins later is given from its beginning.
-        ecg_after_s: Length of ECG in s after the last frame.
-        ecg_seconds: Length in s of the ECG of a task that takes ECGs only.
+    frames: Number of frames; 0 for a task that takes ECGs only.
+    fps: Frames per second, to which clips of another rate are resampled by their frame times.
+    ecg_before_s: Length of ECG in s before the first frame; an ECG that begins later is given from its beginning.
+    ecg_after_s: Length of ECG in s after the last frame.
+    ecg_seconds: Length in s of the ECG of a task that takes ECGs only.
     """
 
     frames: int
@@ -43,18 +42,17 @@ class WindowShape:
 class Window:
     """One training example; parts that the sample lacks are None or empty.
 
-    Attributes:
-        key: Key of the sample in its source.
-        times_s: (frames,) time of each frame in s on the sample's clock.
-        frames: (frames, height, width) uint8 grey levels.
-        masks: (frames, height, width) uint8 ids of `records.STRUCTURES`, of the recorded frame nearest to each time.
-        maps: Further arrays by name, frame by frame, such as the phantom's structure without speckle.
-        ecg: The ECG around the window, on the same clock.
-        beats: Beats of the whole sample, on the same clock.
-        ef_percent: Ejection fraction of the sample in %.
-        view: View, one of `records.VIEWS`.
-        sex: "m" or "f".
-        patient: Name of the patient, or of the sample where the source names none.
+    key: Key of the sample in its source.
+    times_s: (frames,) time of each frame in s on the sample's clock.
+    frames: (frames, height, width) uint8 grey levels.
+    masks: (frames, height, width) uint8 ids of `records.STRUCTURES`, of the recorded frame nearest to each time.
+    maps: Further arrays by name, frame by frame, such as the phantom's structure without speckle.
+    ecg: The ECG around the window, on the same clock.
+    beats: Beats of the whole sample, on the same clock.
+    ef_percent: Ejection fraction of the sample in %.
+    view: View, one of `records.VIEWS`.
+    sex: "m" or "f".
+    patient: Name of the patient, or of the sample where the source names none.
     """
 
     key: str
