@@ -279,7 +279,7 @@ def test_another_modality_by_config_alone(tmp_path: Path) -> None:
         ({"data": {"frames": 5, "contrast": [1.4, 0.6]}}, "rising"),
         ({"network": {"image_size": 36}}, "not a multiple of the patch size"),
         ({"network": {"channels_in": 2}}, "grey"),
-        ({"network": {"width": 3}}, "no field 'width'"),
+        ({"network": {"width": 3}}, "no setting network.width"),
         ({"network": quantizer(kind="lfq", codebook_size=1000)}, "power of two"),
         ({"options": {"discriminator": {"widths": [8] * 7}}}, "fewer entries"),
         ({"options": {"discriminator": {"widths": [8], "attention_after": [1]}}}, "attention_after"),

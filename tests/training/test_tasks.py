@@ -138,7 +138,7 @@ def test_a_discriminator_of_frames_learns_beside_a_decoder_with_noise(
 
     @torch.inference_mode()
     def drawn(seed: int) -> torch.Tensor:
-        features = network.decoded(network.quantizer.decode_ids(ids))
+        features = network.decode_features(network.quantizer.decode_ids(ids))
         picture: torch.Tensor = network.picture(features, random=torch.Generator().manual_seed(seed))[:, :, 0]
         return picture
 

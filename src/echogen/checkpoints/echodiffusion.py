@@ -24,15 +24,15 @@ from echogen.metrics.pictures.likeness import ssim
 from echogen.networks.video_unet import VideoUnet
 from echogen.samplers.edm import (
     Edm,
-    denoised,
+    add_noise,
     dynamic_threshold,
     edm_loss,
+    estimate_clean,
     log_snr,
     loss_weight,
     noise_levels,
-    noised,
     preconditioning,
-    replayed,
+    recorded_normal,
 )
 
 GUIDED_TOLERANCE = 2e-4
@@ -217,7 +217,7 @@ def _numerics(record: Mapping[str, Tensor], described: Mapping[str, Any], cascad
     rows = len(sigma)
     frame, ef = record["in.cond_images"].expand(rows, -1, -1, -1), record["in.text_embeds"][:, 0, 0].expand(rows)
     for guidance, name in ((1.0, "precond.D_raw"), (5.0, "precond.D_dynamic_cfg5")):
-        clean = denoised(cascade.predict(0, frame, ef, guidance, None), record["precond.x"], sigma, edm.sigma_data)
+        clean = estimate_clean(cascade.predict(0, frame, ef, guidance, None), record["precond.x"], sigma, edm.sigma_data)
         if guidance == 1.0:
             yield Comparison(name, largest_error(clean, record[name]))
             yield Comparison("precond.D_clamp_static", largest_error(clean.clamp(-1, 1), record["precond.D_clamp_static"]))
@@ -259,7 +259,7 @@ def _traces(record: Mapping[str, Tensor], described: Mapping[str, Any], cascade:
         videos = again.sample(
             record["in.cond_images"],
             record["in.text_embeds"][:, 0, 0],
-            replayed(draws),
+            recorded_normal(draws),
             guidance=float(how["cond_scale"]),
             watch=lambda _, *look, looks=looks: looks.append(look),
         )
@@ -291,7 +291,7 @@ def _losses(record: Mapping[str, Tensor], described: Mapping[str, Any], cascade:
             video = resized(images, frames if still else before.frames, before.size, config.resize)
             level = draws[0].expand(rows)
             video = resized(video, frames, stage.size, config.resize) * 2.0 - 1.0
-            smaller = {"lowres": noised(video, level, draws[1]), "lowres_level": log_snr(level)}
+            smaller = {"lowres": add_noise(video, level, draws[1]), "lowres_level": log_snr(level)}
         ln_sigma, noise, kept = draws[-3:]
         frame, ef = record["in.cond_images"].expand(rows, -1, -1, -1), record["in.text_embeds"][:, 0, 0].expand(rows)
         conditions: dict[str, Any] = {"frame": frame, "ef": ef, "keep": kept < 1.0 - EF_DROPOUT, "still": still, **smaller}

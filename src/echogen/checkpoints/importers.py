@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from echogen.checkpoints.ef_regressor import ef_regressor_from
 from echogen.checkpoints.reading import read_tensors
 from echogen.checkpoints.st_mem import st_mem_from
 from echogen.errors import InputError
+from echogen.files import whole_folder
 from echogen.generators.echopulse.published import EchoPulsePublished, EchoPulsePublishedConfig
 from echogen.networks.config import save_network
 from echogen.networks.published_tokenizer import PublishedTokenizer
@@ -131,15 +130,8 @@ def import_weights(
         read.append(read_tensors(path))
         if progress:
             progress(len(read), len(files) + 1)
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
-        unfinished.mkdir()
+    with whole_folder(output) as unfinished:
         importer.run(read, unfinished, given)
-        if output.exists():
-            output.rmdir()
-        unfinished.rename(output)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _given_beside(file: Path) -> Given:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +11,7 @@ import typer
 
 from echogen.commands.common import check_folder, check_input, progress_bar
 from echogen.errors import InputError
+from echogen.files import whole_folder
 
 if TYPE_CHECKING:
     from echogen.generators.base import Generator
@@ -57,7 +56,8 @@ def adapt(
 
     if merge is not None:
         generator = Generator.from_pretrained(model, device, merge)
-        _write_whole(output, lambda folder: _save_merged(generator, merge, folder))
+        with whole_folder(output) as unfinished:
+            _save_merged(generator, merge, unfinished)
         typer.echo(f"Wrote {output}, {generator.name} with {merge} in it.")
         return
     assert clips is not None
@@ -89,7 +89,8 @@ def adapt(
         before, after = (adapting.reconstruction_error(network, unknown)[0] for network in (tokenizer, adapted.tokenizer))
         facts |= {"held_out_before": before._asdict(), "held_out_after": after._asdict()}
         where = f"on {_clips(len(unknown), 'held-out ')}"
-    _write_whole(output, lambda folder: adapting.save_adapter(folder, adapted, tokenizer, facts))
+    with whole_folder(output) as unfinished:
+        adapting.save_adapter(unfinished, adapted, tokenizer, facts)
     size = sum(path.stat().st_size for path in output.iterdir()) / 1e6
     typer.echo(
         f"Wrote {output} ({size:.1f} MB) from {_clips(len(known))} in {adapted.seconds / 60:.1f} min; "
@@ -133,16 +134,3 @@ def _save_merged(generator: Generator, adapter: str, folder: Path) -> None:
 
     generator.save_pretrained(folder)
     shutil.copy(find_adapter(adapter, generator.folder) / ADAPTER_FACTS_FILE, folder)
-
-
-def _write_whole(output: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a new folder beside the output, then move it there; nothing is left of one that failed."""
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
-        unfinished.mkdir(parents=True)
-        write(unfinished)
-        if output.exists():
-            output.rmdir()
-        unfinished.rename(output)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from echogen.errors import InputError
+from echogen.files import whole_file
 
 if TYPE_CHECKING:
     from echogen.records import Ecg
@@ -125,12 +126,8 @@ def progress_bar(label: str) -> Iterator[Callable[[float, float], None]]:
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write a JSON document whole or not at all; numbers that are not finite become null."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as unfinished:
         unfinished.write_text(json_text(document) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def json_text(document: dict[str, Any]) -> str:

@@ -16,8 +16,6 @@ import argparse
 import json
 import logging
 import multiprocessing
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +28,7 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from echogen.errors import InputError
+from echogen.files import whole_folder
 from echogen.phantom.anatomy import cavity_outline
 from echogen.phantom.electrical import make_ecg
 from echogen.phantom.looks import LOOKS, PLAIN
@@ -103,9 +102,6 @@ def _write_shard(
     final = Path(folder) / f"shard_{shard:04d}"
     if final.exists():
         return shard
-    unfinished = final.with_suffix(f".partial{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
     seconds = frames / fps
     columns: dict[str, list[NDArray[Any]]] = {
         name: [] for name in ("frames", "structure", "displacement", "labels", "cavity", "ecg")
@@ -123,10 +119,10 @@ def _write_shard(
         columns["cavity"].append(cavity_cells(drawn.labels == STRUCTURES["lv"]))
         columns["ecg"].append(ecg)
         hearts.append({"seed": seed, **describe(heart, frames, fps)})
-    for name, values in columns.items():
-        np.save(unfinished / f"{name}.npy", np.stack(values))
-    (unfinished / "hearts.json").write_text(json.dumps(hearts))
-    unfinished.rename(final)
+    with whole_folder(final) as unfinished:
+        for name, values in columns.items():
+            np.save(unfinished / f"{name}.npy", np.stack(values))
+        (unfinished / "hearts.json").write_text(json.dumps(hearts))
     return shard
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from echogen.datasets.shards import FORMAT, MANIFEST, SUMMARY, Sample, encode, read_summary
 from echogen.errors import InputError
+from echogen.files import whole_file
 
 UNFINISHED = "unfinished"
 _PLAN = "plan.json"
@@ -164,9 +165,9 @@ def finish(folder: Path, plan: Plan) -> Written:
 
 def _summary(folder: Path, plan: Plan) -> dict[str, Any]:
     """Summary for shards.json, made after the journals of all shards have become the manifest."""
-    partial, rejected = folder / UNFINISHED / MANIFEST, 0
+    rejected = 0
     shards: list[dict[str, Any]] = []
-    with partial.open("wb") as manifest:
+    with whole_file(folder / MANIFEST) as unfinished, unfinished.open("wb") as manifest:
         for shard in range(plan.shards):
             lines = _work(folder, shard, ".jsonl").read_bytes()
             manifest.write(lines)
@@ -174,8 +175,6 @@ def _summary(folder: Path, plan: Plan) -> dict[str, Any]:
             rejected += sum(refused)
             size = (folder / shard_name(shard)).stat().st_size
             shards.append({"file": shard_name(shard), "samples": len(refused) - sum(refused), "bytes": size})
-        _flush(manifest)
-    os.replace(partial, folder / MANIFEST)
     samples = sum(int(shard["samples"]) for shard in shards)
     return {"format": FORMAT, "samples": samples, "rejected": rejected, "shards": shards, "plan": asdict(plan)}
 
@@ -246,9 +245,5 @@ def _flush(file: Any) -> None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

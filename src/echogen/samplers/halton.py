@@ -1,4 +1,4 @@
-"""The Halton order: tokens spread evenly over a window at every step, so that those guessed together depend little on each other.
+"""Halton order of tokens: those guessed in one step are spread evenly over a window and depend little on each other.
 
 Source: Besnier et al., Halton Scheduler for Masked Generative Image Transformer, ICLR 2025, here with time as a third axis.
 """
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from echogen.errors import InputError
 
-#: Bases of the Halton sequence along time, height and width.
+#: Bases of the Halton sequence along time, height and width; they have no common factor, so that the axes are independent.
 BASES = (5, 3, 2)
 
 
 def radical_inverse(index: NDArray[np.int64], base: int) -> NDArray[np.float64]:
-    """The digits of whole numbers in a base, mirrored at the point: numbers in [0, 1). Source: Halton, 1960."""
+    """Numbers in [0, 1) whose digits in a base are those of whole numbers, mirrored at the point. Source: Halton, 1960."""
     result, share, left = np.zeros(len(index)), 1.0, index.copy()
     while left.any():
         share /= base
@@ -29,10 +29,12 @@ def radical_inverse(index: NDArray[np.int64], base: int) -> NDArray[np.float64]:
 
 
 def order(latents: int, height: int, width: int, active: Sequence[int] | None = None) -> Tensor:
-    """The rank (latents x positions,) of every token, row-major as (time, place); `maskgit.sample` keeps the lowest first.
+    """Rank (latents x positions,) of every token, row-major as (time, place); `maskgit.sample` keeps the lowest first.
 
-    active: row-major places of a latent frame that have a token, as a tokenizer's active_patches; None = all of them. A token's
-    turn comes when the Halton sequence first falls into its cell. Raises `InputError` when a size is below 1.
+    A token's turn comes when the Halton sequence first falls into its cell.
+
+    active: Row-major places of a latent frame that have a token, as a tokenizer's active_patches; None for all.
+    Raises `InputError` when a size is below 1.
     """
     sizes = (latents, height, width)
     if min(sizes) < 1:

@@ -2,7 +2,7 @@
 
 A recorded clip has no rendering without speckle and no known displacement of its tissue. So the picture's target is the frame
 itself, smoothed inside the sector (Gaussian of `SMOOTH_PX`), and the same change over four frames as in training; displacement
-has no target: its channels are held where the unchanged tokenizer draws them. The codes stand still. Windows start at random
+has no target: its channels are held where the unchanged tokenizer draws them. The codebook is fixed. Windows start at random
 frames, half of them are drawn from their first frame on and half as if mid-stream, so that both ways to begin keep working.
 Source: ECHOPulse (ICLR 2025), section 3.1 and Table 1; Hu et al., LoRA, 2021.
 """
@@ -32,19 +32,26 @@ from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.training.lora import save_changes, with_changes
 from echogen.training.trainer import bf16_is_native
 
-#: Width (sigma) in pixels of the smoothing that makes a target of a frame.
+#: Sigma in pixels of the Gaussian that makes a target of a frame: it removes speckle and keeps walls.
 SMOOTH_PX = 1.6
-#: A window has at least this many latent frames beside the first.
+#: Fewest latent frames of a window beside the first: less holds hardly any motion.
 LEAST_LATENTS = 4
-#: Latent frames beside the first that the error is measured on at a time, as many as a generator draws.
+#: Latent frames beside the first on which the error is measured at a time, as many as a generator draws.
 MEASURED_LATENTS = 16
+#: Prefixes of the names of the decoder's linear maps.
 _DECODER = ("temporal_decoder.", "spatial_decoder.", "head_first", "head_group")
+#: Share of the steps over which the learning rate rises.
 _WARMUP_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class AdapterClip:
-    """A clip as the tokenizer takes it: frames and what is to be drawn of them, both uint8 (frames, size, size)."""
+    """Clip in the tokenizer's geometry and frame rate.
+
+    frames: Frames (frames, size, size), uint8.
+    target: Frames that are to be drawn (frames, size, size), uint8.
+    facts: Hash, length and frame rate of the file.
+    """
 
     frames: ByteArray
     target: ByteArray
@@ -53,11 +60,19 @@ class AdapterClip:
 
 @dataclass(frozen=True)
 class AdapterPlan:
-    """How to adapt: optimizer steps of `batch_size` windows of `latents` latent frames beside the first, rank of the changes.
+    """Settings of an adaptation. Few clips are soon learned by heart; more steps then make other clips of the same look worse.
 
-    change, motion: weights of those losses beside the picture's squared error. decoder_only: ids keep their meaning exactly, so
-    that a transformer trained on them goes on fitting, but the encoder does not learn to see the new pictures. Few clips are
-    soon learned by heart: more steps or a higher rate then harm other clips of the same look.
+    steps: Number of optimizer steps.
+    batch_size: Windows a step.
+    latents: Latent frames of a window beside the first.
+    rank: Rank of the changes.
+    learning_rate: Highest learning rate of AdamW.
+    change: Weight of the squared error of the picture's change over 4 frames.
+    motion: Weight of the squared error of the displacement.
+    crop_share: Share of the steps in which windows are decoded as if in mid-stream.
+    decoder_only: Change the decoder alone: ids keep their meaning, so that a transformer trained on them goes on fitting, but
+        the encoder does not learn to see the new pictures.
+    seed: Seed of the changes and of the batches.
     """
 
     steps: int = 150
@@ -77,7 +92,11 @@ class AdapterPlan:
 
 
 class Errors(NamedTuple):
-    """Mean squared and mean absolute error of the drawn picture against the clips' targets, grey on a 0..1 scale."""
+    """Errors of the drawn picture against the clips' targets, in grey values on a 0..1 scale.
+
+    mse: Mean squared error.
+    mae: Mean absolute error.
+    """
 
     mse: float
     mae: float
@@ -85,7 +104,16 @@ class Errors(NamedTuple):
 
 @dataclass(frozen=True)
 class Adapted:
-    """An adapted copy of a tokenizer. model: peft's wrapper of it. same_ids: share of the clips' ids that stayed as they were."""
+    """Adapted copy of a tokenizer, and what became of its errors.
+
+    tokenizer: The adapted tokenizer.
+    model: Wrapper of the tokenizer by peft.
+    plan: Settings of the adaptation.
+    before: Errors of the unchanged tokenizer.
+    after: Errors of the adapted tokenizer.
+    same_ids: Share of the clips' ids that stayed as they were.
+    seconds: Wall time in s.
+    """
 
     tokenizer: VideoTokenizer
     model: Any
@@ -97,14 +125,14 @@ class Adapted:
 
 
 def check_tokenizer(network: object) -> VideoTokenizer:
-    """The network, if it is one that can be adapted; else `InputError`."""
+    """Give back a network that can be adapted; raises `InputError` for another."""
     if not isinstance(network, VideoTokenizer):
         raise InputError("Only a generator with echogen's own video tokenizer can be adapted; this one has another.")
     return network
 
 
 def read_clip(path: Path, tokenizer: VideoTokenizer) -> AdapterClip:
-    """An echo video file in the tokenizer's geometry and frame rate, with its target.
+    """Read an echo video file in the tokenizer's geometry and frame rate, and make its target.
 
     The facts name the file by its content, not by its name, which may hold a patient's. Raises `InputError` for a file that is
     no echo video or is too short.
@@ -128,7 +156,7 @@ def read_clip(path: Path, tokenizer: VideoTokenizer) -> AdapterClip:
 
 
 def smoothed(frames: ByteArray, sigma_px: float = SMOOTH_PX) -> ByteArray:
-    """Frames (frames, height, width) smoothed inside the sector, whose edges stay as sharp as they are."""
+    """Smooth frames (frames, height, width) inside the sector, whose edges stay as sharp as they are."""
     sector = ndimage.binary_fill_holes(ndimage.binary_closing(frames.max(0) > 2, iterations=3)).astype(np.float32)
     weight = np.maximum(ndimage.gaussian_filter(sector, sigma_px), 1e-3)
     result = np.empty_like(frames)
@@ -181,7 +209,7 @@ def adapt(
 
 
 def save_adapter(folder: Path, adapted: Adapted, base: VideoTokenizer, facts: dict[str, Any]) -> None:
-    """Write an adapter's folder (see `networks.adapters`); facts: what to say in echogen.json beside what is known here."""
+    """Write an adapter's folder, as `networks.adapters` reads it; facts: further content of echogen.json."""
     document = {
         **facts,
         "network": "tokenizer",
@@ -198,7 +226,7 @@ def save_adapter(folder: Path, adapted: Adapted, base: VideoTokenizer, facts: di
 
 @torch.inference_mode()
 def reconstruction_error(tokenizer: VideoTokenizer, clips: Sequence[AdapterClip]) -> tuple[Errors, Tensor]:
-    """How far the drawn pictures are from the clips' targets, over all their pixels, and all ids in order (flat)."""
+    """Errors of the drawn pictures over all pixels of the clips' targets, and all ids in order (flat)."""
     squared = absolute = 0.0
     pixels, ids = 0, []
     for clip in clips:
@@ -212,7 +240,7 @@ def reconstruction_error(tokenizer: VideoTokenizer, clips: Sequence[AdapterClip]
 
 @torch.inference_mode()
 def reconstruct(tokenizer: VideoTokenizer, frames: ByteArray) -> tuple[NDArray[np.float64], Tensor]:
-    """The picture in 0..1 that a tokenizer draws of uint8 frames (frames, size, size), 1 + a multiple of time_patch; and ids."""
+    """Draw uint8 frames (frames, size, size), 1 + a multiple of time_patch, by a tokenizer: pictures in 0..1, and ids."""
     device = next(tokenizer.parameters()).device
     video = _as_video(torch.from_numpy(np.ascontiguousarray(frames))[None].to(device), tokenizer)
     with _precision(device):
@@ -266,13 +294,13 @@ def _loss(
 
 
 def _as_video(frames: Tensor, tokenizer: VideoTokenizer) -> Tensor:
-    """uint8 (batch, frames, size, size) as the tokenizer takes it: in [0, 1], grey in each of its channels."""
+    """Video in [0, 1], alike in each of the tokenizer's channels, of uint8 frames (batch, frames, size, size)."""
     video, channels = frames.float() / 255.0, tokenizer.config.channels_in
     return video if channels == 1 else video[:, None].expand(-1, channels, -1, -1, -1)
 
 
 def _rate(share_done: float) -> float:
-    """Learning rate over the plan's: a linear rise, then half a cosine."""
+    """Learning rate over the plan's: linear warm-up, times half a cosine over the share of the steps that is done."""
     return min(1.0, (share_done + 1e-2) / _WARMUP_SHARE) * 0.5 * (1.0 + math.cos(math.pi * share_done))
 
 

@@ -1,4 +1,4 @@
-"""Where the cavity of a simulated clip truly is: its length and width, and the cells that it covers."""
+"""True cavity of a simulated clip: its length and width, and the cells that it covers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from echogen.ecg_window.features import CAVITY_CELLS, Outline
 
 
 def true_outline(heart: Mapping[str, Any], factor: float) -> Outline:
-    """The true length and width of a clip's cavity at any time of the clip, all of them off by a factor."""
+    """True length and width in pixels of a clip's cavity as a function of time in s, all of them times a factor."""
     length, width = (factor * np.asarray(heart[name], dtype=np.float64) for name in ("length_px", "width_px"))
     frames = np.arange(len(length))
     return lambda times_s: (np.interp(times_s * FPS, frames, length), np.interp(times_s * FPS, frames, width))
 
 
 def cells_of_tokens(cavity: NDArray[np.uint8], first: bool, grid: int, places: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """(latents, positions, cells): how much of each cell of a token's patch is cavity, in each of its four frames.
+    """Cavity's share 0..255 of each cell of each token's patch, in each of its four frames: (latents, positions, cells).
 
-    cavity: (frames, cells, cells) of a clip, 0..255. first: the first frame is a latent of its own. grid: patches along a side.
-    places: the patches that are tokens.
+    cavity: Cavity's share 0..255 of the cells of a clip's frames (frames, cells, cells).
+    first: The first frame is a latent of its own.
+    grid: Number of patches along a side.
+    places: Row-major places of the patches that are tokens.
     """
     if first:
         cavity = np.concatenate([np.repeat(cavity[:1], 4, axis=0), cavity[1:]])

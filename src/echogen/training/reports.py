@@ -1,4 +1,4 @@
-"""What a training run leaves to look at: metrics.csv, TensorBoard curves, sample pictures, a progress bar or log lines."""
+"""Reports of a training run: metrics.csv, TensorBoard curves, sample pictures, a progress bar or log lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("echogen.training")
 
 
 class MetricsTable:
-    """A CSV file with one row a log; a name not seen before adds a column. Rows after `first_step` are dropped on opening."""
+    """CSV file with one row a log; a new name adds a column. Rows after `first_step` are dropped on opening."""
 
     def __init__(self, path: Path, first_step: int = 0) -> None:
         self.path = path
@@ -51,7 +51,7 @@ class MetricsTable:
 
 
 class Report:
-    """The record of one training run in `folder`, continued after `first_step`; bar: draw a progress bar on a terminal."""
+    """Record of one training run in `folder`, continued after `first_step`; bar: draw a progress bar on a terminal."""
 
     def __init__(self, folder: Path, steps: int, first_step: int, bar: bool) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -78,7 +78,7 @@ class Report:
         self.curves.close()
 
     def advance(self, step: int, share: float) -> None:
-        """Move the progress bar; share: how much of the run is done, 0..1."""
+        """Move the progress bar; share: part of the run that is done, 0..1."""
         if self.bar:
             self.bar.update(self.bar_task, completed=share, description=f"step {step}/{self.steps} {self.text}")
 

@@ -391,7 +391,7 @@ class EchoPulse(Generator):
         """
         tokenizer, alone = self.tokenizer, from_start and count == ids.shape[1]
         with self._autocast():
-            features = tokenizer.decoded(tokenizer.quantizer.decode_ids(ids))[:, -count:]
+            features = tokenizer.decode_features(tokenizer.quantizer.decode_ids(ids))[:, -count:]
             drawn = tokenizer.picture(features, alone)[0].float()
             said = None if tokenizer.cavity is None else tokenizer.cavity(features[0]).float().sigmoid().cpu()
         cells = None if said is None else self._cells(said, alone)

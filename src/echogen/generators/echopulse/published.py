@@ -24,7 +24,7 @@ from echogen.networks.published_tokenizer import PublishedTokenizer
 from echogen.networks.published_transformer import PublishedTransformer
 from echogen.networks.st_mem import StMem
 from echogen.records import Cine, Conditions, Ecg, FloatArray
-from echogen.samplers.published import Drawn, sample
+from echogen.samplers.published import RandomChoices, sample
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -142,7 +142,7 @@ class EchoPulsePublished(Generator):
             known,
             int(np.prod(shape)) - known.shape[1],
             transformer.config.mask_id,
-            Drawn(torch.Generator().manual_seed(_mix(sampling.seed, index))),
+            RandomChoices(torch.Generator().manual_seed(_mix(sampling.seed, index))),
             steps=sampling.steps or config.steps,
             temperature=config.temperature,
         )

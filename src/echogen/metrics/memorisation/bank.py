@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from echogen.datasets.clip_store import FPS, ClipStore, draw_recording, store_shards
 from echogen.errors import InputError
+from echogen.files import whole_file
 from echogen.generators.base import Generator
 from echogen.metrics.evaluation.clips import Clip, find_clips
 from echogen.metrics.memorisation.identity import HeartIdentity, Vector
@@ -56,11 +56,9 @@ class IdentityBank:
 
     def save(self, path: str | Path) -> None:
         """Write it, vectors in 8-bit steps, whole or not at all."""
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial.npz")
-        whole = in_steps(self.vectors)
-        np.savez(partial, vectors=whole, threshold=self.threshold, digest=self.digest, held_out=self.held_out)
-        partial.replace(path)
+        vectors = in_steps(self.vectors)
+        with whole_file(path) as unfinished:
+            np.savez(unfinished, vectors=vectors, threshold=self.threshold, digest=self.digest, held_out=self.held_out)
 
     @classmethod
     def load(cls, path: str | Path) -> IdentityBank:

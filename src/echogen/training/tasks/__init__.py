@@ -1,4 +1,4 @@
-"""What can be trained: one task a file."""
+"""Training tasks by name, one a file."""
 
 from __future__ import annotations
 
@@ -34,11 +34,16 @@ TASKS: dict[str, type[Task]] = {
 }
 
 
+def task_class(name: str) -> type[Task]:
+    """Class of the task with a name. Raises `InputError` for an unknown one."""
+    if name not in TASKS:
+        raise InputError(f"There is no training task {name!r}; use one of {', '.join(TASKS)}.")
+    return TASKS[name]
+
+
 def make_task(recipe: Recipe) -> Task:
-    """The task that a recipe names. Raises `InputError` for an unknown one."""
-    if recipe.task not in TASKS:
-        raise InputError(f"There is no training task {recipe.task!r}; use one of {', '.join(TASKS)}.")
-    return TASKS[recipe.task](recipe)
+    """Make the task that a recipe names. Raises `InputError` for an unknown one."""
+    return task_class(recipe.task)(recipe)
 
 
-__all__ = ["make_task"]
+__all__ = ["make_task", "task_class"]

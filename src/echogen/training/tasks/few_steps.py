@@ -23,7 +23,7 @@ from echogen.networks.adapters import network_hash
 from echogen.networks.config import load_network
 from echogen.networks.masked_transformer import MaskedTransformer
 from echogen.training.lora import save_changes, with_changes
-from echogen.training.recipe import Recipe, settings
+from echogen.training.recipe import Recipe
 from echogen.training.task import Task
 from echogen.training.teacher import FIRST_STUDENT_SEED, Answer, SamplingSchedule, gather, generator_folder, stacked, told
 
@@ -59,10 +59,11 @@ class FewStepsOptions:
 class FewStepsTask(Task):
     """See the module. The loss is the cross-entropy of what the teacher said of the hidden tokens, and of its cavity."""
 
+    Data = TeacherData
+    Options = FewStepsOptions
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.data = settings(TeacherData, recipe.data, "data.")
-        self.options = settings(FewStepsOptions, recipe.options, "options.")
         data = self.data
         seeds = range(FIRST_STUDENT_SEED, FIRST_STUDENT_SEED + data.hearts)
         by_heart = gather(data.generator, data.way, Path(data.cache), seeds)
