@@ -10,7 +10,10 @@ from echogen.errors import InputError
 from echogen.records import Ecg
 
 #: Suffixes of ECG files. Of a WFDB record only the header counts, which names its other files.
-SUFFIXES = tuple(".hea .dcm .edf .bdf .xml .scp .ecg .csv .txt .mat .npy .npz .h5 .hdf5 .atc .pdf".split())
+SUFFIXES = frozenset({
+    ".hea", ".dcm", ".edf", ".bdf", ".xml", ".scp", ".ecg", ".csv", ".txt",
+    ".mat", ".npy", ".npz", ".h5", ".hdf5", ".atc", ".pdf",
+})  # fmt: skip
 
 
 class EcgFolder:

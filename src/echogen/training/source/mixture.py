@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +34,16 @@ class TrainingSource:
     goes on exactly. Each source is gone through in shuffled order, epoch after epoch.
     """
 
-    def __init__(self, settings: SourceSettings, needs: Needs, shape: WindowShape, seed: int, *, canonical: bool = True) -> None:
+    def __init__(
+        self,
+        settings: SourceSettings,
+        needs: Needs,
+        shape: WindowShape,
+        seed: int,
+        *,
+        canonical: bool = True,
+        check: Callable[[Window], Any] | None = None,
+    ) -> None:
         """Open all sources.
 
         settings: The sources and how they are read.
@@ -40,6 +51,7 @@ class TrainingSource:
         shape: The size of the windows.
         seed: The recipe's seed.
         canonical: Bring every cine into the canonical 128 x 128 picture of its sector.
+        check: Raises `InputError` for a window that is of no use to the task, which is then left out.
         Raises `InputError` for a source that is not there, or whose samples lack a needed part.
         """
         self.settings, self.needs, self.shape, self.seed = settings, needs, shape, seed
@@ -48,6 +60,7 @@ class TrainingSource:
         weights = np.array([entry.weight for entry in self.entries])
         self.shares = weights / weights.sum()
         self._canonical = CanonicalPictures(settings.cache) if canonical else None
+        self._check = check
         self._named: set[str] = set()
         for number in range(len(self.entries)):
             self._find(number, 0, np.random.default_rng([seed, number]))
@@ -87,7 +100,10 @@ class TrainingSource:
                 lacking = missing if lacking is None else lacking & missing
                 continue
             try:
-                return cut_window(self._pictured(sample), self.shape, rng)
+                window = cut_window(self._pictured(sample), self.shape, rng)
+                if self._check is not None:
+                    self._check(window)
+                return window
             except InputError as error:
                 lacking, reason = frozenset(), str(error)
                 self._name(sample.key, reason)
@@ -123,13 +139,6 @@ class TrainingSource:
         if key not in self._named:
             self._named.add(key)
             logger.warning("Left out %s: %s", key, reason)
-
-
-def open_training_source(
-    settings: SourceSettings, needs: Needs, shape: WindowShape, seed: int, *, canonical: bool = True
-) -> TrainingSource:
-    """The training source of a recipe; see `TrainingSource`."""
-    return TrainingSource(settings, needs, shape, seed, canonical=canonical)
 
 
 def hash_of(text: str) -> int:

@@ -166,13 +166,18 @@ def open_samples(entry: SourceEntry, *, pictures: bool = True) -> Samples:
         samples = ShardFolder(folder)
     elif entry.dataset is None and store_shards(folder):
         samples = StoredClips(folder, **entry.options)
-    elif not pictures and entry.dataset is None and recognise(folder) is None:
+    elif not pictures and entry.dataset is None and recognise(folder) is None and not _is_simulated(folder):
         samples = EcgFiles(EcgFolder(folder, **entry.options))
     else:
         samples = RecordedSamples(open_source(source_of(folder, entry.dataset, **entry.options)))
     if not len(samples):
         raise InputError(f"The training source {folder} is empty; prepare it again or name another.")
     return samples
+
+
+def _is_simulated(folder: Path) -> bool:
+    """True for a folder with clips that `echogen simulate` wrote."""
+    return next(folder.glob("**/truth.json"), None) is not None
 
 
 def beats_of(facts: dict[str, list[float | None]]) -> list[dict[str, float | None]]:

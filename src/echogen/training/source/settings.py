@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -44,14 +44,14 @@ class SourceEntry:
 class SourceSettings:
     """Source of a task's training windows.
 
-    source: One entry, or several that are mixed; a bare text stands for an entry with this `source`.
+    source: A folder or `phantom`, or a list of them or of entries (`SourceEntry`) that are mixed by their weights.
     held_out: Share of the patients (0..1) that training never sees, chosen by a hash of the patient's name.
     of_held_out: True gives windows of the held-out patients instead, for validation.
     cache: Folder in which clips in the canonical picture are kept; None keeps the last ones in memory only.
     damaged: `refuse` stops at a sample that cannot be read; `skip` names it in the log and takes another.
     """
 
-    source: str | SourceEntry | Sequence[str | SourceEntry] = PHANTOM
+    source: str | SourceEntry | tuple[str | SourceEntry, ...] | None = None
     held_out: float = 0.0
     of_held_out: bool = False
     cache: str | None = None
@@ -60,11 +60,11 @@ class SourceSettings:
     def __post_init__(self) -> None:
         if not 0.0 <= self.held_out < 1.0:
             raise InputError(f"The held-out share of patients must be at least 0 and below 1, not {self.held_out}.")
-        if not self.entries:
+        if self.source is not None and not self.source:
             raise InputError("The recipe's data.source names no source; give a folder, phantom, or a list of them.")
 
     @property
     def entries(self) -> tuple[SourceEntry, ...]:
-        """The sources of the mixture, at least one."""
-        listed = [self.source] if isinstance(self.source, str | SourceEntry) else list(self.source)
+        """The sources of the mixture; none where no source is set."""
+        listed = () if self.source is None else (self.source,) if isinstance(self.source, str | SourceEntry) else self.source
         return tuple(entry if isinstance(entry, SourceEntry) else SourceEntry(entry) for entry in listed)

@@ -24,6 +24,7 @@ class WindowShape:
     ecg_before_s: Length of ECG in s before the first frame; an ECG that begins later is given from its beginning.
     ecg_after_s: Length of ECG in s after the last frame.
     ecg_seconds: Length in s of the ECG of a task that takes ECGs only.
+    at_ed: Begin at an end-diastole, where the sample has one early enough.
     """
 
     frames: int
@@ -31,6 +32,7 @@ class WindowShape:
     ecg_before_s: float = 2.0
     ecg_after_s: float = 1.0
     ecg_seconds: float = 0.0
+    at_ed: bool = False
 
     @property
     def seconds(self) -> float:
@@ -45,6 +47,7 @@ class Window:
     key: Key of the sample in its source.
     times_s: (frames,) time of each frame in s on the sample's clock.
     frames: (frames, height, width) uint8 grey levels.
+    reference: (height, width) uint8, a frame from anywhere in the sample.
     masks: (frames, height, width) uint8 ids of `records.STRUCTURES`, of the recorded frame nearest to each time.
     maps: Further arrays by name, frame by frame, such as the phantom's structure without speckle.
     ecg: The ECG around the window, on the same clock.
@@ -58,6 +61,7 @@ class Window:
     key: str
     times_s: Floats
     frames: ByteArray | None = None
+    reference: ByteArray | None = None
     masks: ByteArray | None = None
     maps: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     ecg: Ecg | None = None
@@ -86,6 +90,8 @@ def cut_window(sample: Sample, shape: WindowShape, rng: np.random.Generator) -> 
             "ask for shorter windows (data.frames) or leave it out."
         )
     start = float(recorded[0]) + _start_offset(recorded, spare, shape.fps, rng)
+    if shape.at_ed:
+        start = _at_ed(sample, start, float(recorded[0]) + max(spare, 0.0), rng)
     times = start + np.arange(shape.frames) / shape.fps
     nearest = np.abs(recorded[None, :] - times[:, None]).argmin(1)
     ecg = sample.ecg if sample.labels.get("synchronous", True) is not False else None
@@ -96,6 +102,7 @@ def cut_window(sample: Sample, shape: WindowShape, rng: np.random.Generator) -> 
         key=sample.key,
         times_s=times,
         frames=_frames_at(cine.frames, recorded, times),
+        reference=np.array(cine.frames[int(rng.integers(len(cine.frames)))]),
         masks=None if sample.masks is None else sample.masks[nearest],
         maps={name: values[nearest] for name, values in sample.maps.items()},
         ecg=ecg,
@@ -105,6 +112,14 @@ def cut_window(sample: Sample, shape: WindowShape, rng: np.random.Generator) -> 
         sex=sample.labels.get("sex"),
         patient=patient_of(sample),
     )
+
+
+def shown_ef_percent(window: Window) -> float | None:
+    """Median EF in % of the beats that begin and empty within a window; the sample's own EF where no such beat has volumes."""
+    start, end = window.times_s[0], window.times_s[-1]
+    shown = [beat.ef_percent for beat in window.beats if beat.ed_s >= start and beat.es_s <= end]
+    known = [ef for ef in shown if ef is not None]
+    return float(np.median(known)) if known else window.ef_percent
 
 
 def patient_of(sample: Sample) -> str:
@@ -123,6 +138,14 @@ def _start_offset(recorded: Floats, spare: float, fps: float, rng: np.random.Gen
     if len(intervals) and np.abs(intervals - 1.0 / fps).max() <= UNIFORM_WITHIN_S:
         return float(recorded[int(rng.integers(int(spare * fps + 1e-6) + 1))] - recorded[0])
     return float(rng.uniform(0.0, spare))
+
+
+def _at_ed(sample: Sample, otherwise: float, latest: float, rng: np.random.Generator) -> float:
+    """Time in s of one of the sample's end-diastoles up to the latest start; `otherwise` where there is none."""
+    assert sample.cine is not None
+    earliest = float(sample.cine.times_s[0])
+    found = [beat.ed_s for beat in sample.study.beats if earliest - 1e-6 <= beat.ed_s <= latest + 1e-6]
+    return float(rng.choice(found)) if found else otherwise
 
 
 def _frames_at(frames: ByteArray, recorded: Floats, times_s: Floats) -> ByteArray:
