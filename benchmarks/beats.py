@@ -6,12 +6,13 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
-from common import DOCS, LEADS, arguments, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
 from echogen.ecg import choose_lead, find_landmarks
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.records import Ecg
-from report import write_section
 
 FIRST_SEED, SECONDS, MARGIN_S = 300_000, 8.0, 0.3
 #: A beat is found where its QRS onset is within so many seconds.
@@ -22,7 +23,7 @@ WAYS = ("one lead, in the light of the others", "the same lead alone", "lead II 
 def judged(seed: int) -> tuple[str, list[tuple[int, int, int]]]:
     """The rhythm of a heart, and for each way its beats, those missed, and those found where there are none."""
     heart, leads = draw_recording(seed, SECONDS)
-    ecg = Ecg(leads, ECG_RATE_HZ, LEADS, -ECG_BEFORE_S)
+    ecg = Ecg(leads, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S)
     name = choose_lead(ecg)
     alone = [Ecg(ecg.lead(one)[None], ecg.rate_hz, (one,), ecg.start_s) for one in (name, "II")]
     truth = heart.clock.qrs_onset_s

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from common import table
+from echogen.benchmark.markdown import table
 from echogen.metrics.bootstrap import bootstrap_interval
 from echogen.metrics.evaluation.clips import Clip
 from echogen.metrics.evaluation.collectors import Collector, Pair

@@ -60,7 +60,7 @@ def strip(heart: Generator, seed: int, changed: dict[str, Any], anatomy: str | N
     """One filmstrip with its ECG."""
     query = asked(seed, changed, anatomy)
     ecg, start = clip_ecg(query, heart)
-    cine: Cine = heart(ecg, start_s=start, seconds=query.seconds, **conditions_of(query))
+    cine: Cine = heart(ecg, conditions_of(query), start_s=start, seconds=query.seconds, seed=query.seed)
     return filmstrip(cine, ecg, count=FRAMES, r_s=find_landmarks(ecg).r_s, label="synthetic")
 
 
@@ -68,7 +68,7 @@ def anatomy_of(heart: Generator, seed: int) -> str:
     """An end-diastolic frame of the heart of a seed, by which every other question keeps its anatomy."""
     query = asked(seed, {}, None)
     ecg, start = clip_ecg(query, heart)
-    cine = heart(ecg, start_s=start, seconds=query.seconds, **conditions_of(query))
+    cine = heart(ecg, conditions_of(query), start_s=start, seconds=query.seconds, seed=query.seed)
     r_s = find_landmarks(ecg).r_s
     return encoded(cine.frames[np.searchsorted(cine.times_s, r_s[r_s > start][0])])
 

@@ -16,14 +16,14 @@ from scipy.linalg import sqrtm
 from skimage import metrics as skimage_metrics
 
 from blindness import blindness, cases
-from common import DOCS, arguments, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
 from echogen.metrics.evaluation.run import METRICS
 from echogen.metrics.heart import ejection
 from echogen.metrics.heart.agreement import correlation
 from echogen.metrics.pictures import likeness as image
 from echogen.metrics.sets.frechet import frechet_distance
 from echogen.metrics.sets.mmd import gaussian_mmd, polynomial_mmd
-from report import write_section
 
 Floats = NDArray[np.float64]
 Row = tuple[str, str, float, float]

@@ -18,7 +18,8 @@ from pathlib import Path
 from rich.progress import Progress, TaskID
 
 import echogen
-from common import DOCS, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets import camus, echonet_dynamic
 from echogen.errors import InputError
 from echogen.metrics.evaluation.figures import Row
@@ -26,7 +27,6 @@ from echogen.metrics.published.protocol_clips import FolderSource, ModelSource, 
 from echogen.metrics.published.protocols import Judged, judge, published_beside
 from echogen.metrics.published.rows import CAMUS, ECHONET, Protocol, protocols_of, rows_of
 from echogen.records import Study
-from report import write_section
 
 
 class Data:

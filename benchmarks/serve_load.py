@@ -24,13 +24,13 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from common import DOCS, table
+from common import DOCS
 from echogen.app.serve.job_queue import TIDIED_AFTER_S
 from echogen.app.serve.requests import StreamRequest
 from echogen.app.serve.video_stream import VideoStream
+from echogen.benchmark.markdown import table, write_section
 from echogen.generators import Generator
 from echogen.phantom.rhythm import RHYTHMS
-from report import write_section
 
 
 def asked_of(client: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ SHIPPED = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
 def test_a_shipped_recipe_trains_and_continues(echogen: Run, tmp_path: Path) -> None:
-    render_clips(tmp_path / "clips", 1, frames=17, processes=1)
+    render_clips(tmp_path / "clips", 1, frames=17, processes=1, clips_per_shard=1)
     out = tmp_path / "run"
     settings = [f"data.clips={tmp_path / 'clips'}", "batch_size=1", "warmup_steps=1", "sample_every=0", "precision=fp32"]
     command = ["train", "phantom-128-segmenter", "-o", out, *(word for one in settings for word in ("--set", one))]

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all.
+"""Files and folders that are written whole or not at all, and JSON.
 
 Each is made under another name beside its place, flushed to the disk, and renamed when it is complete: a stopped process or a
 power cut leaves the earlier content or nothing, never half of the new one.
@@ -6,11 +6,14 @@ power cut leaves the earlier content or nothing, never half of the new one.
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -72,3 +75,27 @@ def flush(path: str | Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write a JSON document whole or not at all; numbers that are not finite become null."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json_text(document) + "\n", encoding="utf-8")
+
+
+def json_text(document: dict[str, Any]) -> str:
+    """Return a document as JSON; numbers that are not finite become null, since JSON knows none."""
+    return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """Dicts, lists, text, finite numbers and None only; numbers keep six decimals."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

@@ -147,7 +147,7 @@ def test_clients_that_have_gone_leave_nothing_behind(address: str, jobs: JobQueu
         seen.append(weakref.ref(beating))
         return beating
 
-    monkeypatch.setattr("echogen.app.serve.sockets.Beating", noted)
+    monkeypatch.setattr("echogen.app.serve.sockets.VideoStream", noted)
     for _ in range(3):
         clients = [connect(address + "beat") for _ in range(2)]
         for client in clients:

@@ -108,7 +108,7 @@ def test_a_released_folder_becomes_a_generator(echogen: Callable[..., Any], fold
     assert [(stage.size, stage.frames, stage.steps, stage.churn) for stage in stages] == [(8, 2, 3, 1.0), (16, 4, 3, 1.2)]
     assert (heart.config.fps, heart.config.cascade.guidance, heart.config.cascade.told) == (2.0, 5.0, "level")
     image = Cine(np.random.default_rng(0).integers(0, 255, (1, 16, 16), dtype=np.uint8), np.zeros(1))
-    assert heart(None, seconds=2, frames=image, ef_percent=40, guidance=1).frames.shape == (4, 16, 16)
+    assert heart(None, seconds=2, reference=image, ef_percent=40, guidance=1).frames.shape == (4, 16, 16)
     assert float(heart.cascade.networks[0].stem.convs[0].weight.abs().max()) > 0  # type: ignore[union-attr]
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from echogen import Ecg, InputError
 from echogen.ecg import find_landmarks
 from echogen.ecg_window.analysis import UNSURE_END_S, analyse_ecg, analyse_ecg_so_far, with_expected_beat
-from echogen.ecg_window.features import Beats, window_samples
+from echogen.ecg_window.beats import Beats
+from echogen.ecg_window.spec import EcgWindowSpec
 
 
 def beats(r_s: list[float]) -> Beats:
@@ -52,14 +53,14 @@ def test_without_p_waves_none_is_expected() -> None:
 def test_what_was_not_heard_is_left_out_and_where_there_is_none_are_zeros(ecg: Ecg) -> None:
     so_far = ecg.between(0.0, 6.0)
     whole, live = analyse_ecg(so_far), analyse_ecg_so_far(so_far)
-    assert whole.window(5.0, 17).shape == (window_samples(17),)
+    assert whole.window(5.0, 17).shape == (EcgWindowSpec().samples(17),)
     assert not whole.window(5.0, 17)[round(2.6 * 128) :].any()
     seen = live.window(5.0, 17)
     assert len(seen) == int(2.5 * 128) // 16 * 16
     np.testing.assert_array_equal(
         seen, analyse_ecg(Ecg(so_far.lead(live.lead_name)[None], 250.0, ("x",))).window(5.0, 17)[: len(seen)]
     )
-    assert len(live.window(5.0, 1)) == min(window_samples(1), len(seen))
+    assert len(live.window(5.0, 1)) == min(EcgWindowSpec().samples(1), len(seen))
     assert len(live.window(9.0, 4)) == 16
 
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from echogen import InputError
-from echogen.datasets import clip_store
 from echogen.datasets.paired_folder import write_pair
 from echogen.networks.perceptual import VGG_STAGES, load_features, perceptual_distance
 from echogen.networks.video_tokenizer import VideoTokenizerConfig
 from echogen.records import Cine
+from echogen.testing.clip_stores import small_store
 from echogen.training import Recipe, TrainingStopped, load_recipe, train
 from echogen.training.adversarial import DiscriminatorOptions, discriminator_config
 from echogen.training.checkpoint import load_checkpoint
@@ -37,19 +37,10 @@ OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_shards() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip_store, "SHARD_CLIPS", 1)
-        yield
-
-
 @pytest.fixture(scope="module")
-def clips(small_shards: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of one shard with one clip of 9 frames."""
-    folder = tmp_path_factory.mktemp("clips")
-    clip_store._write_shard((str(folder), 0, clip_store.FIRST_TRAINING_SEED, 9))
-    return folder
+    return small_store(tmp_path_factory.mktemp("clips"))
 
 
 def plan(data: dict[str, Any], **changes: Any) -> Recipe:

@@ -103,8 +103,8 @@ def timed_parts(
 ) -> Iterator[tuple[Cine, float]]:
     """The parts of a live video, each with the seconds from the last piece of ECG that it needed until it was there."""
     received = ReceivedPieces(pieces, clock)
-    assert generator.live is not None
-    for part in generator.stream(received, start_s=generator.live.lead_in_s, live=True, **asked):
+    assert generator.live_timing is not None
+    for part in generator.stream(received, start_s=generator.live_timing.lead_in_s, live=True, **asked):
         yield part, clock() - received.handed_s
 
 
@@ -122,7 +122,7 @@ def measure_live(
 
     Raises `InputError` as the generator does, for less than a first and two further parts, and where it cannot follow an ECG.
     """
-    live = generator.live
+    live = generator.live_timing
     if live is None:
         raise InputError(f"The generator {generator.name} cannot follow a live ECG.")
     if seconds < live.first_s + 2 * live.part_s or starts < 1:

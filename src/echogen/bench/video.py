@@ -30,19 +30,21 @@ IDLE_LOAD = 0.3
 MATMUL_SIZE = 2048
 #: The parts in the order in which a window passes through them; what is left belongs to the last.
 PARTS = ("ECG", "encode", "first frame", "guessing tokens", "decode", "speckle", "rest")
-#: The methods of a generator that belong to a part, where it has them.
-_GENERATOR_PARTS = {
-    "_hear": "ECG",
-    "_conditioning": "ECG",
-    "_condition": "ECG",
-    "_tokens": "ECG",
-    "_cavity": "ECG",
-    "_imagined": "first frame",
-    "_guess": "guessing tokens",
-    "_draw": "decode",
-}
-#: And those of its tokenizer.
-_TOKENIZER_PARTS = {"tokenize": "encode", "decode_ids": "decode"}
+#: Methods that belong to a part, as (attribute of the generator that has it, method, part); "" is the generator itself.
+_METHODS = (
+    ("", "analysed_ecg", "ECG"),
+    ("token_guesser", "encode_conditions", "ECG"),
+    ("cavity_sizer", "size", "ECG"),
+    ("", "condition_tokens", "ECG"),
+    ("", "encode_conditions", "ECG"),
+    ("", "encode_beat", "ECG"),
+    ("tokenizer", "tokenize", "encode"),
+    ("first_frame", "guess", "first frame"),
+    ("token_guesser", "guess", "guessing tokens"),
+    ("", "guess_tokens", "guessing tokens"),
+    ("renderer", "draw", "decode"),
+    ("tokenizer", "decode_ids", "decode"),
+)
 
 PublishedNetworks = tuple[PublishedTokenizer, PublishedTransformer, StMem]
 
@@ -159,9 +161,8 @@ def metered(generator: Generator, reading: Callable[[], float]) -> Iterator[dict
 
         return wrapped
 
-    tokenizer = getattr(generator, "tokenizer", None)
-    targets: list[tuple[Any, str, str]] = [(generator, name, part) for name, part in _GENERATOR_PARTS.items()]
-    targets += [(tokenizer, name, part) for name, part in _TOKENIZER_PARTS.items()]
+    owners = {name: getattr(generator, name, None) if name else generator for name, _, _ in _METHODS}
+    targets: list[tuple[Any, str, str]] = [(owners[name], method, part) for name, method, part in _METHODS]
     targets.append((SpeckleLayer, "__call__", "speckle"))
     before = [(owner, name, vars(owner).get(name)) for owner, name, _ in targets if hasattr(owner, name)]
     for owner, name, part in targets:
@@ -202,7 +203,7 @@ def measure(
             if progress is not None:
                 progress(run + min(done / asked, 1.0), repeats + 1)
 
-        return generator(ecg, seconds=seconds, steps=steps, frames=first_frame, progress=made)
+        return generator(ecg, seconds=seconds, steps=steps, reference=first_frame, progress=made)
 
     custom = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
     with (

@@ -24,6 +24,7 @@ from echogen.networks.config import save_network
 from echogen.networks.published_tokenizer import PublishedTokenizer
 from echogen.networks.published_transformer import PublishedTransformer
 from echogen.networks.st_mem import StMem
+from echogen.registry import Registry
 
 Files = list[dict[str, Tensor]]
 #: The config in a manifest.json beside the files: sizes by network (cvivit, stmem), frames (of a window), and what an EF
@@ -97,19 +98,24 @@ def import_echodiffusion(files: Files, output: Path, given: Given) -> None:
     echodiffusion_from(files, given).save_pretrained(output)
 
 
-IMPORTERS = {
-    "echopulse": Importer("a generator", import_echopulse),
-    "st-mem": Importer("an ECG encoder", import_st_mem),
-    "ef-regressor": Importer("an EF regressor", import_ef_regressor),
-    "echodiffusion": Importer("a generator", import_echodiffusion),
-}
+#: The importers by system; a package adds its own by an entry point of `echogen.importers`.
+IMPORTERS: Registry[Importer] = Registry(
+    "importer",
+    "echogen.importers",
+    "echogen.checkpoints.importers:Importer",
+    {
+        "echopulse": Importer("a generator", import_echopulse),
+        "st-mem": Importer("an ECG encoder", import_st_mem),
+        "ef-regressor": Importer("an EF regressor", import_ef_regressor),
+        "echodiffusion": Importer("a generator", import_echodiffusion),
+    },
+    meaning=lambda importer: f"makes {importer.makes} from released weights",
+)
 
 
 def importer_for(system: str) -> Importer:
-    """The importer of a system; raises `InputError` listing what there is for an unknown one."""
-    if system not in IMPORTERS:
-        raise InputError(f"There is no importer for {system!r}; there is one for {', '.join(IMPORTERS)}.")
-    return IMPORTERS[system]
+    """Return the importer of a system. Raises `InputError` for an unknown one, with the nearest known."""
+    return IMPORTERS.find(system)
 
 
 def import_weights(

@@ -11,7 +11,10 @@ import numpy as np
 from PIL import Image
 
 from echogen.cine.dicom import read_dicom_colour
-from echogen.cine.reading import decode_pictures, decode_video, file_kind, read_cine
+from echogen.cine.pictures import decode_pictures
+from echogen.cine.reading import file_kind, read_cine
+from echogen.cine.timing import check_fps
+from echogen.cine.video import decode_video
 from echogen.errors import InputError
 from echogen.records import ByteArray, SecondsArray
 
@@ -47,17 +50,17 @@ class ColourCine:
 def read_colour(path: str | Path, *, fps: float | None = None) -> ColourCine:
     """Read an echo video or still in its colours; a file that holds only grey comes as grey.
 
-    What `read_cine` reads, with the same frames, times and errors. fps: frames per second instead of the file's own times.
+    What `read_cine` reads, with the same times and errors; pixels stay as they are stored, also where they are not square.
+    fps: frames per second in Hz instead of the file's own times.
     """
     path = Path(path)
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise InputError(f"The frame rate must be a positive number of frames per second, not {fps}.")
+    check_fps(fps)
     kind = file_kind(path)
     if kind == "dicom":
         frames, times, dataset = read_dicom_colour(path, fps)
         return ColourCine(frames, times, _stated_rate(dataset), _seconds_per_pixel(dataset))
     if kind == "picture":
-        return ColourCine(*decode_pictures(path, fps, _colour_picture, channels=3))
+        return ColourCine(*decode_pictures(path, fps, _colour_picture, channels=3)[:2])
     if kind == "video":
         return ColourCine(*decode_video(path, fps, _colour_frame, channels=3))
     grey = read_cine(path, fps=fps)

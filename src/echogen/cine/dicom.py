@@ -1,8 +1,7 @@
-"""Reading DICOM ultrasound: grey frames, their times and the pixel size."""
+"""Reading DICOM ultrasound: grey frames with square pixels, their times and the pixel size."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -12,41 +11,55 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from echogen.cine.dicom_opening import read_dataset
+from echogen.cine.dicom_scale import pixel_size
+from echogen.cine.dicom_times import frame_times
+from echogen.cine.grey_depth import as_bytes
 from echogen.cine.limits import check_size
+from echogen.cine.stored import with_square_pixels
+from echogen.cine.timing import ASK_FOR_RATE
 from echogen.errors import InputError
 from echogen.records import ByteArray, Cine, SecondsArray
 
 #: Ultrasound, intravascular ultrasound, and what secondary captures call themselves.
 _MODALITIES = ("US", "IVUS", "OT", "SC", "")
-_MM_PER_CM = 10.0
 #: SNOMED CT codes, and those of SNOMED RT that older machines write (DICOM context group 12226).
 _VIEW_CODES = {"A4C": {"399214001", "G-A19C"}, "A2C": {"399232001", "G-A19B"}}
 #: Baseline and extended.
 _JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 #: Lossless and near-lossless.
 _JPEG_LS, _END_OF_JPEG = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"), b"\xff\xd9"
-_CENTIMETRES, _TWO_DIMENSIONAL = 3, 1
 
 
 def read_dicom(path: Path, fps: float | None = None) -> Cine:
-    """Read a DICOM ultrasound still or cine as grey frames.
+    """Read a DICOM ultrasound still or cine as grey frames with square pixels.
 
-    Times come from FrameTimeVector, FrameTime, CineRate or the other rate fields, in that order, unless fps (Hz) is given.
-    mm_per_pixel comes from the ultrasound region calibration. Raises `InputError` for anything that is no readable ultrasound.
+    fps: frames per second in Hz, instead of the times that the file states. Notes tell what had to be guessed of its times,
+    grey levels and pixel size. Raises `InputError` for anything that is no readable ultrasound.
     """
     name = path.name
     dataset = open_ultrasound(path)
     with _decoding(name):
         count, height, width = _shape(dataset, name)
         _check_ends(dataset, count)
-        frames = _grey_frames(dataset, count, height, width)
-        times = _frame_times(dataset, count, fps)
-        scale, view = _mm_per_pixel(dataset, height, width), _view(dataset)
-    return Cine(frames, _known(times, name, count), mm_per_pixel=scale, view=view)
+        frames, notes = _grey_frames(dataset, count, height, width)
+        times, more = frame_times(dataset, count, fps)
+        size, view = pixel_size(dataset, frames), _view(dataset)
+        notes += more + size.notes
+        if size.width_mm:
+            frames, scale = with_square_pixels(frames, size.width_mm, size.height_mm)
+        else:
+            frames, scale = with_square_pixels(frames, size.aspect, 1.0)[0], None
+    if frames.shape[1:] != (height, width):
+        notes += (f"Its pixels are {size.aspect:.4g} times as wide as high: the frames were stretched to square ones.",)
+    return Cine(frames, _known(times, name, count), mm_per_pixel=scale, view=view, notes=notes)
 
 
 def read_dicom_colour(path: Path, fps: float | None = None) -> tuple[ByteArray, SecondsArray, Any]:
-    """RGB frames (T, height, width, 3) of a DICOM ultrasound still or cine, their times, and the dataset; as `read_dicom`."""
+    """RGB frames (T, height, width, 3) of a DICOM ultrasound still or cine, their times, and the dataset; as `read_dicom`.
+
+    The pixels stay as they are stored, also where they are not square.
+    """
     from pydicom.pixels import apply_color_lut, iter_pixels
 
     name = path.name
@@ -54,6 +67,10 @@ def read_dicom_colour(path: Path, fps: float | None = None) -> tuple[ByteArray, 
     with _decoding(name):
         count, height, width = _shape(dataset, name, 3)
         _check_ends(dataset, count)
+        if _is_deep(dataset):
+            grey, _ = _grey_frames(dataset, count, height, width)
+            times, _ = frame_times(dataset, count, fps)
+            return np.repeat(grey[..., None], 3, axis=-1), _known(times, name, count), dataset
         frames = np.empty((count, height, width, 3), dtype=np.uint8)
         number = 0
         for number, pixels in enumerate(iter_pixels(dataset), start=1):
@@ -65,13 +82,13 @@ def read_dicom_colour(path: Path, fps: float | None = None) -> tuple[ByteArray, 
             frames[number - 1] = pixels[..., :3]
         if number != count:
             raise ValueError(f"{number} of {count} frames are there")
-        times = _frame_times(dataset, count, fps)
+        times, _ = frame_times(dataset, count, fps)
     return frames, _known(times, name, count), dataset
 
 
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
-    """Whatever a decoder raises becomes one `InputError`; the panics of those written in Rust are no `Exception`."""
+    """Turn anything that a decoder raises into one `InputError`; the panics of those written in Rust are no `Exception`."""
     try:
         yield
     except (InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -81,15 +98,16 @@ def _decoding(name: str) -> Iterator[None]:
 
 
 def _known(times: SecondsArray | None, name: str, count: int) -> SecondsArray:
+    """The times, where there are any. Raises `InputError` where there are none."""
     if times is None:
-        raise InputError(f"{name} does not say how fast its {count} frames follow each other; give the frame rate (fps).")
+        raise InputError(f"{name} does not say how fast its {count} frames follow each other; {ASK_FOR_RATE}.")
     return times
 
 
 def _shape(dataset: Any, name: str, samples: int = 1) -> tuple[int, int, int]:
-    """Frames, height and width, where that many samples a pixel are not too large."""
+    """Frames, height and width. Raises `InputError` where that many samples a pixel are too large."""
     count, height, width = int(dataset.get("NumberOfFrames", 1) or 1), int(dataset.Rows), int(dataset.Columns)
-    check_size(name, count, height, width * samples)
+    check_size(name, count, height, width * max(samples, int(dataset.BitsAllocated) // 8))
     return count, height, width
 
 
@@ -105,11 +123,9 @@ def _check_ends(dataset: Any, count: int) -> None:
 
 def open_ultrasound(path: Path) -> Any:
     """The dataset of a DICOM ultrasound file. Raises `InputError` for one that is damaged, without pictures or of other kind."""
-    import pydicom
-
     name = path.name
     try:
-        dataset = pydicom.dcmread(path)
+        dataset = read_dataset(path)
         modality = _legible(dataset.get("Modality", "") or "")
     except Exception as error:
         raise InputError(f"{name} is a damaged DICOM file ({_one_line(error)}); export it again.") from error
@@ -129,46 +145,60 @@ def _view(dataset: Any) -> str | None:
 
 
 def _legible(value: Any, longest: int = 16) -> str:
-    """What a file says of itself, fit for a sentence: a damaged one may say anything."""
+    """A value of a file, shortened and printable, fit for a sentence: a damaged file may say anything."""
     return "".join(letter for letter in str(value)[:longest] if letter.isprintable())
 
 
 def _one_line(error: BaseException) -> str:
+    """The first sentence of an error without its full stop, or the name of its class."""
     return " ".join(str(error).split()).split(". ")[0][:120].rstrip(".") or type(error).__name__
 
 
-def _grey_frames(dataset: Any, count: int, height: int, width: int) -> ByteArray:
+def _grey_frames(dataset: Any, count: int, height: int, width: int) -> tuple[ByteArray, tuple[str, ...]]:
+    """The frames (count, height, width) as grey, and notes on their depth. Raises ValueError where some are missing."""
     if _is_plain(dataset):
         plain = np.frombuffer(dataset.PixelData, np.uint8, count * height * width)
-        return plain.reshape(count, height, width).copy()
-    frames = np.empty((count, height, width), dtype=np.uint8)
+        return plain.reshape(count, height, width).copy(), ()
+    deep = _is_deep(dataset)
+    frames: np.ndarray = np.empty((count, height, width), dtype=np.uint8)
     number = 0
-    for number, grey in enumerate(_decoded(dataset, count), start=1):
+    for number, (pixels, photometric) in enumerate(_decoded(dataset, count), start=1):
+        if deep and number == 1:
+            frames = np.empty((count, height, width), dtype=pixels.dtype)
+        grey = pixels if deep else _grey(pixels, dataset, photometric)
         if grey.shape != (height, width):
             raise ValueError(f"a frame of {grey.shape[0]} x {grey.shape[1]} pixels where {height} x {width} are announced")
         frames[number - 1] = grey
     if number != count:
         raise ValueError(f"{number} of {count} frames are there")
-    return frames
+    if deep:
+        grey, notes = as_bytes(frames, int(dataset.BitsStored), "The file")
+        return 255 - grey if str(dataset.PhotometricInterpretation) == "MONOCHROME1" else grey, notes
+    return frames, ()
+
+
+def _is_deep(dataset: Any) -> bool:
+    """True for grey pictures of more than 8 bits, whose used bits show only in all frames together."""
+    return int(dataset.BitsAllocated) > 8 and str(dataset.PhotometricInterpretation).startswith("MONOCHROME")
 
 
 def _is_plain(dataset: Any) -> bool:
-    """Whether the frames are stored as they are wanted: uncompressed, 8 bits, grey."""
+    """True where the frames are stored as they are wanted: uncompressed, 8 bits, grey."""
     stored = (int(dataset.BitsAllocated), int(dataset.BitsStored), int(dataset.PixelRepresentation))
     plain = stored == (8, 8, 0) and str(dataset.PhotometricInterpretation) == "MONOCHROME2"
     syntax = dataset.file_meta.TransferSyntaxUID
     return plain and syntax.is_little_endian and not syntax.is_encapsulated
 
 
-def _decoded(dataset: Any, count: int) -> Iterator[ByteArray]:
-    """The frames one by one as grey. Colour is turned into grey at once, from what the decoder hands out."""
+def _decoded(dataset: Any, count: int) -> Iterator[tuple[np.ndarray, str]]:
+    """The frames one by one as a decoder hands them out, and how their colours are stored then (photometric interpretation)."""
     from pydicom.encaps import generate_frames
     from pydicom.pixels import get_decoder
 
     syntax, photometric = dataset.file_meta.TransferSyntaxUID, str(dataset.PhotometricInterpretation)
     if syntax in _JPEG and int(dataset.SamplesPerPixel) == 3 and int(dataset.BitsStored) == 8:
         for encoded in generate_frames(dataset.PixelData, number_of_frames=count):
-            yield _grey_jpeg(encoded, photometric)
+            yield _grey_jpeg(encoded, photometric), "MONOCHROME2"
         return
     try:
         decoder = get_decoder(syntax)
@@ -182,10 +212,10 @@ def _decoded(dataset: Any, count: int) -> Iterator[ByteArray]:
     if not syntax.is_encapsulated:
         values, found = decoder.as_array(dataset, raw=True)
         for pixels in values if count > 1 else values[None]:
-            yield _grey(pixels, dataset, str(found["photometric_interpretation"]))
+            yield pixels, str(found["photometric_interpretation"])
         return
     for pixels, found in decoder.iter_array(dataset, raw=True):
-        yield _grey(pixels, dataset, str(found["photometric_interpretation"]))
+        yield pixels, str(found["photometric_interpretation"])
 
 
 def _grey_jpeg(encoded: bytes, photometric: str) -> ByteArray:
@@ -200,14 +230,14 @@ def _grey_jpeg(encoded: bytes, photometric: str) -> ByteArray:
 
 
 def _grey(pixels: np.ndarray, dataset: Any, photometric: str) -> ByteArray:
-    """One decoded frame as grey; photometric: how its colours are stored now."""
+    """One decoded frame (H, W) or (H, W, 3) as grey; photometric: how its colours are stored now."""
     from pydicom.pixels import apply_color_lut
 
     if photometric == "PALETTE COLOR":
         pixels = np.asarray(apply_color_lut(pixels, dataset))
         pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
     elif pixels.dtype != np.uint8:
-        pixels = _eight_bit(pixels, int(dataset.BitsStored))
+        pixels = as_bytes(pixels, int(dataset.BitsStored), "The file")[0]
     if photometric == "MONOCHROME1":
         pixels = 255 - pixels
     if pixels.ndim == 2:
@@ -215,54 +245,3 @@ def _grey(pixels: np.ndarray, dataset: Any, photometric: str) -> ByteArray:
     if photometric.startswith("YBR"):
         return pixels[..., 0]
     return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))
-
-
-def _eight_bit(pixels: np.ndarray, bits_stored: int) -> ByteArray:
-    low = min(int(pixels.min()), 0)
-    values = pixels.astype(np.float32) - low
-    return np.clip(values * (255.0 / (2**bits_stored - 1)), 0, 255).round().astype(np.uint8)
-
-
-def _frame_times(dataset: Any, count: int, fps: float | None) -> SecondsArray | None:
-    if count == 1:
-        return np.zeros(1)
-    if fps is not None:
-        return np.arange(count) / fps
-    vector = dataset.get("FrameTimeVector")
-    if vector is not None and len(vector) == count:
-        times = np.cumsum(np.asarray(vector, dtype=np.float64)) / 1000.0
-        if (np.diff(times) > 0).all():
-            return np.asarray(times - times[0], dtype=np.float64)
-    for keyword, in_milliseconds in (
-        ("FrameTime", True),
-        ("CineRate", False),
-        ("RecommendedDisplayFrameRate", False),
-        ("ActualFrameDuration", True),
-    ):
-        value = float(dataset.get(keyword, 0) or 0)
-        if math.isfinite(value) and value > 0:
-            step_s = value / 1000.0 if in_milliseconds else 1.0 / value
-            return np.asarray(np.arange(count) * step_s, dtype=np.float64)
-    return None
-
-
-def _mm_per_pixel(dataset: Any, height: int, width: int) -> float | None:
-    """Of the first two-dimensional region calibrated in cm with square pixels, in mm per pixel of the stored frames.
-
-    A region that reaches past the frame in both directions was measured on a larger screen, of which the frames are a
-    reduction by a whole number (640 x 480 shown as 320 x 240). One that does so in only one direction says nothing certain.
-    """
-    for region in dataset.get("SequenceOfUltrasoundRegions", None) or ():
-        if region.get("RegionSpatialFormat") != _TWO_DIMENSIONAL:
-            continue
-        if (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")) != (_CENTIMETRES, _CENTIMETRES):
-            continue
-        across, down = abs(float(region.get("PhysicalDeltaX", 0))), abs(float(region.get("PhysicalDeltaY", 0)))
-        right, bottom = int(region.get("RegionLocationMaxX1", 0)), int(region.get("RegionLocationMaxY1", 0))
-        if across <= 0 or abs(across / down - 1.0 if down else 1.0) > 0.02:
-            continue
-        if right <= width and bottom <= height:
-            return across * _MM_PER_CM
-        if right > width and bottom > height:
-            return across * _MM_PER_CM * math.ceil(max(right / width, bottom / height))
-    return None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from echogen.cine.dicom_opening import read_dataset
 from echogen.cine.sector import find_sector
 from echogen.errors import InputError
 from echogen.records import ByteArray
@@ -45,10 +46,8 @@ def identifying_attributes(path: str | Path) -> dict[str, Any] | None:
     attributes: their keywords, sorted, those inside sequences included; private_attributes: how many the maker added without
     saying what they hold; burned_in_annotation: what the file itself says of text in its pixels ("YES", "NO" or None).
     """
-    import pydicom
-
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        dataset = read_dataset(path, stop_before_pixels=True)
         elements = [element for element in dataset.iterall() if element.value not in (None, "", b"") and element.VM]
     except Exception:
         return None

@@ -26,7 +26,19 @@ _FITTING_SIZE = 256
 _MOST_FRAMES = 64
 _LIT_ABOVE_BACKGROUND = 3.0
 _MOVING = 0.6
-_LEAST_OVERLAP = 0.80
+#: Compression rings around what is bright, up to this share of it.
+_HALO = 0.05
+#: Lines, marks and letters thinner than half of this many pixels are taken off before anything is looked for.
+_THIN = 5
+#: Least overlap of a fan with what is lit; fans that open wider than this, in radians, are taken only if they fit as exactly as
+#: no round picture with dark corners does.
+_LEAST_OVERLAP, _WIDE, _LEAST_OVERLAP_WIDE = 0.80, 2.0, 0.95
+#: Links thinner than so many pixels are always cut between the fan and what is beside it.
+_THIN_LINK = 5
+#: Links thinner than so many pixels are cut where the fan's overlap is below the second number, if that gains the third.
+_THICK_LINK, _LINKED_BELOW, _MUCH_BETTER = 11, 0.90, 0.03
+#: How narrow and how wide a fan opens, both sides together, in radians.
+_NARROWEST, _WIDEST = 0.5, 2.11
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -86,15 +98,18 @@ def find_sector(frames: ByteArray) -> Sector:
     """
     stack = np.asarray(frames).reshape(-1, *np.shape(frames)[-2:])
     height, width = stack.shape[-2:]
-    step = max(1.0, max(height, width) / _FITTING_SIZE)
+    step = max(height, width) / _FITTING_SIZE
     small_size = (max(8, round(width / step)), max(8, round(height / step)))
     chosen = stack[np.unique(np.linspace(0, len(stack) - 1, _MOST_FRAMES).astype(int))]
     small = np.stack([np.asarray(Image.fromarray(f).resize(small_size, Image.Resampling.BOX), dtype=np.float32) for f in chosen])
-    part = _largest_part(*_lit(small))
+    lit = _lit(small)
+    part = _largest_part(*lit)
     hull = _hull(part)
     fitted = _fit(hull) if _may_be_fan(part, hull) else None
-    if fitted is None or _overlap(fitted, hull) < _LEAST_OVERLAP or not 0.5 < fitted.left + fitted.right < 2.0:
+    if fitted is None or not _fits(fitted, hull):
         raise InputError(_NO_ECHO)
+    if _overlap(fitted, hull) < _LINKED_BELOW:
+        fitted, part = _less_linked(lit, fitted, part, hull)
     fitted = _opened_to(fitted, part)
     along_rows, along_columns = height / small_size[1], width / small_size[0]
     return Sector(
@@ -108,21 +123,33 @@ def find_sector(frames: ByteArray) -> Sector:
 
 def _lit(small: NDArray[np.float32]) -> tuple[Mask, Mask]:
     """The lit (and moving) pixels, smoothed so that speckle hangs together, and sharp."""
-    brightest = small.max(axis=0)
-    threshold = np.percentile(brightest, 2) + _LIT_ABOVE_BACKGROUND
+    brightest = ndimage.median_filter(small.max(axis=0), _THIN)
+    dark, bright = np.percentile(brightest, (2, 95))
+    threshold = dark + max(_LIT_ABOVE_BACKGROUND, _HALO * (bright - dark))
     smooth, sharp = ndimage.gaussian_filter(brightest, 1.2) > threshold, brightest > threshold
     if len(small) > 1:
-        moving = ndimage.gaussian_filter(small.std(axis=0), 1.5) > _MOVING
+        moving = ndimage.gaussian_filter(ndimage.median_filter(small.std(axis=0), _THIN), 1.5) > _MOVING
         # A still repeated, or a fan of which only a small part moves, is found by its brightness.
         if (smooth & moving).sum() > 0.4 * smooth.sum():
             return smooth & moving, sharp & moving
     return smooth, sharp
 
 
-def _largest_part(smooth: Mask, sharp: Mask) -> Mask:
-    """The largest connected part of the smooth mask, with the edges of the sharp one."""
-    # Opening cuts thin links (rulers, traces, text) between the fan and what stands beside it.
-    labels, count = ndimage.label(ndimage.binary_opening(smooth, structure=np.ones((5, 5))))
+def _less_linked(lit: tuple[Mask, Mask], fan: Sector, part: Mask, hull: Mask) -> tuple[Sector, Mask]:
+    """The fan and lit part without what thick links join to it (a trace that is swept anew), if a fan fits that much better."""
+    smaller = _largest_part(*lit, thickest=_THICK_LINK)
+    smaller_hull = _hull(smaller)
+    found = _fit(smaller_hull)
+    better = _overlap(found, smaller_hull) > _overlap(fan, hull) + _MUCH_BETTER
+    return (found, smaller) if better and _fits(found, smaller_hull) else (fan, part)
+
+
+def _largest_part(smooth: Mask, sharp: Mask, thickest: int = _THIN_LINK) -> Mask:
+    """The largest connected part of the smooth mask, with the edges of the sharp one.
+
+    Links (rulers, traces, text) between the fan and what stands beside it are cut if they are thinner than `thickest` pixels.
+    """
+    labels, count = ndimage.label(ndimage.binary_opening(smooth, structure=np.ones((thickest, thickest))))
     if count == 0:
         raise InputError(_NO_ECHO)
     largest = int(np.bincount(labels.ravel())[1:].argmax()) + 1
@@ -151,6 +178,13 @@ def _signed_depth(sector: Sector, height: int, width: int) -> Floats:
     from_right = -across * np.cos(sector.right) + down * np.sin(sector.right)
     from_arc = sector.radius - np.hypot(down, across)
     return np.asarray(np.minimum(np.minimum(from_left, from_right), from_arc))
+
+
+def _fits(sector: Sector, hull: Mask) -> bool:
+    """True for a fan that opens as those of echo machines do and covers a hull well."""
+    opening = sector.left + sector.right
+    least = _LEAST_OVERLAP if opening < _WIDE else _LEAST_OVERLAP_WIDE
+    return _NARROWEST < opening < _WIDEST and _overlap(sector, hull) >= least
 
 
 def _overlap(sector: Sector, hull: Mask) -> float:

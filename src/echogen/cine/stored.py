@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from echogen.cine.timing import ASK_FOR_RATE
 from echogen.errors import InputError
 from echogen.records import ByteArray, Cine, SecondsArray
 
@@ -45,7 +46,7 @@ def as_cine(image: StoredImage, name: str, fps: float | None = None) -> Cine:
     if fps is not None or (times is None and len(frames) == 1):
         times = np.arange(len(frames)) / (fps or 1.0)
     if times is None:
-        raise InputError(f"{name} does not say how fast its {len(frames)} frames follow each other; give the frame rate (fps).")
+        raise InputError(f"{name} does not say how fast its {len(frames)} frames follow each other; {ASK_FOR_RATE}.")
     return Cine(frames, times, mm_per_pixel, image.view)
 
 

@@ -42,6 +42,8 @@ def _readable(value: Any) -> str:
         return "\n".join(f"{key}: {_readable(inner)}" for key, inner in said)
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "\n".join(_readable(inner).replace("\n", ", ") for inner in value)
     if isinstance(value, list):
         return ", ".join(map(str, value))
     if isinstance(value, float):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -33,19 +32,14 @@ def train(
         return
     if output is None:
         raise InputError("A training run needs a folder for its results; give one with -o DIR.")
-    for package in ("accelerate", "tensorboard"):
-        if importlib.util.find_spec(package) is None:
-            raise InputError(f"Training needs {package}, which is not installed; run: pip install 'echogen[train]'.")
-    if output.exists() and not output.is_dir():
-        raise InputError(f"The output {output} is a file; name a folder.")
-    from echogen.training import TrainingStopped, load_recipe
-    from echogen.training import train as run
+    from echogen.training.run import check_installed
+    from echogen.training.run import train as run
 
-    plan = load_recipe(recipe, settings or [])
-    from echogen.training.tasks import make_task
+    check_installed()
+    from echogen.training import TrainingStopped
 
     try:
-        run(make_task(plan), plan, output, resume=resume, progress=True)
+        run(recipe, output, settings or [], resume=resume, progress=True)
     except TrainingStopped as stopped:
         typer.echo(str(stopped), err=True)
         raise typer.Exit(1) from stopped

@@ -61,6 +61,12 @@ def read_study(path: str | Path, *, fps: float | None = None) -> Study:
     path: anything `read_cine` reads. fps: frames per second in Hz instead of the file's own times. The ECG is None where none
     is drawn or it cannot be trusted; `read_drawn_ecg` says why. Its amplitude has no unit: the median QRS is 1 high.
     Raises `InputError` as `read_cine` does.
+
+    >>> import echogen
+    >>> echogen.write(echogen.simulate(seconds=1.0).cine, "heart.mp4")
+    >>> study = echogen.read_study("heart.mp4")
+    >>> len(study.cine.times_s), study.ecg
+    (32, None)
     """
     cine = read_cine(path, fps=fps)
     try:

@@ -41,8 +41,8 @@ from echogen.datasets.echoxflow_files import (
     times_of,
 )
 from echogen.datasets.tracings import outline_mask
-from echogen.ecg.formats import fill_short_gaps
-from echogen.ecg.source import stated_mv
+from echogen.ecg.gaps import fill_short_gaps
+from echogen.ecg.units import stated_mv
 from echogen.errors import InputError
 from echogen.records import STRUCTURES, Beat, Cine, Ecg, SecondsArray, Study
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from echogen.arrays import ByteArray
-from echogen.cine.reading import open_video, read_cine
+from echogen.cine.reading import read_cine
+from echogen.cine.video import open_video
 from echogen.cine.writing import write
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
 from echogen.ecg.restricted_pickle import read_array_pickle

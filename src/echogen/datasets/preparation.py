@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from echogen.datasets.registry import DATASETS, open_dataset, recognise
+from echogen.datasets.registry import DATASETS, dataset_loader, loader_options, open_dataset, recognise
 from echogen.datasets.shard_writing import Origin, Plan, names_digest, plan_for, write_shard
 from echogen.datasets.shards import Sample, sample_of
 from echogen.datasets.video_folder import VideoFolder
@@ -97,8 +95,8 @@ def source_of(folder: Path, name: str | None = None, **options: Any) -> Source:
     Records that the data set lists but lacks are passed over where its loader can. Raises `InputError` for an unknown name.
     """
     known = name or recognise(folder) or VIDEOS
-    if known not in (*DATASETS, VIDEOS):
-        raise InputError(f"There is no data set {known!r}; it must be one of {', '.join((*DATASETS, VIDEOS))}.")
+    if known != VIDEOS:
+        DATASETS.find(known)
     if "skip_missing" in _options(known):
         options = {"skip_missing": True, **options}
     return Source(folder, known, tuple(sorted(options.items())))
@@ -145,10 +143,7 @@ def _opened(source: Source) -> tuple[RecordSamples, str]:
 
 def _options(name: str) -> list[str]:
     """Options that the loader of a data set takes after its folder."""
-    if name == VIDEOS:
-        return list(inspect.signature(VideoFolder).parameters)[1:]
-    module, kind = DATASETS[name].loader.split(":")
-    return list(inspect.signature(getattr(import_module(module), kind)).parameters)[1:]
+    return loader_options(VideoFolder if name == VIDEOS else dataset_loader(name))
 
 
 def _plain(value: Any) -> Any:

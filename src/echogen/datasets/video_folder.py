@@ -8,13 +8,30 @@ from pathlib import Path
 
 import numpy as np
 
+from echogen.cine.dicom_opening import is_dicom
 from echogen.cine.reading import read_cine
 from echogen.ecg.formats import read_ecg
 from echogen.errors import InputError
 from echogen.records import Beat, Cine, Study
 
 #: Files with these suffixes are videos; so is every DICOM file, whatever its name.
-SUFFIXES = (".npz", ".dcm", ".avi", ".mkv", ".mp4", ".mov", ".gif", ".nii", ".gz", ".mhd")
+SUFFIXES = (
+    ".npz",
+    ".dcm",
+    ".avi",
+    ".mkv",
+    ".mp4",
+    ".mov",
+    ".gif",
+    ".webp",
+    ".webm",
+    ".tif",
+    ".tiff",
+    ".nii",
+    ".gz",
+    ".mhd",
+    ".mha",
+)
 _TRUTH, _CINE, _ECG, _MASKS = "truth.json", "cine.npz", "ecg.npz", "masks.npz"
 
 
@@ -92,4 +109,4 @@ def _is_simulated(folder: Path) -> bool:
 
 def _is_dicom(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        return is_dicom(file.read(512))

@@ -12,9 +12,11 @@ from echogen.records import Ecg
 
 
 class EcgStream:
-    """An ECG, whole or arriving in pieces; keeps only what a window still needs.
+    """An ECG, whole or arriving in pieces, of which only the part that a window still needs is kept.
 
-    Times are counted in samples from its beginning, so that they are the same however it was cut.
+    Times are counted in samples from the ECG's beginning, so that they are the same for any cut into pieces.
+    start_s: time of the first sample, in s; 0 without an ECG.
+    Raises `InputError` for pieces of other leads or another rate, a gap between pieces, or no piece at all.
     """
 
     def __init__(self, ecg: Ecg | Iterable[Ecg] | None) -> None:
@@ -34,18 +36,23 @@ class EcgStream:
 
     @property
     def end_s(self) -> float:
-        """The end of what has arrived; infinite without an ECG."""
+        """Time of the end of the pieces that have arrived, in s; infinite without an ECG."""
         if self._held is None:
             return np.inf
         arrived = sum(piece.signal_mv.shape[1] for piece in self._arrived)
         return self._at(self._held.end_s + arrived / self._held.rate_hz)
 
+    @property
+    def kept_s(self) -> float:
+        """Duration of the ECG that is kept in memory, in s."""
+        return 0.0 if self._held is None else self._held.duration_s
+
     def _at(self, time_s: float) -> float:
-        """The time of the sample that is nearest to one."""
+        """Time of the sample nearest to time_s, in s."""
         assert self._held is not None
         return self.start_s + round((time_s - self.start_s) * self._held.rate_hz) / self._held.rate_hz
 
-    def _more(self) -> None:
+    def _take_piece(self) -> None:
         piece, held, end_s = next(self._pieces, None), self._held, self.end_s
         assert held is not None
         if piece is None:
@@ -58,12 +65,12 @@ class EcgStream:
             self._arrived.append(piece)
 
     def around(self, start_s: float, end_s: float) -> Ecg | None:
-        """The ECG between the two times, as far as there is one."""
+        """Return the ECG from start_s to end_s, as far as there is one, and forget what lies before it; None without any."""
         if self._held is None:
             return None
         streaming = not self._ended
         while not self._ended and self.end_s < end_s - 1e-9:
-            self._more()
+            self._take_piece()
         if self._arrived:
             signal = np.concatenate([piece.signal_mv for piece in (self._held, *self._arrived)], axis=1)
             self._held, self._arrived = replace(self._held, signal_mv=signal), []

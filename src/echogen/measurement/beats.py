@@ -105,7 +105,9 @@ def _turning_points(volume: Floats, threshold: float) -> list[tuple[int, int]]:
 def _usual_swing(times: Floats, volume: Floats, window_s: float = 1.5) -> float:
     """Median over stretches of 1.5 s, each long enough for a slow beat, of the largest minus the smallest volume."""
     starts = np.arange(times[0], max(times[-1] - window_s, times[0]) + 1e-9, window_s / 2)
-    return float(np.median([np.ptp(volume[(times >= start) & (times <= start + window_s)]) for start in starts]))
+    stretches = (volume[(times >= start) & (times <= start + window_s)] for start in starts)
+    # A pause of the clock leaves stretches without frames.
+    return float(np.median([np.ptp(stretch) for stretch in stretches if len(stretch)]))
 
 
 def _ejections(times: Floats, volume: Floats) -> list[tuple[int, int]]:

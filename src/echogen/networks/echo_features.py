@@ -123,8 +123,8 @@ class EchoFeatures(nn.Module):
     def forward(self, pairs: Tensor) -> Tensor:
         """Features (B, dims), each of length sqrt(dims), of pairs of frames (B, steps, 2, image_size, image_size) in 0..1."""
         batch, steps = pairs.shape[:2]
-        seen = torch.stack([pairs[:, :, 0] * 2.0 - 1.0, (pairs[:, :, 1] - pairs[:, :, 0]) * 4.0], 2)
-        x = F.silu(self.stem_norm(self.stem(seen.flatten(0, 1)))).unflatten(0, (batch, steps))
+        inputs = torch.stack([pairs[:, :, 0] * 2.0 - 1.0, (pairs[:, :, 1] - pairs[:, :, 0]) * 4.0], 2)
+        x = F.silu(self.stem_norm(self.stem(inputs.flatten(0, 1)))).unflatten(0, (batch, steps))
         x = self.blocks(x)
         x = F.silu(self.places(x.flatten(0, 1)).flatten(1)).unflatten(0, (batch, -1))
         return F.layer_norm(self.features(x.flatten(1)).float(), (self.config.dims,))

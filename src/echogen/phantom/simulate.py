@@ -227,6 +227,11 @@ def simulate(
     those beats. heart_rate_bpm: 30..220; ef_percent: 10..85, None draws one; seconds > 0; fps 5..240.
     look: one of `looks.LOOKS`, the plain phantom or a machine's. Everything follows from the seed.
     Raises `InputError` for values out of range.
+
+    >>> import echogen
+    >>> study = echogen.simulate(heart_rate_bpm=75.0, ef_percent=40.0, seconds=2.0, seed=1)
+    >>> study.cine.frames.shape, len(study.ecg.lead_names), len(study.beats)
+    ((64, 128, 128), 12, 2)
     """
     if view not in VIEWS:
         raise InputError(f"The view must be one of {', '.join(VIEWS)}, not {view!r}.")

@@ -40,14 +40,14 @@ def order(latents: int, height: int, width: int, active: Sequence[int] | None = 
     if min(sizes) < 1:
         raise InputError(f"The grid of tokens must be at least 1 x 1 x 1, not {latents} x {height} x {width}.")
     cells = latents * height * width
-    first, seen = np.full(cells, -1), 0
+    first, drawn = np.full(cells, -1), 0
     while (first < 0).any():
-        points = np.arange(seen, seen + 8 * cells)
+        points = np.arange(drawn, drawn + 8 * cells)
         along = [(radical_inverse(points, base) * size).astype(np.int64) for base, size in zip(BASES, sizes, strict=True)]
         hit, at = np.unique(np.ravel_multi_index(along, sizes), return_index=True)
         new = first[hit] < 0
         first[hit[new]] = points[at[new]]
-        seen += len(points)
+        drawn += len(points)
     turns = first.reshape(latents, -1)
     if active is not None:
         turns = turns[:, list(active)]

@@ -282,9 +282,9 @@ def _loss(
     if rng.random() < plan.crop_share:
         start = int(rng.integers(1, latents // 2 + 1))
         crop = (start, latents - start)
-    shown = slice(0, frames.shape[1]) if crop is None else base.frames(*crop)
+    decoded_frames = slice(0, frames.shape[1]) if crop is None else base.frames(*crop)
     picture, movement = learner(video, crop).reconstruction.float().tensor_split([config.channels_in], dim=2)
-    error = picture - target[:, shown, None].float() / 255.0
+    error = picture - target[:, decoded_frames, None].float() / 255.0
     loss = error.square().mean() + plan.change * (error[:, 4:] - error[:, :-4]).square().mean()
     if movement.shape[2]:
         with torch.no_grad():

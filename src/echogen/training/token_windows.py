@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from echogen.datasets.clip_store import ClipStore
 from echogen.datasets.paired_folder import resize
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.files import whole_file
 from echogen.generators.base import hash_weights
 from echogen.networks.config import load_network

@@ -1,4 +1,4 @@
-"""EchoDiffusion: the cascades of the paper, clips from one frame and an EF, and the choice of the closest EF."""
+"""EchoDiffusion: the cascades of the paper, clips from one frame and an EF."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from echogen.generators.echodiffusion.cascade import (
     paper_cascade,
     published_cascade,
 )
-from echogen.generators.wrappers.best_of import BestOf
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
 from echogen.records import Cine, Ecg
 
@@ -74,18 +73,18 @@ def test_the_table_of_the_paper() -> None:
 
 
 def test_a_clip_is_deterministic_and_hears_its_conditions(tiny: EchoDiffusion, image: Cine) -> None:
-    clip = tiny(None, seconds=0.5, frames=image, ef_percent=40, seed=3)
+    clip = tiny(None, seconds=0.5, reference=image, ef_percent=40, seed=3)
     assert (clip.frames.shape, clip.fps) == ((8, 16, 16), 16.0)
     assert clip.frames.std() > 1
-    (part,) = tiny.stream(None, seconds=0.5, frames=image, ef_percent=40, seed=3)
+    (part,) = tiny.stream(None, seconds=0.5, reference=image, ef_percent=40, seed=3)
     np.testing.assert_array_equal(part.frames, clip.frames)
     other = replace(image, frames=255 - image.frames)
     for changed in (
-        {"seed": 4}, {"ef_percent": 70}, {"ef_percent": None}, {"frames": other}, {"guidance": 1.0}, {"steps": 2},
+        {"seed": 4}, {"ef_percent": 70}, {"ef_percent": None}, {"reference": other}, {"guidance": 1.0}, {"steps": 2},
     ):  # fmt: skip
-        asked: dict[str, Any] = {"seconds": 0.5, "frames": image, "ef_percent": 40, "seed": 3}
+        asked: dict[str, Any] = {"seconds": 0.5, "reference": image, "ef_percent": 40, "seed": 3}
         assert (tiny(None, **(asked | changed)).frames != clip.frames).any(), changed
-    short = tiny(None, seconds=0.25, frames=image, ef_percent=40, seed=3)
+    short = tiny(None, seconds=0.25, reference=image, ef_percent=40, seed=3)
     np.testing.assert_array_equal(short.frames, clip.frames[:4])
 
 
@@ -94,13 +93,13 @@ def test_a_folder_makes_the_same_clip(tiny: EchoDiffusion, image: Cine, tmp_path
     again = Generator.from_pretrained(tmp_path / "tiny", "cpu")
     assert isinstance(again, EchoDiffusion)
     assert again.config == tiny.config
-    asked: dict[str, Any] = {"seconds": 0.5, "frames": image, "ef_percent": 40, "steps": 2}
+    asked: dict[str, Any] = {"seconds": 0.5, "reference": image, "ef_percent": 40, "steps": 2}
     np.testing.assert_array_equal(again(None, **asked).frames, tiny(None, **asked).frames)
 
 
 def test_steps_are_those_of_the_few_step_solver(tiny: EchoDiffusion, image: Cine) -> None:
     frame = torch.rand(1, 1, 16, 16)
-    for steps, looks in ((None, 2 * (2 * 3 - 1)), (4, 2 * 4)):
+    for steps, calls in ((None, 2 * (2 * 3 - 1)), (4, 2 * 4)):
         seen: list[int] = []
         videos = tiny.cascade.sample(
             frame,
@@ -109,35 +108,35 @@ def test_steps_are_those_of_the_few_step_solver(tiny: EchoDiffusion, image: Cine
             steps=steps,
             watch=lambda index, *_, seen=seen: seen.append(index),
         )
-        assert len(seen) == looks
+        assert len(seen) == calls
         assert seen == sorted(seen)
         assert [tuple(video.shape) for video in videos] == [(1, 1, 4, 8, 8), (1, 1, 8, 16, 16)]
         assert all(0 <= float(video.min()) <= float(video.max()) <= 1 for video in videos)
 
 
 def test_progress_comes_to_its_end(tiny: EchoDiffusion, image: Cine) -> None:
-    for steps, looks in ((None, 2 * (2 * 3 - 1)), (4, 2 * 4)):
+    for steps, calls in ((None, 2 * (2 * 3 - 1)), (4, 2 * 4)):
         told: list[tuple[float, float]] = []
-        tiny(None, seconds=0.5, frames=image, steps=steps, progress=lambda *done, told=told: told.append(done))
-        assert len(told) == looks
+        tiny(None, seconds=0.5, reference=image, steps=steps, progress=lambda *done, told=told: told.append(done))
+        assert len(told) == calls
         assert [done for done, _ in told] == sorted(done for done, _ in told)
         assert told[-1] == pytest.approx((0.5, 0.5))
 
 
 def test_a_larger_frame_is_made_smaller_and_a_wrong_one_refused(tiny: EchoDiffusion, image: Cine, ecg: Ecg) -> None:
     large = replace(image, frames=np.kron(image.frames, np.ones((1, 2, 2), np.uint8)))
-    assert tiny(None, seconds=0.5, frames=large, ef_percent=40, steps=1).frames.shape == (8, 16, 16)
+    assert tiny(None, seconds=0.5, reference=large, ef_percent=40, steps=1).frames.shape == (8, 16, 16)
     for wrong in (np.zeros((1, 16, 20), np.uint8), np.zeros((1, 12, 12), np.uint8)):
         with pytest.raises(InputError, match="square and of at least 16 x 16 pixels"):
             tiny(None, seconds=0.5, frames=replace(image, frames=wrong), ef_percent=40)
     with pytest.raises(InputError, match="needs one frame of the heart"):
         tiny(None, seconds=0.5, ef_percent=40)
     with pytest.raises(InputError, match=r"makes clips of 0\.5 s, not of 2"):
-        tiny(None, seconds=2, frames=image, ef_percent=40)
+        tiny(None, seconds=2, reference=image, ef_percent=40)
     with pytest.raises(InputError, match="does not take the condition ecg"):
-        tiny(ecg, seconds=0.5, frames=image)
+        tiny(ecg, seconds=0.5, reference=image)
     with pytest.raises(InputError, match="between 0 and 100 %, not 130"):
-        tiny(None, seconds=0.5, frames=image, ef_percent=130)
+        tiny(None, seconds=0.5, reference=image, ef_percent=130)
 
 
 def test_wrong_cascades_are_one_sentence() -> None:
@@ -163,38 +162,3 @@ def test_wrong_cascades_are_one_sentence() -> None:
         Cascade(config, [network(BASE), network(BASE)])
     with pytest.raises(InputError, match="Stage 1 makes frames of 9 pixels, but its network needs a multiple of 2"):
         Cascade(CascadeConfig(stages((9, 4))), [network(BASE)])
-
-
-class Shelf:
-    """Stands in for a generator that draws, by its seed, a clip of that grey value."""
-
-    name = "shelf"
-
-    def __call__(self, ecg: Ecg | None, *, seed: int = 0, **asked: Any) -> Cine:
-        return Cine(np.full((2, 4, 4), seed, np.uint8), np.arange(2.0))
-
-
-def test_the_closest_is_kept_and_the_others_are_told() -> None:
-    best = BestOf(Shelf(), lambda clip: None if clip.frames[0, 0, 0] == 50 else float(clip.frames[0, 0, 0]), n=4)  # type: ignore[arg-type]
-    cine, selection = best.draw(None, ef_percent=51.8, seed=50)
-    assert cine.frames.max() == 52
-    assert selection.to_json() == {
-        "asked_percent": 51.8, "seen_percent": [None, 51.0, 52.0, 53.0], "chosen": 2, "seed": 52,
-        "selected_error": pytest.approx(0.2), "unselected_error": None,
-    }  # fmt: skip
-    assert best.draw(None, ef_percent=60, seed=10)[1].unselected_error == 50
-    clips, _ = best.draw_all(None, ef_percent=51.8, seed=50)
-    assert [int(clip.frames.max()) for clip in clips] == [50, 51, 52, 53]
-    (part,) = best.stream(None, ef_percent=51.8, seed=50)
-    assert part.frames.max() == 52
-    assert best.name == "shelf"
-
-
-def test_wrong_choices_are_one_sentence(ecg: Ecg) -> None:
-    best = BestOf(Shelf(), lambda clip: 50.0)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="where one is asked for"):
-        best(None)
-    with pytest.raises(InputError, match="join the pieces"):
-        next(best.stream(iter([ecg]), ef_percent=50))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="at least one clip, not 0"):
-        BestOf(Shelf(), lambda clip: 50.0, n=0)  # type: ignore[arg-type]

@@ -62,13 +62,13 @@ def joined(runs: Path, **options: Any) -> Generator:
 
 
 def test_the_paper_s_runs_become_a_generator_with_the_settings_they_learned_under(runs: Path, ecg: Ecg) -> None:
-    heart = joined(runs)
-    assert isinstance(heart, EchoPulsePaper)
-    config = heart.config
+    generator = joined(runs)
+    assert isinstance(generator, EchoPulsePaper)
+    config = generator.config
     assert (config.fps, config.frames, config.leads, config.order) == (16.0, 7, ("I", "II"), "confidence")
     assert config.prime == 3
-    assert heart.takes == {"ecg", "frames"}
-    assert heart(ecg, seconds=1.0, steps=2).frames.shape == (16, 32, 32)
+    assert generator.takes == {"ecg", "reference"}
+    assert generator(ecg, seconds=1.0, steps=2).frames.shape == (16, 32, 32)
 
 
 @pytest.mark.parametrize(("prefix", "time_patch", "prime"), [(1, 2, 1), (3, 2, 5), (9, 2, 5), (2, 3, 4), (2, 6, 1)])
@@ -77,18 +77,18 @@ def test_a_window_begins_with_as_many_frames_as_were_given_in_training(
 ) -> None:
     leave(runs / "tokenizer", tokenizer=VideoTokenizer(replace(TOKENIZER, time_patch=time_patch)))
     leave(runs / "transformer", {"data": {"frames": 7}, "options": {"prefix": prefix}})
-    heart = joined(runs)
-    assert isinstance(heart, EchoPulsePaper)
-    assert heart.config.prime == prime
-    assert len(heart(ecg, seconds=1.0, steps=1).frames) == 11
+    generator = joined(runs)
+    assert isinstance(generator, EchoPulsePaper)
+    assert generator.config.prime == prime
+    assert len(generator(ecg, seconds=1.0, steps=1).frames) == 11
 
 
 def test_what_a_recipe_leaves_out_is_as_in_training(runs: Path) -> None:
     assert EchoPulseTransformerOptions().prefix == PREFIX
     leave(runs / "transformer", {})
-    heart = joined(runs)
-    assert isinstance(heart, EchoPulsePaper)
-    assert (heart.config.frames, heart.config.prime) == (11, 3)
+    generator = joined(runs)
+    assert isinstance(generator, EchoPulsePaper)
+    assert (generator.config.frames, generator.config.prime) == (11, 3)
 
 
 def test_an_st_mem_s_own_folder_will_do(runs: Path) -> None:
@@ -100,16 +100,16 @@ def test_a_critic_is_taken_along_and_orders_the_tokens(runs: Path, ecg: Ecg, kin
     critic = make_critic(kind, MaskedTransformer(TRANSFORMER))
     assert critic is not None
     leave(runs / "transformer", critic=critic)
-    heart = joined(runs)
-    assert isinstance(heart, EchoPulsePaper)
-    assert type(heart.critic) is type(critic)
-    assert heart.config.order == "critic"
-    assert heart(ecg, seconds=0.5, steps=2).frames.shape[0] == 8
+    generator = joined(runs)
+    assert isinstance(generator, EchoPulsePaper)
+    assert type(generator.critic) is type(critic)
+    assert generator.config.order == "critic"
+    assert generator(ecg, seconds=0.5, steps=2).frames.shape[0] == 8
 
 
 def test_a_network_with_adaptive_norm_takes_ef_view_and_sex(runs: Path) -> None:
     leave(runs / "transformer", transformer=MaskedTransformer(replace(TRANSFORMER, adaptive_norm=True)))
-    assert joined(runs).takes == {"ecg", "frames", "ef_percent", "view", "sex"}
+    assert joined(runs).takes == {"ecg", "reference", "ef_percent", "view", "sex"}
 
 
 def test_a_text_encoder_is_named_in_the_folder(runs: Path) -> None:
@@ -123,9 +123,9 @@ def test_a_text_encoder_is_named_in_the_folder(runs: Path) -> None:
     with pytest.raises(InputError, match="learned from an ECG"):
         joined(runs, ecg_encoder=None, text_encoder=str(t5))
     leave(runs / "transformer", {"data": {}, "options": {"condition": "text"}})
-    heart = joined(runs, ecg_encoder=None, text_encoder=str(t5))
-    assert heart.takes == {"text", "ef_percent", "frames"}
-    assert heart(None, seconds=0.5, steps=1, ef_percent=30.0).frames.shape[0] == 5
+    generator = joined(runs, ecg_encoder=None, text_encoder=str(t5))
+    assert generator.takes == {"text", "ef_percent", "reference"}
+    assert generator(None, seconds=0.5, steps=1, ef_percent=30.0).frames.shape[0] == 5
     with pytest.raises(InputError, match="learned from a text"):
         joined(runs)
 
@@ -170,24 +170,24 @@ def phantom(tmp_path: Path, tiny: EchoPulse) -> Path:
 
 
 def test_the_default_system_is_joined_as_ever(phantom: Path, ecg: Ecg) -> None:
-    heart = joined(phantom, ecg_encoder=None)
-    assert isinstance(heart, EchoPulse)
-    assert heart.critic is None
-    assert heart.config.order == "confidence"
+    generator = joined(phantom, ecg_encoder=None)
+    assert isinstance(generator, EchoPulse)
+    assert generator.critic is None
+    assert generator.config.order == "confidence"
     assert (phantom / "made" / "transformer" / "model.safetensors").stat().st_size < 0.7 * (
         phantom / "transformer" / "weights" / "transformer" / "model.safetensors"
     ).stat().st_size
-    assert np.ptp(heart(ecg, seconds=0.3, steps=1).frames) > 0
+    assert np.ptp(generator(ecg, seconds=0.3, steps=1).frames) > 0
 
 
 def test_the_default_system_takes_its_critic_and_refuses_misfits(phantom: Path, tiny: EchoPulse) -> None:
     critic = make_critic("self", tiny.transformer)
     assert critic is not None
     leave(phantom / "transformer", critic=critic)
-    heart = joined(phantom, ecg_encoder=None)
-    assert isinstance(heart, EchoPulse)
-    assert heart.critic is not None
-    assert heart.config.order == "critic"
+    generator = joined(phantom, ecg_encoder=None)
+    assert isinstance(generator, EchoPulse)
+    assert generator.critic is not None
+    assert generator.config.order == "critic"
     leave(phantom / "transformer", transformer=tiny.transformer)
     with pytest.raises(InputError, match="at most 9 latent frames, but a window has 17"):
         joined(phantom, ecg_encoder=None)

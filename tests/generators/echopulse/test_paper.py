@@ -14,9 +14,11 @@ import torch
 
 from echogen import Cine, Ecg, InputError, read_cine, read_ecg
 from echogen.ecg.st_mem_input import st_mem_input
+from echogen.ecg_window.spec import latent_times
 from echogen.generators import EchoPulsePaper, EchoPulsePaperConfig, Generator, Sampling
 from echogen.generators.base import Context
-from echogen.generators.echopulse.paper import excerpt_start, known_leads, latent_times
+from echogen.generators.echopulse.ecg_excerpt import excerpt_start, known_leads
+from echogen.generators.echopulse.paper import PaperState
 from echogen.networks.masked_transformer import MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.quantizers import QuantizerConfig
 from echogen.networks.st_mem import StMem, StMemConfig
@@ -55,7 +57,7 @@ def networks(**sizes: Any) -> tuple[VideoTokenizer, MaskedTransformer, StMem]:
     return tokenizer, loud(MaskedTransformer(replace(TRANSFORMER, **sizes))), loud(StMem(ST_MEM))
 
 
-def heart_of(critic: str = "none", *, sizes: Any = None, **changes: Any) -> EchoPulsePaper:
+def paper_generator(critic: str = "none", *, sizes: Any = None, **changes: Any) -> EchoPulsePaper:
     tokenizer, transformer, encoder = networks(**(sizes or {}))
     made = make_critic(critic, transformer)
     config = EchoPulsePaperConfig(**{"steps": 3, **changes})
@@ -63,8 +65,8 @@ def heart_of(critic: str = "none", *, sizes: Any = None, **changes: Any) -> Echo
 
 
 @pytest.fixture(scope="module")
-def heart() -> EchoPulsePaper:
-    return heart_of()
+def generator() -> EchoPulsePaper:
+    return paper_generator()
 
 
 @pytest.fixture(scope="module")
@@ -72,67 +74,67 @@ def image() -> Cine:
     return Cine(np.random.default_rng(0).integers(0, 255, (1, 32, 32)).astype(np.uint8), np.zeros(1))
 
 
-def test_frames_follow_each_other_and_kept_ones_come_once(heart: EchoPulsePaper, ecg: Ecg) -> None:
-    cine = heart(ecg, start_s=1.0, seconds=3.0)
+def test_frames_follow_each_other_and_kept_ones_come_once(generator: EchoPulsePaper, ecg: Ecg) -> None:
+    cine = generator(ecg, start_s=1.0, seconds=3.0)
     assert cine.frames.shape == (32, 32, 32)
     np.testing.assert_allclose(cine.times_s, 1.0 + np.arange(32) / FPS, atol=1e-9)
-    parts = list(heart.stream(ecg, start_s=1.0, seconds=3.0))
+    parts = list(generator.stream(ecg, start_s=1.0, seconds=3.0))
     assert [len(part.frames) for part in parts] == [11, 8, 8, 5]
 
 
 @pytest.fixture
-def decoded(heart: EchoPulsePaper, monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The tokens that the heart draws, window after window, and what it draws from them."""
+def decoded(generator: EchoPulsePaper, monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The tokens that the generator draws, window after window, and what it draws from them."""
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    decode = heart.tokenizer.decode_ids
+    decode = generator.tokenizer.decode_ids
 
     def watched(ids: torch.Tensor, first: bool = True) -> torch.Tensor:
         seen.append((ids, decode(ids, first)))
         return seen[-1][1]
 
-    monkeypatch.setattr(heart.tokenizer, "decode_ids", watched)
+    monkeypatch.setattr(generator.tokenizer, "decode_ids", watched)
     return seen
 
 
 def test_every_window_is_whole_and_begins_with_the_last_frames_of_the_one_before(
-    heart: EchoPulsePaper, ecg: Ecg, decoded: Any, monkeypatch: pytest.MonkeyPatch
+    generator: EchoPulsePaper, ecg: Ecg, decoded: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heads: list[bool] = []
-    forward = heart.transformer.forward
+    forward = generator.transformer.forward
 
     def watched(ids: torch.Tensor, times: torch.Tensor, head: torch.Tensor, asked: Any) -> torch.Tensor:
         heads.append(bool(head.all()))
-        np.testing.assert_allclose(times[0], task.latent_times(np.arange(11) / FPS, 2), atol=1e-5)
+        np.testing.assert_allclose(times[0], latent_times(np.arange(11) / FPS, True, 2), atol=1e-5)
         return forward(ids, times, head, asked)
 
-    monkeypatch.setattr(heart.transformer, "forward", watched)
-    cine = heart(ecg, seconds=2.5)
+    monkeypatch.setattr(generator.transformer, "forward", watched)
+    cine = generator(ecg, seconds=2.5)
     assert heads
     assert all(heads)
     assert [(ids.shape, video.shape[1]) for ids, video in decoded] == [((1, 6, 16, 1), 11)] * 3
     for (_, before), (after, _) in itertools.pairwise(decoded):
         with torch.no_grad():
             grey = before[:, -3:].float().mean(2, keepdim=True).clamp(0, 1).expand(-1, -1, before.shape[2], -1, -1)
-            assert torch.equal(after[:, :2], heart.tokenizer.tokenize(grey.transpose(1, 2)))
+            assert torch.equal(after[:, :2], generator.tokenizer.tokenize(grey.transpose(1, 2)))
     new = [video[0, 3 * (window > 0) :].float().mean(1).clamp(0, 1) for window, (_, video) in enumerate(decoded)]
     np.testing.assert_array_equal(cine.frames, (torch.cat(new) * 255 + 0.5).byte().numpy()[: len(cine.frames)])
 
 
-def test_the_last_frames_are_kept_as_the_tokenizer_knows_frames(heart: EchoPulsePaper, ecg: Ecg, decoded: Any) -> None:
-    _, context = heart.window(Conditions(ecg=ecg), Context(0, 0.0), Sampling())
-    prime = context.state["prime"]
+def test_the_last_frames_are_kept_as_the_tokenizer_knows_frames(generator: EchoPulsePaper, ecg: Ecg, decoded: Any) -> None:
+    _, context = generator.window(Conditions(ecg=ecg), Context(0, 0.0), Sampling())
+    prime = context.state.prime
     drawn = decoded[0][1][0, -3:].float()
     assert drawn.max() > 1 or drawn.min() < 0
     assert torch.equal(prime, drawn.mean(1, keepdim=True).clamp(0, 1).expand_as(drawn))
-    other = replace(context, state={**context.state, "prime": prime.flip(0)})
-    after = [heart.window(Conditions(ecg=ecg), each, Sampling())[0].frames for each in (context, other)]
+    other = replace(context, state=PaperState(prime.flip(0)))
+    after = [generator.window(Conditions(ecg=ecg), each, Sampling())[0].frames for each in (context, other)]
     assert not np.array_equal(*after)
 
 
-def test_stream_of_pieces_equals_the_call(heart: EchoPulsePaper, ecg: Ecg) -> None:
-    whole = heart(ecg, seconds=9.9, seed=3)
+def test_stream_of_pieces_equals_the_call(generator: EchoPulsePaper, ecg: Ecg) -> None:
+    whole = generator(ecg, seconds=9.9, seed=3)
     pieces = [ecg.between(start, start + 0.7) for start in np.arange(0.0, 10.0 - 1e-6, 0.7)]
-    parts = list(heart.stream(pieces, seconds=9.9, seed=3))
+    parts = list(generator.stream(pieces, seconds=9.9, seed=3))
     np.testing.assert_array_equal(np.concatenate([part.frames for part in parts]), whole.frames)
     np.testing.assert_allclose(np.concatenate([part.times_s for part in parts]), whole.times_s, atol=1e-9)
 
@@ -146,13 +148,13 @@ def nine_seconds() -> EchoPulsePaper:
 
 
 def test_an_encoder_that_sees_nine_seconds_reaches_the_end_of_ten(nine_seconds: EchoPulsePaper, ecg: Ecg) -> None:
-    heart = nine_seconds
-    whole = heart(ecg)
+    generator = nine_seconds
+    whole = generator(ecg)
     assert whole.times_s[-1] > 10.0 - 1.5 / FPS
-    parts = list(heart.stream([ecg.between(0.0, 4.0), ecg.between(4.0, 10.0)]))
+    parts = list(generator.stream([ecg.between(0.0, 4.0), ecg.between(4.0, 10.0)]))
     np.testing.assert_array_equal(np.concatenate([part.frames for part in parts]), whole.frames)
     with pytest.raises(InputError, match="needs 9 s"):
-        heart(ecg.between(0.0, 8.5), seconds=1.0)
+        generator(ecg.between(0.0, 8.5), seconds=1.0)
 
 
 @pytest.mark.parametrize("start_s", [40.0, 40.5, 44.3, 52.0, 61.7, 69.5])
@@ -183,45 +185,45 @@ def test_generate_reads_as_much_of_a_file_as_the_encoder_needs(
     nine_seconds: EchoPulsePaper, echogen: Any, dicom_ecg_path: Path, tmp_path: Path, start_s: float, seconds: float
 ) -> None:
     nine_seconds.save_pretrained(tmp_path / "model")
-    heart = Generator.from_pretrained(tmp_path / "model", device="cpu")
+    generator = Generator.from_pretrained(tmp_path / "model", device="cpu")
     more = ("--model", tmp_path / "model", "--device", "cpu", "--ecg-start", start_s, "--seconds", seconds)
     outcome = echogen("generate", dicom_ecg_path, "-o", tmp_path / "a.npz", *more)
     assert outcome.code == 0, outcome.err
-    expected = heart(read_ecg(dicom_ecg_path), start_s=start_s, seconds=seconds)
+    expected = generator(read_ecg(dicom_ecg_path), start_s=start_s, seconds=seconds)
     np.testing.assert_array_equal(read_cine(tmp_path / "a.npz").frames, expected.frames)
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"guidance": 1.0}, {"guidance": 8.0}, {"steps": 6}, {"start_s": 1.2}])
-def test_every_setting_changes_the_video(heart: EchoPulsePaper, ecg: Ecg, change: dict[str, float]) -> None:
+def test_every_setting_changes_the_video(generator: EchoPulsePaper, ecg: Ecg, change: dict[str, float]) -> None:
     base = {"seconds": 1.0, "start_s": 1.0}
-    assert not np.array_equal(heart(ecg, **base).frames, heart(ecg, **(base | change)).frames)
+    assert not np.array_equal(generator(ecg, **base).frames, generator(ecg, **(base | change)).frames)
 
 
-def test_the_ecg_changes_the_video_on_the_clock_and_its_absence_is_allowed(heart: EchoPulsePaper, ecg: Ecg) -> None:
-    here = heart(ecg, start_s=4.0, seconds=1.0).frames
+def test_the_ecg_changes_the_video_on_the_clock_and_its_absence_is_allowed(generator: EchoPulsePaper, ecg: Ecg) -> None:
+    here = generator(ecg, start_s=4.0, seconds=1.0).frames
     late = replace(ecg, start_s=-0.3)
-    assert not np.array_equal(here, heart(late, start_s=4.0, seconds=1.0).frames)
-    assert not np.array_equal(here, heart(None, start_s=4.0, seconds=1.0).frames)
-    moved = heart(replace(ecg, start_s=50.0), start_s=54.0, seconds=1.0)
+    assert not np.array_equal(here, generator(late, start_s=4.0, seconds=1.0).frames)
+    assert not np.array_equal(here, generator(None, start_s=4.0, seconds=1.0).frames)
+    moved = generator(replace(ecg, start_s=50.0), start_s=54.0, seconds=1.0)
     np.testing.assert_array_equal(here, moved.frames)
 
 
-def test_without_any_condition_guidance_is_that_of_the_null_condition(heart: EchoPulsePaper, ecg: Ecg) -> None:
-    unguided = heart(None, seconds=1.0).frames
-    np.testing.assert_array_equal(unguided, heart(None, seconds=1.0, guidance=9.0).frames)
-    np.testing.assert_array_equal(heart(ecg, seconds=1.0, guidance=0.0).frames, unguided)
+def test_without_any_condition_guidance_is_that_of_the_null_condition(generator: EchoPulsePaper, ecg: Ecg) -> None:
+    unguided = generator(None, seconds=1.0).frames
+    np.testing.assert_array_equal(unguided, generator(None, seconds=1.0, guidance=9.0).frames)
+    np.testing.assert_array_equal(generator(ecg, seconds=1.0, guidance=0.0).frames, unguided)
 
 
-def test_the_encoder_sees_what_it_saw_in_training(heart: EchoPulsePaper, ecg: Ecg, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_encoder_sees_what_it_saw_in_training(generator: EchoPulsePaper, ecg: Ecg, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    encode = heart.encoder.forward
+    encode = generator.encoder.forward
 
     def watched(*inputs: Any) -> Any:
         seen.append(inputs)
         return encode(*inputs)
 
-    monkeypatch.setattr(heart.encoder, "forward", watched)
-    heart(ecg, start_s=5.0, seconds=1.5, guidance=1.0)
+    monkeypatch.setattr(generator.encoder, "forward", watched)
+    generator(ecg, start_s=5.0, seconds=1.5, guidance=1.0)
     first, second = seen
     for (signal, begin, leads), frame_s, last_s in ((first, 5.0, 5.0 + 10 / FPS), (second, 5.0 + 8 / FPS, 5.0 + 18 / FPS)):
         start = 0.5 * (frame_s + last_s - 4.0)
@@ -241,12 +243,6 @@ def test_the_excerpt_is_the_middle_of_what_training_draws_from() -> None:
         assert middle == pytest.approx(np.mean(drawn), abs=0.25)
 
 
-def test_latents_have_the_times_of_training() -> None:
-    times = np.arange(11) / FPS
-    np.testing.assert_array_equal(latent_times(times, 2), task.latent_times(times, 2))
-    assert latent_times(np.arange(3.0), 2).tolist() == [0.0, 1.5]
-
-
 def test_the_usual_settings_are_those_of_training() -> None:
     config, data, options = EchoPulsePaperConfig(), task.WindowData("", "", ""), task.EchoPulseTransformerOptions()
     assert (config.frames, config.fps, config.leads) == (data.frames, task.FPS / data.frame_step, data.leads)
@@ -254,34 +250,34 @@ def test_the_usual_settings_are_those_of_training() -> None:
     assert config.prime == 1 + (options.prefix - 1) * VideoTokenizerConfig.paper().time_patch
 
 
-def test_fewer_leads_are_left_out_and_unknown_ones_refused(heart: EchoPulsePaper, ecg: Ecg) -> None:
+def test_fewer_leads_are_left_out_and_unknown_ones_refused(generator: EchoPulsePaper, ecg: Ecg) -> None:
     lead_ii = Ecg(ecg.signal_mv[1:2], ecg.rate_hz, ("MLII",))
-    here = heart(lead_ii, seconds=1.0).frames
-    assert not np.array_equal(here, heart(ecg, seconds=1.0).frames)
-    np.testing.assert_array_equal(here, heart_of(leads=("II",))(ecg, seconds=1.0).frames)
+    here = generator(lead_ii, seconds=1.0).frames
+    assert not np.array_equal(here, generator(ecg, seconds=1.0).frames)
+    np.testing.assert_array_equal(here, paper_generator(leads=("II",))(ecg, seconds=1.0).frames)
     assert known_leads(ecg, ("V1", "I")) == ["V1", "I"]
     with pytest.raises(InputError, match="the ECG has ECG1"):
-        heart(Ecg(ecg.signal_mv[:1], ecg.rate_hz, ("ECG1",)), seconds=1.0)
+        generator(Ecg(ecg.signal_mv[:1], ecg.rate_hz, ("ECG1",)), seconds=1.0)
 
 
-def test_a_first_frame_is_kept_as_its_tokens(heart: EchoPulsePaper, ecg: Ecg, image: Cine, decoded: Any) -> None:
+def test_a_first_frame_is_kept_as_its_tokens(generator: EchoPulsePaper, ecg: Ecg, image: Cine, decoded: Any) -> None:
     with torch.no_grad():
-        ids = heart.tokenizer.tokenize(torch.from_numpy(image.frames).float().div(255).expand(3, 1, 32, 32).unsqueeze(0))
-    made = heart(ecg, seconds=1.0, frames=image)
+        ids = generator.tokenizer.tokenize(torch.from_numpy(image.frames).float().div(255).expand(3, 1, 32, 32).unsqueeze(0))
+    made = generator(ecg, seconds=1.0, reference=image)
     assert torch.equal(decoded[0][0][:, :1], ids)
-    assert not np.array_equal(made.frames[1:], heart(ecg, seconds=1.0).frames[1:])
+    assert not np.array_equal(made.frames[1:], generator(ecg, seconds=1.0).frames[1:])
     with pytest.raises(InputError, match="32 x 32 pixels, not 64 x 48"):
-        heart(ecg, seconds=1.0, frames=Cine(np.zeros((1, 64, 48), np.uint8), np.zeros(1)))
+        generator(ecg, seconds=1.0, reference=Cine(np.zeros((1, 64, 48), np.uint8), np.zeros(1)))
 
 
 @pytest.mark.parametrize(("order", "critic"), [("halton", "none"), ("critic", "token"), ("critic", "self")])
 def test_each_order_makes_a_video_of_its_own_again_and_again(
-    heart: EchoPulsePaper, ecg: Ecg, order: str, critic: str, tmp_path: Path
+    generator: EchoPulsePaper, ecg: Ecg, order: str, critic: str, tmp_path: Path
 ) -> None:
-    maker = heart_of(critic, order=order)
+    maker = paper_generator(critic, order=order)
     made = maker(ecg, seconds=1.5).frames
     np.testing.assert_array_equal(made, maker(ecg, seconds=1.5).frames)
-    assert not np.array_equal(made, heart(ecg, seconds=1.5).frames)
+    assert not np.array_equal(made, generator(ecg, seconds=1.5).frames)
     maker.save_pretrained(tmp_path)
     loaded = Generator.from_pretrained(tmp_path, device="cpu")
     assert isinstance(loaded, EchoPulsePaper)
@@ -289,18 +285,18 @@ def test_each_order_makes_a_video_of_its_own_again_and_again(
 
 
 def test_a_told_ef_view_and_sex_change_the_video_where_the_network_takes_them(ecg: Ecg) -> None:
-    heart = heart_of(sizes={"adaptive_norm": True}, takes=("ecg", "ef_percent", "view", "sex"))
+    generator = paper_generator(sizes={"adaptive_norm": True}, takes=("ecg", "ef_percent", "view", "sex"))
     base = {"seconds": 1.0, "ef_percent": 60.0, "view": "A4C", "sex": "m"}
-    made = heart(ecg, **base)
+    made = generator(ecg, **base)
     assert made.view == "A4C"
     for change in ({"ef_percent": 25.0}, {"view": "A2C"}, {"sex": "f"}, {"guidance": 1.0}):
-        assert not np.array_equal(made.frames, heart(ecg, **(base | change)).frames)
+        assert not np.array_equal(made.frames, generator(ecg, **(base | change)).frames)
     with pytest.raises(InputError, match="from 15 to 80"):
-        heart(ecg, seconds=1.0, ef_percent=90.0)
+        generator(ecg, seconds=1.0, ef_percent=90.0)
 
 
-def test_a_folder_loads_to_the_same_generator(heart: EchoPulsePaper, ecg: Ecg, tmp_path: Path) -> None:
-    heart.save_pretrained(tmp_path / "one")
+def test_a_folder_loads_to_the_same_generator(generator: EchoPulsePaper, ecg: Ecg, tmp_path: Path) -> None:
+    generator.save_pretrained(tmp_path / "one")
     first = Generator.from_pretrained(tmp_path / "one", device="cpu")
     first.save_pretrained(tmp_path / "two")
     second = Generator.from_pretrained(tmp_path / "two", device="cpu")
@@ -326,30 +322,30 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def text_heart(t5: Path, *, takes: tuple[str, ...] = ("text", "ef_percent", "frames"), **sizes: Any) -> EchoPulsePaper:
+def text_generator(t5: Path, *, takes: tuple[str, ...] = ("text", "ef_percent", "reference"), **sizes: Any) -> EchoPulsePaper:
     tokenizer, transformer, _ = networks(context_dim=16, **sizes)
     config = EchoPulsePaperConfig(steps=3, takes=takes, text_encoder=str(t5))
     return EchoPulsePaper(config, tokenizer, transformer, TextEncoder(t5), CPU)
 
 
 def test_an_ef_is_told_in_the_sentence_of_training_and_a_text_as_it_is(t5: Path, ecg: Ecg, tmp_path: Path) -> None:
-    heart = text_heart(t5)
+    generator = text_generator(t5)
 
     def made(**asked: Any) -> Any:
-        return heart.window(Conditions(**asked), Context(0, 0.0), Sampling())[0].frames
+        return generator.window(Conditions(**asked), Context(0, 0.0), Sampling())[0].frames
 
     low = made(ef_percent=30.0)
     np.testing.assert_array_equal(low, made(text=ef_sentence(30)))
-    np.testing.assert_array_equal(low, heart(None, seconds=1.0, ef_percent=30.0).frames)
-    np.testing.assert_array_equal(low, heart(None, seconds=1.0, text=ef_sentence(30)).frames)
-    assert not np.array_equal(low, heart(None, seconds=1.0, text="An echocardiogram .").frames)
+    np.testing.assert_array_equal(low, generator(None, seconds=1.0, ef_percent=30.0).frames)
+    np.testing.assert_array_equal(low, generator(None, seconds=1.0, text=ef_sentence(30)).frames)
+    assert not np.array_equal(low, generator(None, seconds=1.0, text="An echocardiogram .").frames)
     assert not np.array_equal(low, made(ef_percent=65.0))
     assert not np.array_equal(low, made())
     with pytest.raises(InputError, match="a text or an EF, not both"):
-        heart(None, seconds=1.0, text="An echocardiogram .", ef_percent=30.0)
+        generator(None, seconds=1.0, text="An echocardiogram .", ef_percent=30.0)
     with pytest.raises(InputError, match="does not take the condition ecg"):
-        heart(ecg, seconds=1.0)
-    heart.save_pretrained(tmp_path)
+        generator(ecg, seconds=1.0)
+    generator.save_pretrained(tmp_path)
     loaded = Generator.from_pretrained(tmp_path, device="cpu")
     assert isinstance(loaded, EchoPulsePaper)
     assert isinstance(loaded.encoder, TextEncoder)
@@ -357,17 +353,17 @@ def test_an_ef_is_told_in_the_sentence_of_training_and_a_text_as_it_is(t5: Path,
 
 
 def test_an_ef_is_also_told_as_a_number_where_the_network_takes_one(t5: Path) -> None:
-    heart = text_heart(t5, adaptive_norm=True)
+    generator = text_generator(t5, adaptive_norm=True)
     asked = [Conditions(text="An echocardiogram .", ef_percent=ef) for ef in (30.0, 65.0)]
-    made = [heart.window(each, Context(0, 0.0), Sampling())[0].frames for each in asked]
+    made = [generator.window(each, Context(0, 0.0), Sampling())[0].frames for each in asked]
     assert not np.array_equal(*made)
 
 
 def test_generate_makes_a_video_from_a_sentence_without_an_ecg(
     t5: Path, echogen: Any, dicom_ecg_path: Path, tmp_path: Path
 ) -> None:
-    text_heart(t5).save_pretrained(tmp_path / "model")
-    heart = Generator.from_pretrained(tmp_path / "model", device="cpu")
+    text_generator(t5).save_pretrained(tmp_path / "model")
+    generator = Generator.from_pretrained(tmp_path / "model", device="cpu")
     asked = (
         "-o",
         tmp_path / "a.npz",
@@ -382,7 +378,7 @@ def test_generate_makes_a_video_from_a_sentence_without_an_ecg(
     )
     outcome = echogen("generate", *asked)
     assert outcome.code == 0, outcome.err
-    expected = heart(None, seconds=2.0, text=ef_sentence(30))
+    expected = generator(None, seconds=2.0, text=ef_sentence(30))
     np.testing.assert_array_equal(read_cine(tmp_path / "a.npz").frames, expected.frames)
     document = json.loads((tmp_path / "a.json").read_text())
     assert (document["ecg"], document["settings"]["text"], document["r_s"]) == (None, ef_sentence(30), [])
@@ -413,7 +409,7 @@ def test_generate_makes_a_video_from_a_sentence_without_an_ecg(
 )
 def test_what_does_not_belong_together_is_one_sentence(sizes: dict[str, int], changes: dict[str, Any], match: str) -> None:
     with pytest.raises(InputError, match=match):
-        heart_of(sizes=sizes, **changes)
+        paper_generator(sizes=sizes, **changes)
 
 
 def test_a_tokenizer_that_draws_motion_is_refused() -> None:

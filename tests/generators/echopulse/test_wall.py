@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from echogen.datasets.clip_store import cavity_cells, describe, draw_recording
-from echogen.generators.echopulse.wall import cavity_scale, find_cavities, move_wall, sharpen_wall
+from echogen.generators.echopulse.wall import cavity_scale, cavity_share, find_cavities, move_wall, sharpen_wall
 from echogen.measurement import measure
 from echogen.measurement.shipped import load_segmenter
 from echogen.phantom.simulate import Heart, Rendering, render, with_ef
@@ -55,7 +55,7 @@ def test_what_is_settled_has_the_ef_asked_for(heart: Heart, drawn: Rendering) ->
         length, width = outline(with_ef(heart, ef))
         scale = cavity_scale(found, length, width)
         moved, size = torch.from_numpy(drawn.displacement), (scale[0] * length, scale[1] * width)
-        settled, _, _ = move_wall(picture, moved, cells(drawn), found, *size)
+        settled, _, _ = move_wall(picture, moved, cavity_share(cells(drawn), picture), found, *size)
         frames = (settled.clamp(0, 1) * 255).byte().numpy()
         made.append(measure(Cine(frames, TIMES, heart.probe.mm_per_pixel), segmenter).ef_percent)
     assert made[0] == pytest.approx(heart.anatomy.ef_percent - 20, abs=6)
@@ -77,7 +77,7 @@ def test_what_fits_already_stays(drawn: Rendering) -> None:
     found = find_cavities(cells(drawn), 4.0)
     assert found is not None
     picture, moved = torch.from_numpy(drawn.frames / 255.0).float(), torch.from_numpy(drawn.displacement)
-    same, still, cavity = move_wall(picture, moved, cells(drawn), found, found.length, found.width)
+    same, still, cavity = move_wall(picture, moved, cavity_share(cells(drawn), picture), found, found.length, found.width)
     torch.testing.assert_close(same, picture, atol=1e-3, rtol=0)
     torch.testing.assert_close(still, moved, atol=2e-2, rtol=0)
     lv = torch.from_numpy(drawn.labels == STRUCTURES["lv"])
@@ -89,7 +89,9 @@ def test_what_is_far_stays_and_the_tissue_is_told_how_far_it_went(drawn: Renderi
     found = find_cavities(cells(drawn), 4.0)
     assert found is not None
     picture, moved = torch.from_numpy(drawn.frames / 255.0).float(), torch.from_numpy(drawn.displacement)
-    settled, went, cavity = move_wall(picture, moved, cells(drawn), found, 0.9 * found.length, 0.8 * found.width)
+    settled, went, cavity = move_wall(
+        picture, moved, cavity_share(cells(drawn), picture), found, 0.9 * found.length, 0.8 * found.width
+    )
     assert float(cavity.sum() * 16 / cells(drawn).sum() / 16**2) == pytest.approx(0.72, abs=0.05)
     change = (settled - picture).abs().mean((0, 1))
     assert float(change[:16].mean()) < 0.2 * float(change[48:80].mean())
@@ -100,7 +102,7 @@ def test_what_is_far_stays_and_the_tissue_is_told_how_far_it_went(drawn: Renderi
 
 def test_a_blurred_wall_gets_the_edge_that_it_has(drawn: Rendering) -> None:
     picture = torch.from_numpy(drawn.structure / 255.0).float()
-    cavity = torch.nn.functional.interpolate(torch.from_numpy(cells(drawn)).float()[:, None], (128, 128), mode="bilinear")[:, 0]
+    cavity = cavity_share(cells(drawn), picture)
     soft = blurred(picture, 2.0)
     crisp = sharpen_wall(soft, cavity)
     rim = (cavity - 0.5).abs() < 0.3

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +16,10 @@ from hypothesis import strategies as st
 from echogen.datasets.clip_store import draw_recording
 from echogen.errors import InputError
 from echogen.generators import EchoPulse
-from echogen.generators.wrappers.motion import motion_between, moved
-from echogen.generators.wrappers.refined import Refined, Refiner, RefinerConfig, between, enlarged
+from echogen.generators.sampling import Span
+from echogen.generators.video_generator import VideoGenerator
+from echogen.generators.wrappers.motion import motion_between, shifted_frames
+from echogen.generators.wrappers.refined import Refined, Refiner, RefinerConfig, double_size_input, halfway_input
 from echogen.metrics.pictures.likeness import psnr
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
 from echogen.phantom.simulate import render
@@ -80,25 +81,15 @@ def test_more_steps_draw_by_the_seed_and_one_step_draws_the_mean() -> None:
     np.testing.assert_array_equal(IN_SPACE(coarse, seed=0).frames, IN_SPACE(coarse, seed=1).frames)
 
 
-class Shelf:
-    """Stands in for a generator that makes one clip, in parts."""
-
-    native_fps = 32.0
-
-    def __call__(self, ecg: Ecg | None, **asked: Any) -> Cine:
-        return cine(7)
-
-    def stream(self, ecg: Ecg | None, **asked: Any) -> Iterator[Cine]:
-        for part in (slice(0, 3), slice(3, 4), slice(4, 7)):
-            yield replace(cine(7), frames=cine(7).frames[part], times_s=cine(7).times_s[part])
-
-
 @pytest.mark.parametrize("stages", [(IN_TIME,), (IN_SPACE,), (IN_TIME, IN_SPACE)], ids=["time", "space", "both"])
-def test_call_and_stream_of_a_refined_generator_agree(stages: tuple[Refiner, ...]) -> None:
-    refined: Any = Shelf()
+def test_call_and_stream_of_a_refined_generator_agree(
+    stages: tuple[Refiner, ...], shelf_of: Callable[..., VideoGenerator]
+) -> None:
+    refined = shelf_of([cine(7)], 32.0, (3, 1, 3))
     for stage in stages:
         refined = Refined(refined, stage)
-    called, parts = refined(None, seed=3), list(refined.stream(None, seed=3))
+    span = Span(0.5, 0.25)
+    called, parts = refined(None, seed=3, span=span), list(refined.stream(None, seed=3, span=span))
     assert len(parts) == 3
     np.testing.assert_array_equal(called.frames, np.concatenate([part.frames for part in parts]))
     np.testing.assert_array_equal(called.times_s, np.concatenate([part.times_s for part in parts]))
@@ -155,16 +146,16 @@ def test_motion_is_found_and_the_frame_between_lies_half_way(x: float, y: float)
     inside = (..., slice(12, -12), slice(12, -12))
     motion = motion_between(before, after)
     assert float((motion - torch.tensor([x, y]).view(1, 2, 1, 1)).abs()[inside].mean()) < 0.1 + 0.3 * max(abs(x), abs(y))
-    torch.testing.assert_close(moved(before, torch.zeros_like(motion)), before)
+    torch.testing.assert_close(shifted_frames(before, torch.zeros_like(motion)), before)
     truth = texture(x / 2, y / 2)
-    error = (between(before, after).lowres[:, :, 0] - truth).square()[inside].mean()
+    error = (halfway_input(before, after).lowres[:, :, 0] - truth).square()[inside].mean()
     assert error <= (0.5 * (before + after) - truth).square()[inside].mean() + 1e-5
 
 
 def test_enlarging_keeps_places() -> None:
     """A plane of grey stays the same plane: pixels are areas, so nothing moves by half a pixel."""
     slope = torch.arange(16.0).expand(1, 1, 16, 16) / 16
-    fine = enlarged(slope).lowres[0, 0, 0, 8, 2:-2]
+    fine = double_size_input(slope).lowres[0, 0, 0, 8, 2:-2]
     torch.testing.assert_close(fine, ((torch.arange(32.0) + 0.5) / 2 - 0.5)[2:-2] / 16)
 
 
@@ -172,6 +163,6 @@ def test_the_shipped_refiner_is_nearer_to_the_truth_than_interpolation() -> None
     heart, _ = draw_recording(9, 1.0)
     truth = render(heart, np.array([0.3]), 9, finer=2).frames
     coarse = np.rint(truth.reshape(1, 128, 2, 128, 2).mean((2, 4))).astype(np.uint8)
-    plain = enlarged(torch.from_numpy(coarse)[:, None].float() / 255.0).lowres[:, 0, 0].numpy()
+    plain = double_size_input(torch.from_numpy(coarse)[:, None].float() / 255.0).lowres[:, 0, 0].numpy()
     made = Refiner.from_pretrained("refine-2x-space", "cpu")(Cine(coarse, np.zeros(1))).frames
     assert psnr(made, truth) > psnr(plain, truth) + 2.0

@@ -41,6 +41,7 @@ from echogen.metrics.memorisation.similarity import (
 from echogen.networks.identity import IdentityConfig
 from echogen.phantom.simulate import render
 from echogen.records import Cine
+from echogen.testing.clip_stores import small_store
 
 
 def vectors(seed: int, n: int, dims: int = 24) -> np.ndarray:
@@ -223,15 +224,12 @@ def test_a_bank_is_made_stored_and_read_again(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="another network"):
         CopyFilter(replace(again, digest="0"))
     (tmp_path / BANK_FILE).write_bytes(b"nothing")
-    with pytest.raises(InputError, match="cannot be read; make it anew"):
+    with pytest.raises(InputError, match="cannot be read; make it again"):
         IdentityBank.load(tmp_path / BANK_FILE)
 
 
-def test_clips_of_a_folder_and_of_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from echogen.datasets import clip_store
-
-    monkeypatch.setattr(clip_store, "SHARD_CLIPS", 1)
-    clip_store._write_shard((str(tmp_path / "store"), 0, 95_030, 17))
+def test_clips_of_a_folder_and_of_a_store(tmp_path: Path) -> None:
+    small_store(tmp_path / "store", frames=17, first_seed=95_030)
     (from_store,) = clips_in(tmp_path / "store", 4.0)
     assert from_store.fps == 4.0
     (tmp_path / "videos").mkdir()

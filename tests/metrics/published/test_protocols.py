@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -24,22 +21,11 @@ from echogen.metrics.published.protocol_clips import FolderSource, ModelSource, 
 from echogen.metrics.published.protocols import SCRIPT_METRICS, Judged, judge, metrics_of, published_beside
 from echogen.metrics.published.rows import CAMUS, PROTOCOLS, Cut, Protocol, rows_of
 from echogen.records import Cine, Study
+from echogen.testing import data_sets as fakes
 
 
 @pytest.fixture(scope="module")
-def fakes() -> ModuleType:
-    name = "echogen_test_fakes"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "datasets" / "fakes.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, fakes: ModuleType) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both data sets, and a folder of generated clips that are the real ones."""
     folder = tmp_path_factory.mktemp("data")
     videos = [fakes.FakeVideo(f"0X{seed}{split}", split, seed) for split in ("TEST", "VAL") for seed in (1, 2)]
@@ -152,7 +138,7 @@ def test_a_generator_is_given_the_first_frame_and_an_ecg(data: Path, tmp_path: P
         judge(named("echopulse-1"), clips(data, named("echopulse-1")), source)
 
 
-def test_the_simulated_ecg_keeps_the_rate_and_phase_of_the_heart(data: Path, fakes: ModuleType) -> None:
+def test_the_simulated_ecg_keeps_the_rate_and_phase_of_the_heart(data: Path) -> None:
     whole = next(study for _, study in clips(data, named("echopulse-2-echonet")))
     half = next(study for _, study in clips(data, named("echopulse-2-camus-a4c")))
     assert heart_clock(whole).how == "measured"

@@ -112,4 +112,4 @@ def measured(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, 
     doubt = apical_doubt(cine.frames, segmenter)
     error = truth_error() | {"ef_regressor_mae_percent": regressor_error()["ef_mae_percent"]}
     second = regressed_ef_percent(cine, load_regressor())
-    return found | {"ef_regressor_percent": second, "doubt": doubt, "measuring_error": error}
+    return found | {"ef_regressor_percent": second, "doubt": doubt, "measuring_error": error, "notes": facts.get("notes", [])}

@@ -62,7 +62,7 @@ def read_ecg(path: Path, options: Mapping[str, Any]) -> Found:
 
     rate_hz, unit = options.get("rate_hz"), options.get("unit")
     length = ecg_module.ecg_info(path, rate_hz=rate_hz, unit=unit).duration_s
-    ecg = ecg_module.read_ecg(path, rate_hz=rate_hz, unit=unit, start_s=0.0, seconds=min(length, LONGEST_ECG_S))
+    ecg, _ = ecg_module.read_around_gaps(path, rate_hz=rate_hz, unit=unit, start_s=0.0, seconds=min(length, LONGEST_ECG_S))
     if ecg.rate_hz > FASTEST_HZ:
         ecg = ecg_module.resample(ecg, FASTEST_HZ)
     facts = describe(path, rate_hz, unit)
@@ -100,7 +100,7 @@ def read_video(path: Path, options: Mapping[str, Any]) -> Found:
     else:
         frames, growth = to_sector(frames, CANONICAL_SIZE)
         pixel = None if pixel is None else pixel * growth
-    return {"mm_per_pixel": pixel, "view": cine.view}, {"frames": frames, "times_s": cine.times_s}
+    return {"mm_per_pixel": pixel, "view": cine.view, "notes": cine.notes}, {"frames": frames, "times_s": cine.times_s}
 
 
 KINDS: dict[str, Callable[[Path, Mapping[str, Any]], Found]] = {

@@ -18,6 +18,7 @@ from echogen.app.serve.requests import ClipRequest, clip_ecg, conditions_of
 from echogen.app.serve.video_stream import Part, VideoStream
 from echogen.errors import InputError
 from echogen.generators.base import Generator
+from echogen.generators.sampling import Sampling, Span
 from echogen.networks.segmenter import Segmenter
 from echogen.records import Cine, Ecg
 
@@ -68,7 +69,7 @@ class JobQueue:
     async def clip(self, asked: ClipRequest, gone: Callable[[], object] | None = None) -> bytes:
         """A clip as a file, made window by window, so that others get their turns in between."""
         ecg, start = clip_ecg(asked, self.generator)
-        stream = self.generator.stream(ecg, start_s=start, seconds=asked.seconds, **conditions_of(asked))
+        stream = self.generator.stream(ecg, conditions_of(asked), Sampling(seed=asked.seed), Span(start, asked.seconds))
         if start + asked.seconds > ecg.end_s + 0.5 / self.generator.native_fps:
             raise InputError(f"The ECG ends at {ecg.end_s:.2f} s; from {start:.2f} s ask for at most {ecg.end_s - start:.2f} s.")
         parts: list[Cine] = []
@@ -76,7 +77,7 @@ class JobQueue:
             parts.append(part)
         if not parts:
             raise InputError("The clip would be shorter than one frame; ask for more seconds.")
-        cine = joined(parts)
+        cine = Cine.join(parts)
         facts = await self.run(lambda: document(asked, self.generator, cine, _during(ecg, cine)))
         return await asyncio.to_thread(clip_file, asked, cine, ecg, facts)
 
@@ -108,15 +109,6 @@ def give_back_memory() -> None:
     gc.collect()
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def joined(parts: list[Cine]) -> Cine:
-    """Consecutive parts of a video as one."""
-    import numpy as np
-
-    first = parts[0]
-    frames, times = (np.concatenate([getattr(part, name) for part in parts]) for name in ("frames", "times_s"))
-    return Cine(frames, times, first.mm_per_pixel, first.view)
 
 
 def _during(ecg: Ecg, cine: Cine) -> Ecg:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +16,7 @@ from echogen.arrays import ByteArray
 from echogen.ecg import find_landmarks
 from echogen.errors import InputError
 from echogen.generators.base import Generator
-from echogen.records import Cine, Ecg
+from echogen.records import Cine, Conditions, Ecg
 
 #: Rows and columns of a first frame.
 FRAME_SIZE = 128
@@ -132,10 +132,9 @@ def first_frame(asked: Question) -> Cine | None:
     return Cine(picture, np.zeros(1))
 
 
-def conditions_of(asked: Question) -> dict[str, Any]:
-    """The arguments of `Generator.stream` that are not about time."""
-    options = {"ef_percent": asked.ef_percent, "view": asked.view, "sex": asked.sex}
-    return options | {"frames": first_frame(asked), "seed": asked.seed}
+def conditions_of(asked: Question) -> Conditions:
+    """Return the conditions of a request besides its ECG. Raises `InputError` for a first frame of another size."""
+    return Conditions(reference=first_frame(asked), ef_percent=asked.ef_percent, view=asked.view, sex=asked.sex)
 
 
 def joined_ecg(pieces: Sequence[Ecg]) -> Ecg:

@@ -21,6 +21,7 @@ from echogen.app.serve.limits import Refused
 from echogen.app.serve.requests import FORMATS, LONGEST_CLIP_S, ClipRequest, encoded
 from echogen.app.serve.sockets import add_sockets
 from echogen.app.serve.uploads import MOST_BYTES, Upload, read_upload
+from echogen.generators.settings_file import NAMES_ON_DISK
 from echogen.measurement import load_segmenter
 from echogen.measurement.apical import apical_doubt
 from echogen.phantom.rhythm import FASTEST_BPM, RHYTHMS, SLOWEST_BPM
@@ -125,7 +126,7 @@ def create_app(jobs: JobQueue, *, token: str | None = None, hosts: tuple[str, ..
             "model": generator.name,
             "weights_hash": generator.weights_hash,
             "fps": generator.native_fps,
-            "takes": sorted(generator.takes),
+            "takes": sorted(generator.takes | {NAMES_ON_DISK[name] for name in generator.takes & NAMES_ON_DISK.keys()}),
             "ef_range_percent": list(generator.ef_range),
             "rhythms": list(RHYTHMS),
             "heart_rate_range_bpm": [SLOWEST_BPM, FASTEST_BPM],

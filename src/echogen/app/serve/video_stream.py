@@ -18,7 +18,8 @@ from echogen.app.serve.requests import LiveEcg, RecordedEcg, StreamRequest, begi
 from echogen.arrays import ByteArray, Floats
 from echogen.ecg import choose_lead, find_landmarks
 from echogen.errors import InputError
-from echogen.generators.base import Generator, LiveTiming
+from echogen.generators.base import Generator
+from echogen.generators.sampling import LiveTiming, Sampling, Span
 from echogen.measurement import find_beats, lv_geometry, segment
 from echogen.networks.segmenter import Segmenter
 from echogen.physiology import area_length_volume_ml
@@ -162,7 +163,7 @@ class VideoStream:
             assert feed is not None
             source = feed.listen()
             known = joined_ecg(list(feed.pieces)) if feed.pieces else None
-            self._live, self._fed_from_s = generator.live, 0.0 if known is None else known.start_s
+            self._live, self._fed_from_s = generator.live_timing, 0.0 if known is None else known.start_s
             start = max(self._fed_from_s, feed.end_s - self._ecg_needed_s(True))
             # On the grid of frames, so that hearts beside each other show the same moments.
             start = float(np.ceil(start * generator.native_fps - 1e-6)) / generator.native_fps
@@ -182,7 +183,8 @@ class VideoStream:
         self._index = 0
         self._measured: deque[tuple[Floats, Floats]] = deque()
         self._kept_ecg = _EcgAround(source, start)
-        self._stream = generator.stream(self._kept_ecg, start_s=start, live=self._live is not None, **conditions_of(asked))
+        sampling = Sampling(seed=asked.seed, live=self._live is not None)
+        self._stream = generator.stream(self._kept_ecg, conditions_of(asked), sampling, Span(start))
 
     def _ecg_needed_s(self, first: bool) -> float:
         """Length of ECG in s that a part needs from its beginning on."""

@@ -1,4 +1,4 @@
-"""Join trained stages, in order, into EchoDiffusion: python -m echogen.generators.echodiffusion.assemble RUN ... -o DIR."""
+"""Joining of trained stages, in order, into EchoDiffusion."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def _said(run: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Older form of `echogen assemble RUN ... -o DIR`: python -m echogen.generators.echodiffusion.assemble."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a stage's training run")
     parser.add_argument("--guidance", type=float, default=1.0, help="how strongly the EF pulls; 1 is not at all")
     parser.add_argument("--guided-stages", type=int, help="so many of the first stages are guided; all unless stated")

@@ -11,23 +11,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from echogen.errors import InputError
+from echogen.generators.precision import DTYPES, Precision
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
-from echogen.samplers.edm import SOLVERS, Denoiser, Edm, Normal, Watch, log_snr, noised
+from echogen.samplers.edm import SOLVERS, Denoiser, Edm, Normal, Watch, add_noise, log_snr
 
-DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+#: Ways to enlarge a stage's video for the next one, by their names in torch.
 RESIZES = ("trilinear", "nearest")
-#: How the noise level of the smaller video is told to the network: its log-SNR, as in training, or the level itself.
-TOLD = {"log_snr": log_snr, "level": lambda level: level}
-#: Called after each look of a network: number of the stage from 0, noisy video, sigma, denoised video.
+#: Numbers that stand for the noise level of the smaller video: its log-SNR, as in training, or the level itself.
+LEVEL_ENCODINGS = {"log_snr": log_snr, "level": lambda level: level}
+#: Function that is called after each call of a network: number of the stage from 0, noisy video, sigma, denoised video.
 WatchStage = Callable[[int, Tensor, float, Tensor], None]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: frames of size x size pixels in `steps` steps of Heun's solver, with so much churn.
+    """One stage of a cascade.
 
-    difference: the stage makes the difference to the video before it, made as large, instead of the video. edm: its own
-    constants; None: those of the cascade.
+    size: height and width of its frames in pixels.
+    frames: frames of its video.
+    steps: steps of Heun's solver.
+    churn: noise that each step adds before it denoises (S_churn of Karras et al., 2022).
+    difference: True if the stage makes the difference to the enlarged video of the stage before instead of the video itself.
+    edm: constants of its diffusion; None takes those of the cascade.
+    Raises `InputError` for sizes that are not positive.
     """
 
     size: int
@@ -44,13 +50,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class CascadeConfig:
-    """The stages of a cascade, and how they are sampled.
+    """The stages of a cascade, and the settings of their sampling.
 
-    edm: constants of the stages that have none of their own; each has a churn of its own. resize: how a stage's video is made
-    larger for the next, one of `RESIZES`. lowres_level: 0..1, of the noise that is then put on it, told to the network as `told`
-    says (`TOLD`). guidance: classifier-free, of the EF; 1 is none. guided_stages: so many of the first stages are guided; None:
-    all. solver: of `SOLVERS`, with so many steps in each stage; steps None: each stage's own, of Heun's solver. dtype: what the
-    networks multiply in, "bfloat16" or the slower "float32".
+    stages: the stages in their order.
+    edm: constants of the stages that have none of their own; each stage has a churn of its own.
+    resize: way to enlarge a stage's video for the next one, one of `RESIZES`.
+    lowres_level: level of the noise that is put on the enlarged video, 0..1.
+    told: encoding in which a network is given that level, one of `LEVEL_ENCODINGS`.
+    guidance: scale of classifier-free guidance by the EF; 1 is none.
+    guided_stages: number of stages, from the first on, that are guided; None guides all.
+    solver: solver for `steps`, one of `SOLVERS`.
+    steps: steps of that solver in each stage; None takes each stage's own steps of Heun's solver.
+    dtype: number type of the matrix products, "bfloat16" or the slower "float32".
+    Raises `InputError` for unknown names, values out of range and stages in the wrong order.
     """
 
     stages: tuple[Stage, ...]
@@ -65,14 +77,14 @@ class CascadeConfig:
     dtype: str = "bfloat16"
 
     def __post_init__(self) -> None:
-        for name, value, known in (
+        for name, value, choices in (
             ("resize", self.resize, RESIZES),
-            ("told", self.told, TOLD),
+            ("told", self.told, LEVEL_ENCODINGS),
             ("solver", self.solver, SOLVERS),
             ("dtype", self.dtype, DTYPES),
         ):
-            if value not in known:
-                raise InputError(f"The {name} of a cascade must be {' or '.join(known)}, not {value!r}.")
+            if value not in choices:
+                raise InputError(f"The {name} of a cascade must be {' or '.join(choices)}, not {value!r}.")
         if not self.stages:
             raise InputError("A cascade needs at least one stage.")
         if self.steps is not None and (len(self.steps) != len(self.stages) or min(self.steps) < 1):
@@ -98,11 +110,12 @@ _TABLE_3: dict[str, tuple[Stage, ...]] = {
     "2SCM": (Stage(56, 16, 32, 80.0), Stage(112, 64, 64, 160.0)),
     "4SCM": (Stage(56, 16, 32, 40.0), Stage(56, 32, 32, 80.0), Stage(56, 64, 32, 160.0), Stage(112, 64, 64, 160.0)),
 }
+#: Time in s that the clips of the paper span.
 _SECONDS = 2.0
 
 
 def paper_cascade(name: str) -> tuple[CascadeConfig, tuple[VideoUnetConfig, ...]]:
-    """1SCM, 2SCM or 4SCM as in the paper: the cascade and the network of each stage. Raises `InputError` for another name.
+    """Return 1SCM, 2SCM or 4SCM of the paper: the cascade and the network of each stage. Raises `InputError` for another name.
 
     Sampled with each stage's own steps of Heun's solver; the paper says nothing of guidance, so there is none.
     """
@@ -118,10 +131,10 @@ def paper_cascade(name: str) -> tuple[CascadeConfig, tuple[VideoUnetConfig, ...]
 
 
 def published_cascade(name: str) -> tuple[CascadeConfig, tuple[VideoUnetConfig, ...]]:
-    """The same as its released weights are sampled.
+    """Return a cascade of the paper as its released weights are sampled; see `paper_cascade`.
 
-    Guided, the noise level of the smaller video told as it is instead of as log-SNR, and an EF of 0 taken for none; only 2SCM
-    resizes smoothly.
+    It is guided, networks are given the noise level of the smaller video as it is instead of as log-SNR, an EF of 0 is taken for
+    none, and only 2SCM resizes smoothly.
     """
     config, networks = paper_cascade(name)
     resize = "trilinear" if name == "2SCM" else "nearest"
@@ -130,12 +143,12 @@ def published_cascade(name: str) -> tuple[CascadeConfig, tuple[VideoUnetConfig, 
 
 
 def frames_per_second(config: CascadeConfig, seconds: float = _SECONDS) -> float:
-    """The rate of the last stage's frames, all stages spanning the same time."""
+    """Frame rate of the last stage in Hz, all stages spanning the same time."""
     return config.stages[-1].frames / seconds
 
 
 def resized(video: Tensor, frames: int, size: int, how: str) -> Tensor:
-    """(B, C, T, H, W) in 0..1 -> (B, C, frames, size, size), "nearest" or "trilinear"."""
+    """Resize a video (B, C, T, H, W) in 0..1 to (B, C, frames, size, size); how: one of `RESIZES`."""
     if video.shape[2:] == (frames, size, size):
         return video
     corners = None if how == "nearest" else False
@@ -163,12 +176,12 @@ class Cascade:
         self.config, self.networks = config, list(networks)
         self.device = next(self.networks[0].parameters()).device
 
-    def looks(self, steps: int | None = None) -> list[int]:
-        """How often the network of each stage looks at its video in `sample` with so many steps, guidance aside."""
+    def network_calls(self, steps: int | None = None) -> list[int]:
+        """Number of calls of each stage's network in `sample` with so many steps, guidance aside."""
         return [2 * each - 1 if solver == "heun" else each for solver, each in self._solvers(steps)]
 
     def _solvers(self, steps: int | None) -> list[tuple[str, int]]:
-        """Solver and number of steps of each stage; steps: of all of them, None for the cascade's."""
+        """Solver and number of steps of each stage; steps: those of every stage, None for the cascade's."""
         config = self.config
         if steps is not None:
             return [(config.solver, steps)] * len(config.stages)
@@ -177,15 +190,15 @@ class Cascade:
         return [("heun", stage.steps) for stage in config.stages]
 
     def enlarged(self, index: int, video: Tensor) -> Tensor:
-        """The video (B, C, T, H, W) in 0..1 of the stage before, as large as that of stage `index`, in -1..1."""
+        """Enlarge the video (B, C, T, H, W) in 0..1 of the stage before to the size of stage `index`, in -1..1."""
         stage = self.config.stages[index]
         return resized(video, stage.frames, stage.size, self.config.resize) * 2.0 - 1.0
 
     def lowres(self, index: int, video: Tensor, normal: Normal) -> tuple[Tensor, Tensor]:
-        """The video (B, C, T, H, W) in 0..1 of the stage before as stage `index` takes it, and the noise level told with it."""
+        """Enlarge the video (B, C, T, H, W) in 0..1 of the stage before for stage `index`, with noise, and encode its level."""
         video = self.enlarged(index, video)
         level = torch.full((len(video),), self.config.lowres_level, device=video.device)
-        return noised(video, level, normal(video.shape)), TOLD[self.config.told](level)
+        return add_noise(video, level, normal(video.shape)), LEVEL_ENCODINGS[self.config.told](level)
 
     def predict(
         self,
@@ -195,23 +208,24 @@ class Cascade:
         guidance: float,
         lowres: tuple[Tensor, Tensor] | None,
     ) -> Callable[[Tensor, Tensor], Tensor]:
-        """What stage `index` predicts of a noisy video and its noise level, guided towards the EF if it is one of the guided.
+        """Return the function from a noisy video and its noise level to the prediction of stage `index`.
 
-        Guidance: none + scale (told - none), of the network's own output (Ho and Salimans, 2022).
+        It is guided towards the EF if the stage is one of the guided: without + scale (with - without), of the network's own
+        output (Ho and Salimans, 2022, eq. 6 with scale = 1 + w).
         """
         network, dtype = self.networks[index], DTYPES[self.config.dtype]
         guided = self.config.guided_stages is None or index < self.config.guided_stages
         smaller = {} if lowres is None else {"lowres": lowres[0], "lowres_level": lowres[1]}
 
-        def look(video: Tensor, level: Tensor) -> Tensor:
-            with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-                told: Tensor = network(video, level, frame, ef, **smaller).float()
+        def prediction(video: Tensor, level: Tensor) -> Tensor:
+            with Precision(self.device, dtype).autocast():
+                with_ef: Tensor = network(video, level, frame, ef, **smaller).float()
                 if ef is None or guidance == 1.0 or not guided:
-                    return told
-                none: Tensor = network(video, level, frame, None, **smaller).float()
-            return none + guidance * (told - none)
+                    return with_ef
+                without_ef: Tensor = network(video, level, frame, None, **smaller).float()
+            return without_ef + guidance * (with_ef - without_ef)  # eq. 6
 
-        return look
+        return prediction
 
     @torch.inference_mode()
     def sample(
@@ -224,18 +238,19 @@ class Cascade:
         steps: int | None = None,
         watch: WatchStage | None = None,
     ) -> list[Tensor]:
-        """The video of every stage, (B, C, frames, size, size) in 0..1.
+        """Sample the video of every stage, (B, C, frames, size, size) in 0..1.
 
-        frame: (B, C, H, W) in 0..1. ef: (B,) as a fraction, or None. guidance: None takes the cascade's. steps: so many of the
-        cascade's solver in every stage; None: the cascade's, or else each stage's own of Heun's. Order of draws: for each stage
-        the noise on the smaller video, then those of the solver.
+        frame: (B, C, H, W) reference frame in 0..1. ef: (B,) as a fraction, or None. normal: source of normal random numbers,
+        drawn for each stage first for the noise on the smaller video, then by the solver. guidance: None takes the cascade's.
+        steps: steps of the cascade's solver in every stage; None takes the cascade's, or else each stage's own of Heun's solver.
+        watch: called after each call of a network.
         """
         guidance = self.config.guidance if guidance is None else guidance
         videos: list[Tensor] = []
         for index, (solver, count) in enumerate(self._solvers(steps)):
-            told = None if watch is None else (lambda x, sigma, clean, index=index: watch(index, x, sigma, clean))
+            of_stage = None if watch is None else (lambda x, sigma, clean, index=index: watch(index, x, sigma, clean))
             before = videos[-1] if videos else None
-            videos.append(self.sample_stage(index, before, frame, ef, normal, solver, count, guidance=guidance, watch=told))
+            videos.append(self.sample_stage(index, before, frame, ef, normal, solver, count, guidance=guidance, watch=of_stage))
         return videos
 
     @torch.inference_mode()
@@ -252,7 +267,7 @@ class Cascade:
         guidance: float = 1.0,
         watch: Watch | None = None,
     ) -> Tensor:
-        """The video of stage `index` alone, from that of the stage `before` it; see `sample`. solver: one of `SOLVERS`."""
+        """Sample stage `index` alone, from the video of the stage `before` it; see `sample`. solver: one of `SOLVERS`."""
         stage, network = self.config.stages[index], self.networks[index]
         edm = replace(stage.edm or self.config.edm, churn=stage.churn)
         lowres = None if before is None else self.lowres(index, before, normal)

@@ -1,4 +1,4 @@
-"""Give a generator the student that learned from it: python -m echogen.generators.echopulse.add_student RUN GENERATOR
+"""Adding of a student to the generator that it learned from.
 
 The transformer stays as it is and goes on guessing first frames; the student guesses all that follows.
 """
@@ -6,15 +6,15 @@ The transformer stays as it is and goes on guessing first frames; the student gu
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from echogen.errors import InputError
-from echogen.generators.base import GENERATOR_FILE
 from echogen.generators.echopulse.config import EchoPulseConfig
-from echogen.generators.echopulse.generator import STUDENT, EchoPulse, load_student
+from echogen.generators.echopulse.generator import EchoPulse
+from echogen.generators.echopulse.student import STUDENT, load_student
+from echogen.generators.settings_file import GENERATOR_FILE, read_settings, write_settings
 from echogen.networks.config import config_from_dict, load_network
 from echogen.networks.masked_transformer import MaskedTransformer
 
@@ -31,22 +31,21 @@ def add_student(run: Path, folder: Path, *, steps: int, live_steps: int) -> None
     if not source.is_dir():
         raise InputError(f"There is no student in {run}; train one with echogen train phantom-128-few-steps.")
     if not (folder / GENERATOR_FILE).is_file():
-        raise InputError(f"There is no generator in {folder}; join one with python -m echogen.generators.echopulse.assemble.")
-    settings = json.loads((folder / GENERATOR_FILE).read_text(encoding="utf-8"))
-    if settings.pop("system", None) != EchoPulse.system:
+        raise InputError(f"There is no generator in {folder}; join one with echogen assemble.")
+    settings = read_settings(folder)
+    if settings.pop("system") != EchoPulse.system:
         raise InputError(f"The generator in {folder} is not of the system {EchoPulse.system}, which alone has students.")
     config = config_from_dict(EchoPulseConfig, settings)
     load_student(source, load_network(MaskedTransformer, folder / "transformer"))
     shutil.rmtree(folder / STUDENT, ignore_errors=True)
     shutil.copytree(source, folder / STUDENT)
     config = replace(config, steps=steps, live=replace(config.live, steps=live_steps))
-    text = json.dumps({"system": EchoPulse.system, **asdict(config)}, indent=2) + "\n"
-    (folder / GENERATOR_FILE).write_text(text, encoding="utf-8")
+    write_settings(folder, EchoPulse.system, config)
 
 
 def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Older form of `echogen assemble RUN -o GENERATOR`: python -m echogen.generators.echopulse.add_student RUN GENERATOR."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("run", type=Path, help="folder of the student's training run")
     parser.add_argument("generator", type=Path, help="folder of the generator that it learned from")
     parser.add_argument("--steps", type=int, default=2, help="in which a window is guessed (%(default)s)")

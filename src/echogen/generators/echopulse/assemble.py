@@ -1,9 +1,4 @@
-"""Join a tokenizer and a transformer into a generator.
-
-python -m echogen.generators.echopulse.assemble TOKENIZER TRANSFORMER -o DIR.
-
-With --ecg-encoder RUN or --text-encoder NAME it is the paper's ECHOPulse, which needs one, else the default generator.
-"""
+"""Joining of a tokenizer and a transformer into ECHOPulse: the paper's with an encoder of ECG or text, else the default one."""
 
 from __future__ import annotations
 
@@ -18,13 +13,8 @@ import yaml
 from echogen.datasets.clip_store import FPS
 from echogen.errors import InputError
 from echogen.generators import EchoPulse, EchoPulseConfig
-from echogen.generators.echopulse.paper import (
-    EchoPulsePaper,
-    EchoPulsePaperConfig,
-    check_fit,
-    check_tokens,
-    possible_conditions,
-)
+from echogen.generators.echopulse.checks import check_paper_networks, check_tokens, possible_conditions
+from echogen.generators.echopulse.paper import EchoPulsePaper, EchoPulsePaperConfig
 from echogen.networks.config import config_from_dict, load_config, load_network, save_network
 from echogen.networks.masked_transformer import MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.st_mem import StMem
@@ -78,12 +68,12 @@ def assemble(
     encoder: StMem | TextEncoder
     if text_encoder is not None:
         encoder = TextEncoder(text_encoder)
-        check_fit(sizes, config, encoder.dim, settings.frames)
+        check_paper_networks(sizes, config, encoder.dim, settings.frames)
     else:
         assert ecg_encoder is not None
         inside = ecg_encoder / "weights" / "st_mem"
         place = inside if inside.is_dir() else ecg_encoder
-        check_fit(sizes, config, load_config(StMem, place).width, settings.frames)
+        check_paper_networks(sizes, config, load_config(StMem, place).width, settings.frames)
         encoder = load_network(StMem, place)
     tokenizer, transformer, critic = _networks(*places)
     takes = tuple(sorted(possible_conditions(config, text_encoder is not None)))
@@ -116,8 +106,8 @@ def _learned(run: Path, text_encoder: str | None, time_patch: int) -> EchoPulseP
 
 
 def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Older form of `echogen assemble`: python -m echogen.generators.echopulse.assemble TOKENIZER TRANSFORMER -o DIR."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("tokenizer", type=Path, help="folder of the tokenizer's training run")
     parser.add_argument("transformer", type=Path, help="folder of the transformer's training run")
     encoders = parser.add_mutually_exclusive_group()

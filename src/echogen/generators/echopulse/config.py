@@ -7,18 +7,29 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from echogen.ecg_window.spec import EcgWindowSpec
 from echogen.errors import InputError
 from echogen.phantom.speckle import SpeckleStyle
 from echogen.physiology import Filling
 
-#: Which tokens of a step are kept: the surest, those whose turn it is, or those that a critic takes for real.
+#: Rules for the tokens that a step keeps: the surest, those next in Halton's order, or those that a critic takes for real.
 ORDERS = ("confidence", "halton", "critic")
+#: EF in % at which the mean sizes of `UsualCavity` hold: that of a healthy heart.
+USUAL_CAVITY_EF = 60.0
 
 
 @dataclass(frozen=True)
 class UsualCavity:
-    """Length and width (area over length) in pixels of end-diastolic cavities at an EF of 60 %: means, SDs, their correlation,
-    and what each point of EF adds."""
+    """Distribution of end-diastolic cavities over hearts, as the training clips have it at an EF of 60 %.
+
+    length_px: mean length in pixels.
+    width_px: mean width (area over length) in pixels.
+    length_sd: SD of the length in pixels.
+    width_sd: SD of the width in pixels.
+    correlation: correlation of length and width, -1..1.
+    length_per_ef: pixels of length that each point of EF adds.
+    width_per_ef: pixels of width that each point of EF adds.
+    """
 
     length_px: float = 59.2
     width_px: float = 26.5
@@ -29,22 +40,27 @@ class UsualCavity:
     width_per_ef: float = -0.024
 
     def at(self, deviations: NDArray[np.float64], ef_percent: float) -> tuple[float, float]:
-        """Length and width of a cavity that lies this many SDs (two uncorrelated numbers) from the usual one."""
+        """Return length and width in pixels of a cavity this many SDs (two uncorrelated numbers) from the mean at an EF in %."""
         first, second = deviations
         mixed = self.correlation * first + np.sqrt(1.0 - self.correlation**2) * second
-        length = self.length_px + self.length_per_ef * (ef_percent - 60.0) + self.length_sd * first
-        width = self.width_px + self.width_per_ef * (ef_percent - 60.0) + self.width_sd * mixed
+        length = self.length_px + self.length_per_ef * (ef_percent - USUAL_CAVITY_EF) + self.length_sd * first
+        width = self.width_px + self.width_per_ef * (ef_percent - USUAL_CAVITY_EF) + self.width_sd * mixed
         return float(length), float(width)
 
 
 @dataclass(frozen=True)
 class FirstFrame:
-    """How a first frame that is not given is guessed: in steps of its own, so that its parts agree before all else follows.
+    """Settings of a first frame that is guessed before the rest of its window, so that its parts agree before all else follows.
 
-    latents: how much of the window is seen meanwhile, its own included. guidance: scale, the other row lacking the view, which
-    a heart drawn all at once easily forgets. temperature, choice_temperature: as in `EchoPulseConfig`. candidates: up to so many
-    are guessed, and the one is kept in which the heart is seen best (`wall_contrast`). clear: one that is as clear as this, in
-    grey levels of 1, is kept at once.
+    steps: steps of parallel decoding.
+    latents: latents of the window that are in view meanwhile, the first one included.
+    candidates: most first frames that are guessed; the one whose wall stands out most is kept (`wall_contrast`).
+    clear: contrast of the wall, in grey levels of 1, with which a candidate is kept at once.
+    guidance: scale of guidance by the view, which a heart drawn all at once easily loses; 1 is none.
+    temperature: temperature of the codes in the first step.
+    temperature_end: temperature of the codes in the last step.
+    choice_temperature: noise on the confidence by which tokens are kept.
+    Raises `InputError` for less than one step, latent or candidate.
     """
 
     steps: int = 12
@@ -63,11 +79,17 @@ class FirstFrame:
 
 @dataclass(frozen=True)
 class LivePace:
-    """How a live video is made: a first frame, then `latents` latents (four frames each) at a time, guessed in `steps`.
+    """Settings of a live video, which begins with a single frame and goes on in short parts.
 
-    prefix: latents before a part that are seen again. ahead: hidden latents behind a part that are seen, too, and left to the
-    next one. future_s: ECG that is heard beyond a part, in s; lead_in_s: before anything begins. lead_every: parts after which
-    the best lead is chosen anew. first: how the first frame is guessed where none is given.
+    latents: latents of each further part.
+    steps: steps of parallel decoding of each part.
+    prefix: latents before a part that are in view again.
+    ahead: hidden latents behind a part that are in view, too, and left to the next part.
+    future_s: ECG that must be there beyond the end of a part, in s.
+    lead_in_s: ECG that must be there before anything begins, in s.
+    lead_every: parts after which the best lead is chosen anew.
+    first: settings of the first frame where none is given.
+    Raises `InputError` for settings that are not positive.
     """
 
     latents: int = 2
@@ -86,23 +108,34 @@ class LivePace:
 
 @dataclass(frozen=True)
 class EchoPulseConfig:
-    """What generator.json holds beside the system's name.
+    """Settings that generator.json holds beside the system's name.
 
-    fps: native frame rate. latents: of a window. prefix: latents that a window keeps of the one before it. reminded: every window
-    sees the video's first frame again before those, so that the heart stays the same and where it is; a network trained with
-    first frames takes it for one that was just before. decode_context: latents before a window's new ones that the decoder
-    sees again. guidance: classifier-free scale, 1 is none. guided: the
-    conditions that the other row of guidance lacks; the EF alone, since guiding the ECG too exaggerates every contraction.
-    steps: of parallel decoding. temperature: of the codes, from the first step to the last. order: one of `ORDERS`, halton for
-    few steps, critic where there is one. choice_temperature: noise on confidence or score.
-    first: how a first frame is guessed before the rest of its window; None: together with it.
-    ef_calibration: (EF given to the network, EF that its videos then have) in %, both rising, by which a wish is translated.
-    ahead_s: how far ahead the heart is asked to be, to make up for what the videos lag behind.
-    usual_ef: mean and SD in % of the EF that is drawn from the seed where none is asked for; usual_view: the view then, unless a
-    first frame shows one. None leaves either to the network. usual_cavity: how large the cavity is at end-diastole, drawn from
-    the seed or read from the first frame; None: the network is not told how large the clock expects it.
-    usual_filling: how it fills between beats, as the hearts did on average from which the network learned.
-    live: how it follows an ECG that is being recorded.
+    fps: frame rate of the video, in Hz.
+    latents: latents of a window.
+    prefix: latents that a window keeps of the one before it.
+    reminded: True if every later window sees the video's first frame again before the kept latents, so that the heart stays
+        the same and in its place; a network trained with first frames takes it for one that was just before.
+    decode_context: latents before a window's new ones that the decoder sees again.
+    guidance: scale of classifier-free guidance; 1 is none.
+    guided: conditions that the second row of guidance lacks. Only the EF: guiding the ECG, too, exaggerates every contraction.
+    steps: steps of parallel decoding of a window.
+    temperature: temperature of the codes in the first step.
+    temperature_end: temperature of the codes in the last step.
+    order: rule for the tokens that a step keeps, one of `ORDERS`; halton suits few steps, critic needs a critic.
+    choice_temperature: noise on the confidence, or on the critic's score, by which tokens are kept.
+    first: settings of a first frame that is guessed before the rest of its window; None guesses it together with the rest.
+    ef_range: lowest and highest EF that may be asked for, in %.
+    ef_calibration: pairs (EF given to the network, EF of its videos) in %, both rising, by which an EF asked for is translated.
+    ahead_s: time by which the network is asked to run ahead of the ECG, in s, since its videos lag behind by as much.
+    usual_ef: mean and SD in % of the EF that is drawn where none is asked for; None leaves it to the network.
+    usual_view: view where none is asked for and no first frame is given; None leaves it to the network.
+    usual_cavity: sizes of the cavity at end-diastole where no first frame shows one; None tells the network nothing of them.
+    usual_filling: filling between beats, the average of the hearts that the network learned from.
+    live: settings of a live video.
+    takes: conditions that may be asked for.
+    speckle: speckle that is added to the drawn frames.
+    ecg_window: sizes of the ECG window and of the latents, those that the networks were trained with.
+    Raises `InputError` for an unknown order.
     """
 
     fps: float = 32.0
@@ -126,8 +159,9 @@ class EchoPulseConfig:
     usual_cavity: UsualCavity | None = field(default_factory=UsualCavity)
     usual_filling: Filling = field(default_factory=Filling)
     live: LivePace = field(default_factory=LivePace)
-    takes: tuple[str, ...] = ("ecg", "ef_percent", "frames", "sex", "view")
+    takes: tuple[str, ...] = ("ecg", "ef_percent", "reference", "sex", "view")
     speckle: SpeckleStyle = field(default_factory=SpeckleStyle)
+    ecg_window: EcgWindowSpec = field(default_factory=EcgWindowSpec)
 
     def __post_init__(self) -> None:
         if self.order not in ORDERS:

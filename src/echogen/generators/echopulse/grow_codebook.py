@@ -1,4 +1,4 @@
-"""Give a trained ECHOPulse more codes: python -m echogen.generators.echopulse.grow_codebook GENERATOR --levels 8 5 5 5 5 -o DIR.
+"""A trained ECHOPulse with more codes than it learned with.
 
 The new generator draws what the old one drew; training goes on from there. A transformer that knows the heart keeps what it
 knows, which learning a larger vocabulary from nothing would cost again.
@@ -66,24 +66,34 @@ def for_codes(transformer: MaskedTransformer, vocabulary: int) -> MaskedTransfor
     return grown
 
 
-def main() -> None:
-    """Write the tokenizer and the transformer with more codes, float32, as a run's weights lie."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("generator")
-    parser.add_argument("--levels", type=int, nargs="+", required=True)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    options = parser.parse_args()
-    generator = Generator.from_pretrained(options.generator, "cpu")
+def write_grown(generator: Generator, levels: tuple[int, ...], folder: Path) -> None:
+    """Write the tokenizer and the transformer of a generator with more codes, float32, as a run's weights lie.
+
+    Raises `InputError` for another system than ECHOPulse, and for levels that do not continue its own.
+    """
     if not isinstance(generator, EchoPulse):
-        raise InputError(f"{options.generator} is no ECHOPulse of echogen's own.")
+        raise InputError(f"{generator.name} is not of the system {EchoPulse.system}, which alone can get more codes.")
     torch.manual_seed(0)
-    tokenizer = grow_codebook(generator.tokenizer, tuple(options.levels))
+    tokenizer = grow_codebook(generator.tokenizer, levels)
     networks: dict[str, nn.Module] = {
         "tokenizer": tokenizer,
         "transformer": for_codes(generator.transformer, tokenizer.quantizer.vocabulary),
     }
     for name, network in networks.items():
-        save_network(network, options.output / name)
+        save_network(network, folder / name)
+
+
+def main() -> None:
+    """Older form of `echogen assemble GENERATOR --levels`: python -m echogen.generators.echopulse.grow_codebook."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("generator")
+    parser.add_argument("--levels", type=int, nargs="+", required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    options = parser.parse_args()
+    try:
+        write_grown(Generator.from_pretrained(options.generator, "cpu"), tuple(options.levels), options.output)
+    except InputError as error:
+        parser.exit(2, f"{error}\n")
 
 
 if __name__ == "__main__":

@@ -7,46 +7,60 @@ and goes on from the last frames of the one before as from given ones: they are 
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.arrays import Floats
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.ecg.st_mem_input import st_mem_input
+from echogen.ecg_window.spec import latent_times
 from echogen.errors import InputError
-from echogen.generators.base import GENERATOR_FILE, Context, Generator, Sampling
+from echogen.generators.base import Context, Generator
+from echogen.generators.echopulse.checks import Encoder, check_order, check_paper_networks, possible_conditions, width_of
 from echogen.generators.echopulse.config import ORDERS
+from echogen.generators.echopulse.ecg_excerpt import excerpt_start, known_leads
+from echogen.generators.pictures import as_frames, reference_picture
+from echogen.generators.precision import Precision
+from echogen.generators.random_seeds import mixed_seed
+from echogen.generators.sampling import Sampling
+from echogen.generators.settings_file import write_settings
 from echogen.networks.attention import Tokens
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.config import config_from_dict, load_network, save_network
-from echogen.networks.masked_transformer import Conditioning, MaskedTransformer, MaskedTransformerConfig
+from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
 from echogen.networks.st_mem import StMem
 from echogen.networks.text import TextEncoder, ef_sentence
-from echogen.networks.token_critic import Critic, TokenCritic, check_critic, load_critic
-from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
-from echogen.records import Cine, Conditions, Ecg
+from echogen.networks.token_critic import Critic, TokenCritic, load_critic
+from echogen.networks.video_tokenizer import VideoTokenizer
+from echogen.records import Cine, Conditions
 from echogen.samplers import halton
 from echogen.samplers.maskgit import guided, sample
-
-Encoder = StMem | TextEncoder
 
 
 @dataclass(frozen=True)
 class EchoPulsePaperConfig:
-    """What generator.json holds beside the system's name; the defaults are those of the recipe echopulse-transformer.
+    """Settings that generator.json holds beside the system's name; the defaults are those of the recipe echopulse-transformer.
 
-    fps: rate of the frames (every third of 32 a second). frames: of a window, 1 + a multiple of the time patch. prime: last
-    frames of a window that the next one begins with, fewer than frames and also 1 + a multiple of the time patch; no more than
-    training gave. steps: of parallel decoding. guidance: classifier-free scale, 1 is none. temperature: of the codes. order: one
-    of `ORDERS`; choice_temperature: noise on confidence or score. takes: some of `possible_conditions`. leads: those that the ECG
-    encoder may see. text_encoder: name on the Hugging Face hub, or folder (also one inside the generator's own); None where
-    ST-MEM is used. Raises `InputError` for values that cannot be.
+    fps: frame rate in Hz; every third frame of 32 a second.
+    frames: frames of a window, 1 + a multiple of the time patch.
+    prime: last frames of a window that the next one begins with, fewer than frames and also 1 + a multiple of the time patch;
+        no more than training gave.
+    steps: steps of parallel decoding.
+    guidance: scale of classifier-free guidance; 1 is none.
+    temperature: temperature of the codes.
+    order: rule for the tokens that a step keeps, one of `ORDERS`.
+    choice_temperature: noise on the confidence, or on the critic's score, by which tokens are kept.
+    ef_range: lowest and highest EF that may be asked for, in %.
+    takes: conditions that may be asked for, some of `possible_conditions`.
+    leads: leads that the ECG encoder may see.
+    text_encoder: T5 encoder by its name on the Hugging Face hub or by folder (also one inside the generator's own); None where
+        ST-MEM is used.
+    Raises `InputError` for values that cannot be.
     """
 
     fps: float = 32.0 / 3.0
@@ -58,7 +72,7 @@ class EchoPulsePaperConfig:
     order: str = "confidence"
     choice_temperature: float = 4.5
     ef_range: tuple[float, float] = (15.0, 80.0)
-    takes: tuple[str, ...] = ("ecg", "frames")
+    takes: tuple[str, ...] = ("ecg", "reference")
     leads: tuple[str, ...] = STANDARD_LEADS
     text_encoder: str | None = None
 
@@ -70,6 +84,16 @@ class EchoPulsePaperConfig:
         unknown = [lead for lead in self.leads if lead not in STANDARD_LEADS]
         if unknown or not self.leads:
             raise InputError(f"The leads must be some of {', '.join(STANDARD_LEADS)}, not {', '.join(unknown) or 'none'}.")
+
+
+@dataclass(frozen=True)
+class PaperState:
+    """The part of a video that its next window goes on from.
+
+    prime: (frames, channels, height, width) last frames of the window before, grey and in 0..1.
+    """
+
+    prime: Tensor
 
 
 class EchoPulsePaper(Generator):
@@ -86,8 +110,9 @@ class EchoPulsePaper(Generator):
         device: torch.device,
         critic: Critic | None = None,
     ) -> None:
+        """Put networks to work under a config; raises `InputError` where they do not fit one another or the config."""
         by_text, patches = isinstance(encoder, TextEncoder), tokenizer.config
-        self.latents = check_fit(patches, transformer.config, width_of(encoder), config.frames)
+        self.latents = check_paper_networks(patches, transformer.config, width_of(encoder), config.frames)
         if config.prime >= config.frames or (config.prime - 1) % patches.time_patch:
             raise InputError(
                 f"The frames that a window of {config.frames} begins with (prime) must be fewer, and 1 plus a multiple of the "
@@ -98,13 +123,10 @@ class EchoPulsePaper(Generator):
         foreign = set(config.takes) - possible_conditions(transformer.config, by_text)
         if foreign:
             raise InputError(f"These networks have not learned the condition {', '.join(sorted(foreign))}; take it from takes.")
-        if config.order == "critic" and critic is None:
-            raise InputError("There is no critic to order the tokens by; train one, or set the order to confidence or halton.")
-        if critic is not None:
-            check_critic(critic, transformer)
+        check_order(config.order, transformer, critic)
         self.config = config
         self.device = device
-        self.dtype = torch.bfloat16
+        self.precision = Precision(device)
         self.tokenizer = tokenizer.to(device).eval()
         self.transformer = transformer.to(device).eval()
         self.encoder: Encoder = encoder.to(device).eval()
@@ -121,7 +143,8 @@ class EchoPulsePaper(Generator):
         self.name, self.weights_hash = self.system, ""
 
     @classmethod
-    def _load(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
+    def from_folder(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
+        """Make the generator of a folder; see `Generator.from_folder`."""
         config = config_from_dict(EchoPulsePaperConfig, settings)
         tokenizer = load_network(VideoTokenizer, folder / "tokenizer")
         transformer = load_network(MaskedTransformer, folder / "transformer")
@@ -147,8 +170,12 @@ class EchoPulsePaper(Generator):
             save_network(self.encoder, folder / "ecg_encoder")
         if self.critic is not None:
             save_network(self.critic, folder / "critic", torch.bfloat16)
-        text = json.dumps({"system": self.system, **asdict(self.config)}, indent=2) + "\n"
-        (folder / GENERATOR_FILE).write_text(text, encoding="utf-8")
+        write_settings(folder, self.system, self.config)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type of the matrix products."""
+        return self.precision.dtype
 
     @property
     def adaptable(self) -> VideoTokenizer:
@@ -157,112 +184,113 @@ class EchoPulsePaper(Generator):
 
     @property
     def window_s(self) -> float:
-        """The frames of a window."""
+        """Duration of a window's frames, in s."""
         return self.config.frames / self.config.fps
 
     @torch.inference_mode()
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
-        """The next window, made whole: guess its tokens after those of the given frames, draw it, and give the new frames.
+        """Make the next window whole: guess its tokens after those of the given frames, draw it, and return the new frames.
 
-        Given are a reference image, or the last frames of the window before grey and in [0, 1]. They are drawn anew with
+        Given are a reference's first frame, or the last frames of the window before, grey and in 0..1. They are drawn anew with
         the window, so that what follows fits them, but those of the window before are not repeated. Raises `InputError` when the
         ECG is shorter than its encoder's window, flat, or of leads that the encoder does not know.
         """
         config, is_first = self.config, context.index == 0
-        given = self._image(conditions.frames) if is_first else context.state["prime"]
-        shown = 0 if is_first else config.prime
-        times = context.next_s + (np.arange(config.frames) - shown) / config.fps
-        ids = self._guess(conditions, sampling, context.index, times, given)
-        with torch.autocast(self.device.type, self.dtype):
-            drawn = self.tokenizer.decode_ids(ids)[0].float()
+        given = self._reference_frame(conditions.reference) if is_first else context.state.prime
+        repeated = 0 if is_first else config.prime
+        times_s = context.next_s + (np.arange(config.frames) - repeated) / config.fps
+        tokens = self.guess_tokens(conditions, sampling, context.index, times_s, given)
+        with self.precision.autocast():
+            drawn = self.tokenizer.decode_ids(tokens)[0].float()
         # Echo is grey: every channel was trained on the same frames, all of them in [0, 1].
         grey = drawn.mean(1, keepdim=True).clamp(0.0, 1.0)
-        frames = (grey[shown:, 0] * 255.0 + 0.5).to(torch.uint8).cpu().numpy()
+        frames = as_frames(grey[repeated:, 0])
         next_s = context.next_s + len(frames) / config.fps
-        state = {"prime": grey[-config.prime :].expand_as(drawn[-config.prime :])}
-        return Cine(frames, times[shown:], view=conditions.view), Context(context.index + 1, next_s, state)
+        state = PaperState(grey[-config.prime :].expand_as(drawn[-config.prime :]))
+        return Cine(frames, times_s[repeated:], view=conditions.view), Context(context.index + 1, next_s, state)
 
-    def _image(self, frames: Cine | None) -> Tensor | None:
-        """A reference image, if there is one, as a frame (1, channels, height, width) in [0, 1]."""
-        if frames is None:
+    def _reference_frame(self, reference: Cine | None) -> Tensor | None:
+        """Return a reference's first frame (1, channels, height, width) in 0..1; None without a reference."""
+        if reference is None:
             return None
-        image, sizes = frames.frames[:1], self.tokenizer.config
-        if image.shape[1:] != (sizes.image_size, sizes.image_size):
-            side, (height, width) = sizes.image_size, image.shape[1:]
-            raise InputError(f"The first frame must be {side} x {side} pixels, not {height} x {width}.")
-        grey = torch.from_numpy(image).to(self.device).float()[:, None] / 255.0
-        return grey.expand(-1, sizes.channels_in, -1, -1)
+        sizes = self.tokenizer.config
+        grey = reference_picture(reference, sizes.image_size, sizes.image_size, self.device)
+        return grey[None, None].expand(-1, sizes.channels_in, -1, -1)
 
     def _tokenised(self, frames: Tensor) -> Tensor:
-        """The ids (1, latents, positions, groups) of frames (1 + a multiple of the time patch, channels, height, width)."""
+        """Ids (1, latents, positions, groups) of frames (1 + a multiple of the time patch, channels, height, width)."""
         video = frames.transpose(0, 1)
         return self.tokenizer.tokenize(video[None] if len(video) > 1 else video)
 
-    def _guess(
-        self, conditions: Conditions, sampling: Sampling, index: int, times: NDArray[np.float64], given: Tensor | None
+    def guess_tokens(
+        self, conditions: Conditions, sampling: Sampling, index: int, times_s: Floats, given: Tensor | None
     ) -> Tensor:
-        """The ids (1, latents, positions, groups) of a window whose frames have these times; it begins with the given ones."""
+        """Guess the ids (1, latents, positions, groups) of window `index`, whose frames have these times in s.
+
+        given: (frames, channels, height, width) frames that it begins with, in 0..1; None without any.
+        """
         config, transformer, device = self.config, self.transformer, self.device
         scale = config.guidance if sampling.guidance is None else sampling.guidance
-        told = any(getattr(conditions, name) is not None for name in ("ecg", "text", "ef_percent", "view", "sex"))
-        rows = 2 if scale != 1.0 and told else 1
+        has_condition = bool(conditions.names - {"reference"})
+        rows = 2 if scale != 1.0 and has_condition else 1
         shape = (1, self.latents, transformer.config.spatial_positions, transformer.config.groups)
         ids = torch.full(shape, transformer.config.mask_id, dtype=torch.int64, device=device)
         if given is not None:
-            known = self._tokenised(given)
-            ids[:, : known.shape[1]] = known
-        moments = latent_times(times - times[0], self.tokenizer.config.time_patch)
+            given_ids = self._tokenised(given)
+            ids[:, : given_ids.shape[1]] = given_ids
+        moments = latent_times(times_s - times_s[0], True, self.tokenizer.config.time_patch)
         clock = torch.tensor(moments, dtype=torch.float32, device=device).expand(rows, -1)
-        head = torch.ones(rows, dtype=torch.bool, device=device)
+        is_first = torch.ones(rows, dtype=torch.bool, device=device)
         critic = self.critic if config.order == "critic" else None
-        with torch.autocast(device.type, self.dtype):
-            tokens = self._tokens(conditions, times)
-            asked = self._condition(transformer, conditions, tokens, rows)
-            judging = critic.trunk if isinstance(critic, TokenCritic) else transformer
-            ecg_window = self._condition(judging, conditions, tokens, 1) if critic is not None else asked
+        with self.precision.autocast():
+            condition = self.condition_tokens(conditions, times_s)
+            encoded_conditions = self.encode_conditions(transformer, conditions, condition, rows)
+            judge = critic.trunk if isinstance(critic, TokenCritic) else transformer
+            judged_under = None if critic is None else self.encode_conditions(judge, conditions, condition, 1)
 
-            def predict(shown: Tensor) -> Tensor:
-                return transformer(shown.expand(rows, -1, -1, -1), clock, head, asked).float()
+            def predict(tokens: Tensor) -> Tensor:
+                return transformer(tokens.expand(rows, -1, -1, -1), clock, is_first, encoded_conditions).float()
 
-            def pair(shown: Tensor) -> tuple[Tensor, Tensor]:
-                both = predict(shown)
+            def both_rows(tokens: Tensor) -> tuple[Tensor, Tensor]:
+                both = predict(tokens)
                 return both[:1], both[1:]
 
-            def score(shown: Tensor) -> Tensor:
+            def score(tokens: Tensor) -> Tensor:
                 assert critic is not None
-                judged: Tensor = critic(transformer, shown, clock[:1], head[:1], lambda network: ecg_window)
+                assert judged_under is not None
+                judged: Tensor = critic(transformer, tokens, clock[:1], is_first[:1], lambda network: judged_under)
                 return judged
 
             return sample(
-                predict if rows == 1 else guided(pair, scale),
+                predict if rows == 1 else guided(both_rows, scale),
                 ids,
                 transformer.config.mask_id,
                 steps=sampling.steps or config.steps,
-                generator=torch.Generator().manual_seed(_mix(sampling.seed, index)),
+                generator=torch.Generator().manual_seed(mixed_seed(sampling.seed, index)),
                 temperature=config.temperature,
                 choice_temperature=config.choice_temperature,
                 order=self.order,
                 score=None if critic is None else score,
             )
 
-    def _tokens(self, conditions: Conditions, times: NDArray[np.float64]) -> Tokens | None:
-        """The tokens of the sentence, or of the ECG's patches on the clock of the window; None where there is neither."""
+    def condition_tokens(self, conditions: Conditions, times_s: Floats) -> Tokens | None:
+        """Encode the sentence, or the ECG's patches around frames of these times in s; None where there is neither."""
         if isinstance(self.encoder, TextEncoder):
             sentence = self._sentence(conditions)
             return None if sentence is None else self.encoder([sentence])
         ecg, sizes = conditions.ecg, self.encoder.config
         if ecg is None:
             return None
-        start = excerpt_start(ecg, float(times[0]), float(times[-1]), _length_s(self.encoder))
+        start_s = excerpt_start(ecg, float(times_s[0]), float(times_s[-1]), _length_s(self.encoder))
         leads = known_leads(ecg, self.config.leads)
-        seen = st_mem_input(ecg, start, leads=leads, samples=sizes.seq_len, rate_hz=sizes.rate_hz)
-        signal = torch.from_numpy(seen.signal).to(self.device)[None]
-        begin = torch.tensor([seen.start_s - times[0]], dtype=torch.float32, device=self.device)
-        tokens: Tokens = self.encoder(signal, begin, seen.leads)
+        excerpt = st_mem_input(ecg, start_s, leads=leads, samples=sizes.seq_len, rate_hz=sizes.rate_hz)
+        signal = torch.from_numpy(excerpt.signal).to(self.device)[None]
+        begin = torch.tensor([excerpt.start_s - times_s[0]], dtype=torch.float32, device=self.device)
+        tokens: Tokens = self.encoder(signal, begin, excerpt.leads)
         return tokens
 
     def _sentence(self, conditions: Conditions) -> str | None:
-        """The text that is asked for, else the EF in a sentence as in training."""
+        """The text that is asked for, else the EF in a sentence as in training; None where there is neither."""
         ef = conditions.ef_percent
         if conditions.text is None:
             return None if ef is None else ef_sentence(ef)
@@ -270,106 +298,26 @@ class EchoPulsePaper(Generator):
             raise InputError("This generator hears of the ejection fraction in a sentence only; give a text or an EF, not both.")
         return conditions.text
 
-    def _condition(self, network: MaskedTransformer, asked: Conditions, tokens: Tokens | None, rows: int) -> Conditioning:
-        """The first row with everything that is asked for, the second, if any, with nothing: what training hid together."""
-        told = torch.arange(rows, device=self.device) == 0
-        if tokens is not None:
-            times = None if tokens.times_s is None else tokens.times_s.expand(rows, -1)
-            tokens = Tokens(tokens.values.expand(rows, -1, -1), times, tokens.mask & told[:, None])
-        ef = torch.full((rows,), np.nan if asked.ef_percent is None else asked.ef_percent, device=self.device)
+    def encode_conditions(
+        self, network: MaskedTransformer, conditions: Conditions, condition: Tokens | None, rows: int
+    ) -> Conditioning:
+        """Encode the first row with all conditions, and the second, if any, without one: training hid them together.
+
+        condition: tokens of the sentence or the ECG (`condition_tokens`).
+        """
+        with_all = torch.arange(rows, device=self.device) == 0
+        if condition is not None:
+            times_s = None if condition.times_s is None else condition.times_s.expand(rows, -1)
+            condition = Tokens(condition.values.expand(rows, -1, -1), times_s, condition.mask & with_all[:, None])
+        ef = torch.full((rows,), np.nan if conditions.ef_percent is None else conditions.ef_percent, device=self.device)
         return network.condition(
             rows,
-            context=tokens,
-            ef_percent=ef.masked_fill(~told, torch.nan),
-            view=told * VIEW_IDS[asked.view],
-            sex=told * SEX_IDS[asked.sex],
+            context=condition,
+            ef_percent=ef.masked_fill(~with_all, torch.nan),
+            view=with_all * VIEW_IDS[conditions.view],
+            sex=with_all * SEX_IDS[conditions.sex],
         )
-
-
-def latent_times(times_s: NDArray[np.float64], time_patch: int) -> NDArray[np.float64]:
-    """(latents,) the time of the first frame, then the mean time of every time_patch frames."""
-    return np.concatenate([times_s[:1], times_s[1:].reshape(-1, time_patch).mean(1)])
-
-
-def excerpt_start(ecg: Ecg, first_s: float, last_s: float, length_s: float) -> float:
-    """Where an excerpt of length_s begins for the video from first_s to last_s: the middle of what training draws it from.
-
-    It covers the video and lies within the ECG, as far as it can.
-    """
-    latest = max(ecg.start_s, ecg.end_s - length_s)
-    return float(np.clip([last_s - length_s, first_s], ecg.start_s, latest).mean())
-
-
-def known_leads(ecg: Ecg, leads: tuple[str, ...]) -> list[str]:
-    """The ECG's own names of those of `leads` that it has, MLII counting as II; raises `InputError` where it has none."""
-    own = {name.upper().removeprefix("ML"): name for name in reversed(ecg.lead_names)}
-    found = [own[lead.upper()] for lead in leads if lead.upper() in own]
-    if not found:
-        raise InputError(
-            f"The generator knows the leads {', '.join(leads)}, but the ECG has {', '.join(ecg.lead_names)}; "
-            "name its leads or give another recording."
-        )
-    return found
-
-
-def possible_conditions(transformer: MaskedTransformerConfig, by_text: bool) -> frozenset[str]:
-    """What such networks can be asked for."""
-    told = {"ef_percent", "view", "sex"} if transformer.adaptive_norm else set()
-    return frozenset({"frames"} | told | ({"text", "ef_percent"} if by_text else {"ecg"}))
-
-
-def check_tokens(tokenizer: VideoTokenizerConfig, transformer: MaskedTransformerConfig, latents: int) -> None:
-    """Raise `InputError` when the transformer does not take windows of `latents` of this tokenizer's latent frames."""
-    codes = tokenizer.quantizer
-    for what, has, needs in (
-        ("codes", transformer.vocabulary, codes.vocabulary),
-        ("codes a position", transformer.groups, codes.groups),
-        ("tokens a latent frame", transformer.spatial_positions, tokenizer.positions),
-    ):
-        if has != needs:
-            raise InputError(
-                f"The tokenizer makes {needs} {what} but the transformer expects {has}; they do not belong together."
-            )
-    if transformer.max_latents < latents:
-        raise InputError(
-            f"The transformer takes at most {transformer.max_latents} latent frames, but a window has {latents}; "
-            "they do not belong together."
-        )
-
-
-def check_fit(tokenizer: VideoTokenizerConfig, transformer: MaskedTransformerConfig, width: int, frames: int) -> int:
-    """How many latent frames a window of so many frames has; width: of the condition's tokens.
-
-    Raises `InputError` where tokenizer, transformer, encoder and window do not belong together.
-    """
-    if tokenizer.channels_out != tokenizer.channels_in:
-        raise InputError(
-            f"The tokenizer sees {tokenizer.channels_in} channels but draws {tokenizer.channels_out}; this system needs one that "
-            "gives its own frames back, as the task echopulse-tokenizer trains it."
-        )
-    if frames < 1 or (frames - 1) % tokenizer.time_patch:
-        raise InputError(f"A window must have 1 frame plus a multiple of the time patch {tokenizer.time_patch}, not {frames}.")
-    latents = 1 + (frames - 1) // tokenizer.time_patch
-    check_tokens(tokenizer, transformer, latents)
-    if transformer.ecg is not None or not transformer.cross_attention_every:
-        raise InputError("The transformer takes no condition tokens from an encoder; it belongs to another system.")
-    if transformer.context_dim != width:
-        raise InputError(
-            f"The encoder gives tokens of width {width} but the transformer expects {transformer.context_dim}; "
-            "they do not belong together."
-        )
-    return latents
-
-
-def width_of(encoder: Encoder) -> int:
-    """The width of an encoder's tokens."""
-    return encoder.dim if isinstance(encoder, TextEncoder) else encoder.config.width
 
 
 def _length_s(encoder: StMem) -> float:
     return encoder.config.seq_len / encoder.config.rate_hz
-
-
-def _mix(seed: int, index: int) -> int:
-    """One seed from a video's seed and a window's number."""
-    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> 1)

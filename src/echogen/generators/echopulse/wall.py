@@ -1,4 +1,4 @@
-"""Settles the wall of a drawn ventricle where the heart's clock expects it: a small, smooth shift of the picture.
+"""Correction of the wall of a drawn ventricle: it is moved to the expected outline and its edge drawn crisp.
 
 Codes keep the place of the wall to a pixel or two, which is several points of ejection fraction. The decoder says which cells are
 cavity; where their length and width differ from those expected, the cavity is stretched along and across its long axis from its
@@ -13,37 +13,62 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from echogen.arrays import Floats
-from echogen.ecg_window.features import LEAST_AREA_PX2, LENGTH_PER_SPREAD, READ_AREA
+from echogen.ecg_window.outline import LEAST_AREA_PX2, LENGTH_PER_SPREAD, READ_AREA
 from echogen.phantom.texture import blurred
 
-#: Of an ellipse cut at 1.42 semi-axes from its apex: from the centroid to the apex over its length; its width (area over length)
-#: over its semi-axis across.
-APEX_SHARE, WIDTH_PER_AXIS, LENGTH_PER_AXIS = 0.557, 1.680, 1.42
-#: How far what lies around the cavity follows: across its axis in pixels, and along it in lengths, for what lies below and aside.
-BESIDE_PX, BELOW, ASIDE = 12.0, 0.6, 0.6
-#: The most that a cavity is stretched or shrunk.
-LEAST, MOST = 0.7, 1.4
-#: An edge: Gaussian widths in pixels of the smoothing of where the cavity ends, and of what counts as beside it; the shares from
-#: which a pixel is wall or blood for sure; the least of either nearby that tells its grey level.
-OUTLINE_PX, NEAR_PX, SURE_WALL, SURE_BLOOD, LEAST_NEAR = 1.0, 2.0, 0.2, 0.8, 0.02
-#: How far from the cavity an edge is drawn from: five widths of both Gaussians, and a pixel.
+#: Length of an ellipse cut at its base over its semi-axis; the ventricle of the phantom is cut at 1.42 semi-axes from its apex.
+LENGTH_PER_AXIS = 1.42
+#: Distance from the centroid of that cut ellipse to its apex, over its length.
+APEX_SHARE = 0.557
+#: Width (area over length) of that cut ellipse over its semi-axis across.
+WIDTH_PER_AXIS = 1.680
+#: Distance in pixels across the axis over which tissue beside the cavity follows less and less: about a wall's thickness.
+BESIDE_PX = 12.0
+#: Distance, in lengths of the cavity, over which what lies below the base follows less and less.
+BELOW = 0.6
+#: Distance, in lengths of the cavity, over which what lies aside of the cavity follows less and less along the axis.
+ASIDE = 0.6
+#: Smallest factor by which a cavity is shrunk; cells that ask for more are wrong.
+LEAST = 0.7
+#: Largest factor by which a cavity is stretched; cells that ask for more are wrong.
+MOST = 1.4
+#: Gaussian width in pixels by which the end of the cavity is smoothed, as the phantom's edge is.
+OUTLINE_PX = 1.0
+#: Gaussian width in pixels of the neighbourhood that tells the grey level of blood and wall beside an edge.
+NEAR_PX = 2.0
+#: Share of cavity below which a pixel is wall for sure.
+SURE_WALL = 0.2
+#: Share of cavity above which a pixel is blood for sure.
+SURE_BLOOD = 0.8
+#: Least share of a neighbourhood that must be sure blood, or sure wall, to tell its grey level.
+LEAST_NEAR = 0.02
+#: Distance in pixels from the cavity up to which an edge is drawn: five widths of both Gaussians, and a pixel.
 REACH_PX = 16
-#: The covered share at which a picture of the phantom is half blood, half wall, and how steep it is there per share, as fitted to
-#: 24 of its hearts. On a logarithmic scale a bright wall outshines the blood beside it, so that it seems to begin in the cavity.
-HALF, STEEP = 0.61, 18.0
-#: What is brighter than the wall by this grey level (of 1), such as a leaflet, stays as it is; per grey level, how suddenly.
-LEAFLET, LEAFLET_STEEP = 0.05, 60.0
-#: Frames in which the cavity is at least this share of its widest show its size at end-diastole.
+#: Share of cavity at which a picture of the phantom is half blood, half wall, fitted to 24 of its hearts. On a logarithmic scale
+#: a bright wall outshines the blood beside it, so that it seems to begin in the cavity.
+HALF = 0.61
+#: Steepness of the edge there, per share of cavity, of the same fit.
+STEEP = 18.0
+#: Grey level (of 1) by which something must be brighter than the wall to stay as it is, such as a leaflet.
+LEAFLET = 0.05
+#: Steepness of that decision, per grey level.
+LEAFLET_STEEP = 60.0
+#: Share of the widest cavity above which a frame shows the size at end-diastole.
 WIDE = 0.93
 
 
 @dataclass(frozen=True)
 class Cavities:
-    """The cavity in each frame, in pixels: centre (frames, 2) as (x, y), axis (frames, 2) from apex to base, length, width."""
+    """The cavity in each frame of a video.
+
+    centre: (frames, 2) centroid as (x, y), in pixels.
+    axis: (frames, 2) unit vector from apex to base as (x, y).
+    length: (frames,) length along the axis, in pixels.
+    width: (frames,) area over length, in pixels.
+    """
 
     centre: Floats
     axis: Floats
@@ -52,7 +77,10 @@ class Cavities:
 
 
 def find_cavities(cells: Floats, cell_px: float) -> Cavities | None:
-    """The cavities that the covered shares (0..1) of square cells (frames, rows, columns) show; None where one is too small."""
+    """Find the cavity in every frame from the covered shares (0..1) of square cells (frames, rows, columns).
+
+    cell_px: side of a cell in pixels. None where a frame shows less than `LEAST_AREA_PX2`.
+    """
     area = cells.sum((1, 2))
     if (area * cell_px**2 < LEAST_AREA_PX2).any():
         return None
@@ -68,27 +96,33 @@ def find_cavities(cells: Floats, cell_px: float) -> Cavities | None:
     return Cavities(centre, axis, length, area * cell_px**2 / (READ_AREA * length))
 
 
-def cavity_scale(found: Cavities, length: Floats, width: Floats, *, given: bool = False) -> tuple[float, float]:
-    """By how much found lengths and widths (frames,) differ from those expected, as factors.
+def cavity_share(cells: Floats, picture: Tensor) -> Tensor:
+    """(frames, height, width) share of each pixel of a picture that is cavity, from shares of cells (frames, rows, columns)."""
+    shares = torch.as_tensor(cells, dtype=picture.dtype, device=picture.device)
+    return F.interpolate(shares[:, None], picture.shape[1:], mode="bilinear")[:, 0]
 
-    given: the first frame was given, so that it is what counts; otherwise the frames around end-diastole.
+
+def cavity_scale(found: Cavities, length: Floats, width: Floats, *, given: bool = False) -> tuple[float, float]:
+    """Factors from expected to found lengths and widths (frames,).
+
+    given: only the first frame counts, since it was given; otherwise the frames around end-diastole do.
     """
     wide = np.arange(len(width)) < 1 if given else width >= WIDE * width.max()
     return float(np.median(found.length[wide] / length[wide])), float(np.median(found.width[wide] / width[wide]))
 
 
 def move_wall(
-    picture: Tensor, moved: Tensor, cells: Floats, found: Cavities, length: Floats, width: Floats
+    picture: Tensor, displacement: Tensor, cavity: Tensor, found: Cavities, length: Floats, width: Floats
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The picture (frames, H, W) and the displacement of its tissue (frames, 2, H, W) with cavities of this length and width.
+    """Stretch the cavities that were found to a length and width (frames,) in pixels.
 
-    Third, how much of each pixel is cavity (frames, H, W). cells: the shares that `found` was found in, as they are drawn.
-    length, width: (frames,). All in pixels.
+    picture: (frames, height, width) grey levels. displacement: (frames, 2, height, width) movement of its tissue, in pixels.
+    cavity: (frames, height, width) share of each pixel that is cavity. Returns the three as they are afterwards.
     """
     height, across = picture.shape[1:]
     device = picture.device
 
-    def column(values: Floats | NDArray[np.float64]) -> Tensor:
+    def column(values: Floats) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=device)[:, None, None]
 
     row, col = torch.meshgrid(torch.arange(height, device=device), torch.arange(across, device=device), indexing="ij")
@@ -101,10 +135,10 @@ def move_wall(
     beside = dx * uy - dy * ux
     below = ((along - new_length) / (BELOW * old_length)).clamp_min(0.0)
     fading = torch.exp(-below.square())
-    # Where along the axis what is shown here was drawn.
+    # Place along the axis from which each pixel is taken.
     source = torch.where(along < new_length, along / longer, along + (old_length - new_length) * fading)
     source = torch.where(along < 0, along, source)
-    # The half-width there, before and after.
+    # Half-width of the cavity at that place, before and after.
     semi = old_length / LENGTH_PER_AXIS
     place = (source.clamp_min(0.0).minimum(old_length) / semi - 1.0).clamp(-1.0, 1.0)
     half = old_axis * (1.0 - place.square()).sqrt()
@@ -118,18 +152,16 @@ def move_wall(
     shift_x = step_along * ux + step_across * uy
     shift_y = step_along * uy - step_across * ux
     grid = torch.stack([(col + shift_x) * 2 / (across - 1) - 1, (row + shift_y) * 2 / (height - 1) - 1], dim=-1)
-    shares = torch.as_tensor(cells, dtype=picture.dtype, device=device)
-    cavity = F.interpolate(shares[:, None], picture.shape[1:], mode="bilinear")
-    both = torch.cat([picture[:, None], moved, cavity], dim=1)
-    both = F.grid_sample(both, grid, mode="bilinear", padding_mode="border", align_corners=True)
-    tissue = (both[:, 1:3].abs().sum(1, keepdim=True) > 1e-3).float()
-    return both[:, 0], both[:, 1:3] + torch.stack([shift_x, shift_y], dim=1) * tissue, both[:, 3]
+    planes = torch.cat([picture[:, None], displacement, cavity[:, None]], dim=1)
+    planes = F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    tissue = (planes[:, 1:3].abs().sum(1, keepdim=True) > 1e-3).float()
+    return planes[:, 0], planes[:, 1:3] + torch.stack([shift_x, shift_y], dim=1) * tissue, planes[:, 3]
 
 
 def sharpen_wall(picture: Tensor, cavity: Tensor) -> Tensor:
-    """The picture (frames, H, W) of grey levels 0..1 with a crisp edge where its cavity ends in a brighter wall.
+    """Draw a crisp edge in a picture (frames, height, width) of grey levels 0..1 where its cavity ends in a brighter wall.
 
-    cavity (frames, H, W): the covered share of each pixel, 0..1.
+    cavity: (frames, height, width) share of each pixel that is cavity, 0..1.
     """
     if not cavity.any():
         return picture
@@ -137,17 +169,17 @@ def sharpen_wall(picture: Tensor, cavity: Tensor) -> Tensor:
     part, share = picture[:, rows, cols], blurred(cavity[:, rows, cols], OUTLINE_PX)
     blood, wall = (share > SURE_BLOOD).to(part), (share < SURE_WALL).to(part)
     of_blood, near_blood, of_wall, near_wall = blurred(torch.stack([part * blood, blood, part * wall, wall]), NEAR_PX)
-    told = (near_blood > LEAST_NEAR) & (near_wall > LEAST_NEAR)
+    known = (near_blood > LEAST_NEAR) & (near_wall > LEAST_NEAR)
     inner, outer = of_blood / (near_blood + 1e-3), of_wall / (near_wall + 1e-3)
     crisp = outer + (inner - outer) * torch.sigmoid(STEEP * (share - HALF))
     leaflet = torch.sigmoid(LEAFLET_STEEP * (part - outer - LEAFLET))
     weight = 4.0 * share * (1.0 - share) * (1.0 - leaflet)
     whole = picture.clone()
-    whole[:, rows, cols] = torch.where(told & (outer > inner), part + weight * (crisp - part), part)
+    whole[:, rows, cols] = torch.where(known & (outer > inner), part + weight * (crisp - part), part)
     return whole
 
 
-def _extent(shown: Tensor, size: int) -> slice:
-    """Where something is shown along one side (size,) of the picture, and as far around it as `sharpen_wall` looks."""
-    places = torch.nonzero(shown)[:, 0]
+def _extent(present: Tensor, size: int) -> slice:
+    """Range of one side (size,) of a picture that shows something, with `REACH_PX` around it."""
+    places = torch.nonzero(present)[:, 0]
     return slice(max(int(places[0]) - REACH_PX, 0), min(int(places[-1]) + REACH_PX + 1, size))

@@ -1,4 +1,4 @@
-"""How well a drawn heart can be seen: how much brighter the wall is than the cavity that it encloses."""
+"""Contrast of a drawn ventricle: how much brighter the wall is than the cavity that it encloses."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from scipy import ndimage
 
 from echogen.arrays import Floats
 
-#: The wall is looked for between these distances from the cavity, in pixels; its darkest parts count.
-NEAR_PX, FAR_PX, DARKEST_PERCENT = 1.5, 7.0, 30.0
-#: A smaller cavity, in pixels, is none.
+#: Distance in pixels from the cavity at which the wall begins: nearer lies the blurred edge.
+NEAR_PX = 1.5
+#: Distance in pixels from the cavity up to which the wall is looked for: about its thickness.
+FAR_PX = 7.0
+#: Percentile of the wall's grey levels that counts: its darkest parts, so that a wall missing somewhere is noticed.
+DARKEST_PERCENT = 30.0
+#: Smallest cavity in pixels; less is noise of the cells.
 LEAST_CAVITY_PX = 200
 
 
 def wall_contrast(structure: Floats, cells: Floats) -> float:
-    """Grey levels by which the wall's darkest parts are brighter than the cavity in a picture (H, W) without speckle.
+    """Grey levels by which the wall's darkest parts are brighter than the cavity, in a picture (height, width) without speckle.
 
-    cells: how much of each of its square cells (rows, columns) is cavity, 0..1. A wall that is missing somewhere makes it small;
-    without a cavity it is minus infinity.
+    cells: (rows, columns) share of each square cell that is cavity, 0..1. Minus infinity without a cavity.
     """
     cavity = ndimage.zoom(cells, structure.shape[0] / cells.shape[0], order=1) > 0.5
     if cavity.sum() < LEAST_CAVITY_PX:

@@ -1,17 +1,22 @@
-"""What one window of video is to show, told to the transformer, and the transformer's answer about its new tokens."""
+"""The content asked of one window of video, its conditions encoded for a network, and a query about its new tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from echogen.ecg_window import features as steering
+from echogen.arrays import Floats
 from echogen.ecg_window.analysis import EcgWindow
+from echogen.ecg_window.features import FEATURES, latent_features
+from echogen.ecg_window.outline import Outline, expected_outline
+from echogen.ecg_window.spec import EcgWindowSpec, latent_times
+from echogen.generators.base import ef_to_give
+from echogen.generators.echopulse.config import EchoPulseConfig
+from echogen.generators.random_seeds import Purpose, mixed_seed
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer
 from echogen.physiology import Filling
@@ -21,70 +26,109 @@ from echogen.samplers.maskgit import Guided, guided
 
 @dataclass(frozen=True)
 class WindowRequest:
-    """A window: what is asked, what it hears of the ECG, the times of its frames in s, and whether a single frame begins it.
+    """The content asked of one window of video.
 
-    cavity: length and width in pixels at end-diastole, as far as they are known. filling: how the ventricle fills.
+    conditions: conditions of the video, with defaults in place of those that are not asked for (`with_defaults`).
+    ecg_window: beats and cleaned lead of the ECG around the window; None without an ECG.
+    times_s: (frames,) times of the window's frames, on the ECG's clock, in s.
+    is_first: True if the window's first latent is a single frame.
+    cavity: length and width of the cavity at end-diastole, in pixels; None where they are not known.
+    filling: filling of the ventricle between beats.
+    ahead_s: time by which the window is asked to run ahead of the ECG, in s, since the video lags behind by as much.
+    spec: sizes of the ECG window and of the latents.
+    ef_calibration: pairs of an EF given to the network and the EF of its videos, in %; see `ef_to_give`.
     """
 
     conditions: Conditions
     ecg_window: EcgWindow | None
-    times_s: NDArray[np.float64]
+    times_s: Floats
     is_first: bool
     cavity: tuple[float, float] | None = None
     filling: Filling = field(default_factory=Filling)
+    ahead_s: float = 0.0
+    spec: EcgWindowSpec = field(default_factory=EcgWindowSpec)
+    ef_calibration: tuple[tuple[float, float], ...] = ()
+
+    def calibrated_ef_percent(self, conditions: Conditions | None = None) -> float | None:
+        """Return the EF in % to give to the network so that its video has the EF asked for; None where none is asked for.
+
+        conditions: others than the window's own.
+        """
+        asked = (conditions or self.conditions).ef_percent
+        return None if asked is None else ef_to_give(asked, self.ef_calibration)
+
+    @property
+    def drawn_view(self) -> str | None:
+        """View that the video is drawn in: the one asked for or usual, else that of the reference; None: unknown."""
+        view, reference = self.conditions.view, self.conditions.reference
+        return reference.view if view is None and reference is not None else view
+
+    @property
+    def lead_name(self) -> str | None:
+        """ECG lead in use; None without an ECG."""
+        return None if self.ecg_window is None else self.ecg_window.lead_name
 
     @property
     def latents(self) -> int:
-        """How many latents the frames make."""
-        return -(-len(self.times_s) // 4)
+        """Latents that the window's frames make."""
+        return self.spec.latents(len(self.times_s))
 
-    def outline(self, conditions: Conditions | None = None) -> steering.Outline | None:
-        """The outline of the cavity that the heart's clock expects; None where beats, EF or size are not known.
+    def outline(self, conditions: Conditions | None = None) -> Outline | None:
+        """Return the outline of the cavity expected from the beats; None where beats, EF or size are not known.
 
-        conditions: others than the scene's own.
+        conditions: others than the window's own.
         """
         conditions = conditions or self.conditions
-        if self.ecg_window is None or self.cavity is None or conditions.ef_percent is None:
+        ef_percent = self.calibrated_ef_percent(conditions)
+        if self.ecg_window is None or self.cavity is None or ef_percent is None:
             return None
-        return steering.expected_outline(self.ecg_window.beats, conditions.sex, conditions.ef_percent, *self.cavity, self.filling)
+        return expected_outline(self.ecg_window.beats, conditions.sex, ef_percent, *self.cavity, self.filling)
 
-    def clock(self, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The times of the latents from the first frame on, (rows, latents) in s, and `is_first`, (rows,)."""
-        times = steering.latent_times(self.times_s, self.is_first) - self.times_s[0]
-        clock = torch.tensor(times, dtype=torch.float32, device=device).expand(rows, -1)
-        return clock, torch.full((rows,), self.is_first, dtype=torch.bool, device=device)
+    def latent_clock(self, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the times of the latents after the first frame, (rows, latents) in s, and `is_first`, (rows,)."""
+        times = latent_times(self.times_s, self.is_first, self.spec.frames_per_latent) - self.times_s[0]
+        times_s = torch.tensor(times, dtype=torch.float32, device=device).expand(rows, -1)
+        return times_s, torch.full((rows,), self.is_first, dtype=torch.bool, device=device)
 
 
-def frames_of(latents: int, is_first: bool) -> int:
-    """How many frames latents stand for: four each, but one for the first of a video."""
-    return 4 * latents - 3 * is_first
+def with_defaults(conditions: Conditions, seed: int, config: EchoPulseConfig) -> Conditions:
+    """Fill in the usual EF (drawn from the seed) and view where none is asked for."""
+    ef, view = conditions.ef_percent, conditions.view
+    if ef is None and config.usual_ef is not None:
+        mean, deviation = config.usual_ef
+        drawn = np.random.default_rng(mixed_seed(seed, 0, Purpose.EF)).normal(mean, deviation)
+        ef = float(np.clip(drawn, *config.ef_range))
+    if view is None and conditions.reference is None:
+        view = config.usual_view
+    return replace(conditions, ef_percent=ef, view=view)
 
 
 def encode_conditions(
-    network: MaskedTransformer, request: WindowRequest, asked: Sequence[Conditions], ahead_s: float, device: torch.device
+    network: MaskedTransformer, request: WindowRequest, rows: Sequence[Conditions], device: torch.device
 ) -> Conditioning:
-    """The scene for a network, one row for each of the conditions, which share its ECG or lack it.
+    """Encode a window's conditions for a network, one row of its batch for each of the given ones.
 
-    ahead_s: how far ahead the heart is asked to be.
+    rows: conditions that differ in EF, view or sex; all share the window's ECG, or lack it (ecg=None).
     """
-    rows, latents, ecg_window = len(asked), request.latents, request.ecg_window
-    times = request.times_s + ahead_s
-    lead = np.zeros(steering.window_samples(latents), np.float32)
-    features = np.zeros((rows, latents, 4 * steering.FEATURES), np.float32)
+    count, latents, spec, ecg_window = len(rows), request.latents, request.spec, request.ecg_window
+    efs = [request.calibrated_ef_percent(conditions) for conditions in rows]
+    times = request.times_s + request.ahead_s
+    lead = np.zeros(spec.samples(latents), np.float32)
+    features = np.zeros((count, latents, spec.frames_per_latent * FEATURES), np.float32)
     if ecg_window is not None:
         lead = ecg_window.window(float(times[0]), latents)
-        for row, conditions in zip(features, asked, strict=True):
-            ef, sex, outline = conditions.ef_percent, conditions.sex, request.outline(conditions)
-            row[:] = steering.latent_features(times, request.is_first, ecg_window.beats, sex, ef, outline)
-    present = torch.tensor([ecg_window is not None and row.ecg is not None for row in asked], device=device)
+        for row, conditions, ef in zip(features, rows, efs, strict=True):
+            sex, outline = conditions.sex, request.outline(conditions)
+            row[:] = latent_features(times, request.is_first, ecg_window.beats, sex, ef, outline, spec.frames_per_latent)
+    present = torch.tensor([ecg_window is not None and row.ecg is not None for row in rows], device=device)
     return network.condition(
-        rows,
-        ecg=torch.from_numpy(lead).to(device).expand(rows, -1),
-        ecg_start_s=torch.full((rows,), -steering.ECG_BEFORE_S, device=device),
+        count,
+        ecg=torch.from_numpy(lead).to(device).expand(count, -1),
+        ecg_start_s=torch.full((count,), -spec.before_s, device=device),
         ecg_keep=present,
-        ef_percent=torch.tensor([np.nan if row.ef_percent is None else row.ef_percent for row in asked], device=device),
-        view=torch.tensor([VIEW_IDS[row.view] for row in asked], device=device),
-        sex=torch.tensor([SEX_IDS[row.sex] for row in asked], device=device),
+        ef_percent=torch.tensor([np.nan if ef is None else ef for ef in efs], device=device),
+        view=torch.tensor([VIEW_IDS[row.view] for row in rows], device=device),
+        sex=torch.tensor([SEX_IDS[row.sex] for row in rows], device=device),
         frame_features=torch.from_numpy(features).to(device),
         frame_keep=present,
     )
@@ -92,57 +136,67 @@ def encode_conditions(
 
 @dataclass(frozen=True)
 class TokenQuery:
-    """What the transformer is asked: the codes of new latents, in a window that may keep others before them and hide some behind.
+    """A question to the transformer: the codes of new latents in a window, which may keep others before and hide some behind.
 
-    told: the scene, one row or two; with two the answer is guided from the second to the first by `scale`. clock, head: see
-    `WindowRequest.clock`, whose length is that of the window. kept (1, given, positions, groups): ids before the new ones.
+    encoded_conditions: conditions of the window, in one row, or in two for guidance: with and without what is guided.
+    times_s: (rows, latents) times of the window's latents after its first frame, in s.
+    is_first: (rows,) True if the window's first latent is a single frame.
+    kept: (1, given, positions, groups) ids of the latents before the new ones; None without any.
+    guidance: scale from the second row's answer to the first row's; 1 is the first row's own.
     """
 
-    told: Conditioning
-    clock: Tensor
-    head: Tensor
+    encoded_conditions: Conditioning
+    times_s: Tensor
+    is_first: Tensor
     kept: Tensor | None = None
-    scale: float = 1.0
+    guidance: float = 1.0
 
     @classmethod
     def about(
         cls,
         request: WindowRequest,
-        told: Conditioning,
-        rows: int,
+        encoded_conditions: Conditioning,
         device: torch.device,
+        *,
+        rows: int,
         latents: int,
         kept: Tensor | None,
-        scale: float,
+        guidance: float,
     ) -> TokenQuery:
-        """The question about the first latents of a scene that was told in so many rows."""
-        clock, head = request.clock(rows, device)
-        modulation = None if told.modulation is None else told.modulation[:, :latents]
-        return cls(told._replace(modulation=modulation), clock[:, :latents], head, kept, scale)
+        """Ask about the first `latents` latents of a requested window, whose conditions were encoded in so many rows."""
+        times_s, is_first = request.latent_clock(rows, device)
+        modulation = encoded_conditions.modulation
+        modulation = None if modulation is None else modulation[:, :latents]
+        return cls(encoded_conditions._replace(modulation=modulation), times_s[:, :latents], is_first, kept, guidance)
+
+    @property
+    def given(self) -> int:
+        """Latents that are kept before the new ones."""
+        return 0 if self.kept is None else self.kept.shape[1]
 
     def window(self, tokens: Tensor, mask_id: int) -> Tensor:
-        """The whole window (1, latents, positions, groups) with these new tokens (1, new, positions, groups)."""
-        return between(self.kept, tokens, self.clock.shape[1], mask_id)
+        """Return the whole window (1, latents, positions, groups) with these new tokens (1, new, positions, groups)."""
+        return whole_window(self.kept, tokens, self.times_s.shape[1], mask_id)
 
-    def asked_of(self, transformer: MaskedTransformer) -> Callable[[Tensor], Tensor] | Guided:
-        """tokens (1, new, positions, groups) -> their logits."""
-        given = 0 if self.kept is None else self.kept.shape[1]
-        rows = len(self.head)
+    def logits_of(self, transformer: MaskedTransformer) -> Callable[[Tensor], Tensor] | Guided:
+        """Return a function from new tokens (1, new, positions, groups), some hidden, to the transformer's logits of them."""
+        rows, mask_id = len(self.is_first), transformer.config.mask_id
 
-        def predict(tokens: Tensor) -> Tensor:
-            window = self.window(tokens, transformer.config.mask_id).expand(rows, -1, -1, -1)
-            asked = slice(given, given + tokens.shape[1])
-            return transformer.logits(transformer.features(window, self.clock, self.head, self.told, asked))
+        def logits(tokens: Tensor) -> Tensor:
+            window = self.window(tokens, mask_id).expand(rows, -1, -1, -1)
+            new = slice(self.given, self.given + tokens.shape[1])
+            features = transformer.features(window, self.times_s, self.is_first, self.encoded_conditions, new)
+            return transformer.logits(features)
 
-        def pair(tokens: Tensor) -> tuple[Tensor, Tensor]:
-            both = predict(tokens).float()
+        def both_rows(tokens: Tensor) -> tuple[Tensor, Tensor]:
+            both = logits(tokens).float()
             return both[:1], both[1:]
 
-        return predict if rows == 1 else guided(pair, self.scale)
+        return logits if rows == 1 else guided(both_rows, self.guidance)
 
 
-def between(kept: Tensor | None, tokens: Tensor, latents: int, mask_id: int) -> Tensor:
-    """A window of latents: those that are kept, the tokens (1, new, positions, groups), and hidden ones up to its end."""
+def whole_window(kept: Tensor | None, tokens: Tensor, latents: int, mask_id: int) -> Tensor:
+    """Join kept latents, new tokens (1, new, positions, groups) and hidden latents behind them to a window of `latents`."""
     parts = [tokens] if kept is None else [kept, tokens]
     behind = latents - sum(part.shape[1] for part in parts)
     if behind:

@@ -1,26 +1,34 @@
-"""The feedback loop of EchoDiffusion: of several clips, the one whose ejection fraction is nearest to the one asked for."""
+"""Feedback loop of EchoDiffusion: of several videos, the one whose ejection fraction is nearest to the one asked for.
+
+Source: Reynaud et al., "Feature-conditioned cascaded video diffusion models", MICCAI 2023.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from echogen.errors import InputError
-from echogen.generators.base import Generator
-from echogen.records import Cine, Ecg
+from echogen.generators.sampling import Sampling, Span
+from echogen.generators.video_generator import GeneratedVideo, Progress, VideoGenerator
+from echogen.generators.wrappers.whole import WholeVideoWrapper
+from echogen.records import Cine, Conditions, Ecg
 
-#: A clip -> the ejection fraction in % that it shows, None where none can be told.
+#: A video -> its ejection fraction in %, None where the video shows none.
 Scorer = Callable[[Cine], float | None]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What was chosen from: the EF in % that was asked for, those that the clips show, and which clip was kept.
+    """Record of a choice among videos; video i was drawn with the seed `seed` + i.
 
-    Seed i of the clips is `seed` + i. Figures of the first clip are those without selection.
+    asked_percent: ejection fraction that was asked for, in %.
+    seen_percent: ejection fraction of every video, in %; None where a video shows none.
+    chosen: number of the video that was kept, from 0.
+    seed: of the first video.
     """
 
     asked_percent: float
@@ -30,12 +38,12 @@ class Selection:
 
     @property
     def selected_error(self) -> float | None:
-        """|EF seen - asked| in points of the clip that was kept, None where it shows none."""
+        """Absolute EF error of the video that was kept, in points; None where it shows no EF."""
         return self._error(self.chosen)
 
     @property
     def unselected_error(self) -> float | None:
-        """The same of the first clip, as it is without selection."""
+        """Absolute EF error of the first video, as it is without a choice, in points; None where it shows no EF."""
         return self._error(0)
 
     def _error(self, index: int) -> float | None:
@@ -43,7 +51,7 @@ class Selection:
         return None if seen is None else abs(seen - self.asked_percent)
 
     def to_json(self) -> dict[str, Any]:
-        """asked_percent, seen_percent (a list), chosen (its number), seed (of the kept clip), both errors in points."""
+        """Return asked_percent, seen_percent (a list), chosen (its number), seed (of the kept video), both errors in points."""
         return {
             "asked_percent": self.asked_percent,
             "seen_percent": list(self.seen_percent),
@@ -54,49 +62,65 @@ class Selection:
         }
 
 
-class BestOf:
-    """Wraps a generator: n clips are drawn with the seeds seed, seed + 1, ..., and the one of the closest EF is given.
+class BestOf(WholeVideoWrapper):
+    """Wrapper that draws n videos with the seeds seed, seed + 1, ..., and keeps the one of the nearest ejection fraction.
 
-    Called like the generator, whose other attributes it has. scorer: says the EF of a clip; a network that selects must not
-    also score (Goodhart's law), so figures of the clips need another one.
+    A network that chooses must not also score (Goodhart's law), so figures of the videos need another one than the scorer.
     """
 
-    def __init__(self, generator: Generator, scorer: Scorer, n: int = 3) -> None:
+    whole_because = "Clips are chosen whole"
+
+    def __init__(self, generator: VideoGenerator, scorer: Scorer, n: int = 3) -> None:
+        """Wrap a generator; scorer: tells the EF of a video; n: videos drawn. Raises `InputError` for less than one."""
+        super().__init__(generator)
         if n < 1:
             raise InputError(f"A choice needs at least one clip, not {n}.")
-        self.generator, self.scorer, self.n = generator, scorer, n
+        self.scorer, self.n = scorer, n
 
-    def __getattr__(self, name: str) -> Any:
-        """What the wrapped generator has."""
-        if name == "generator":  # not there yet, as when unpickled
-            raise AttributeError(name)
-        return getattr(self.generator, name)
+    def check(self, conditions: Conditions) -> None:
+        """Raise `InputError` for conditions that the wrapped generator does not take, or without an ejection fraction."""
+        if conditions.ef_percent is None:
+            raise InputError("The clip of the closest ejection fraction can only be kept where one is asked for.")
+        super().check(conditions)
 
     def draw_all(
-        self, ecg: Ecg | None, *, ef_percent: float | None = None, seed: int = 0, **asked: Any
+        self,
+        ecg: Ecg | None,
+        conditions: Conditions | None = None,
+        sampling: Sampling | None = None,
+        span: Span | None = None,
+        *,
+        progress: Progress | None = None,
+        **keywords: Any,
     ) -> tuple[list[Cine], Selection]:
-        """All clips in the order of their seeds, and the selection among them; asked: as `Generator.__call__` takes it.
+        """Return all videos in the order of their seeds, and the choice among them; arguments and errors as of a call.
 
-        A clip that shows no EF is the last choice. Raises `InputError` without an EF, and what the generator raises.
+        A video that shows no EF is the last choice.
         """
-        if ef_percent is None:
-            raise InputError("The clip of the closest ejection fraction can only be kept where one is asked for.")
-        clips = [self.generator(ecg, ef_percent=ef_percent, seed=seed + index, **asked) for index in range(self.n)]
-        seen = tuple(self.scorer(clip) for clip in clips)
-        errors = [np.inf if each is None else abs(each - ef_percent) for each in seen]
-        return clips, Selection(ef_percent, seen, int(np.argmin(errors)), seed)
+        request = self._checked("draw_all", ecg, conditions, sampling, span, keywords)
+        videos, selection = self._draw_all(*request, progress)
+        return [video.cine for video in videos], selection
 
-    def draw(self, ecg: Ecg | None, **asked: Any) -> tuple[Cine, Selection]:
-        """The clip that was kept, and how; see `draw_all`."""
-        clips, selection = self.draw_all(ecg, **asked)
-        return clips[selection.chosen], selection
+    def draw(self, ecg: Ecg | None, *records: Any, **keywords: Any) -> tuple[Cine, Selection]:
+        """Return the video that was kept, and the record of the choice; see `draw_all`."""
+        cines, selection = self.draw_all(ecg, *records, **keywords)
+        return cines[selection.chosen], selection
 
-    def __call__(self, ecg: Ecg | None, **asked: Any) -> Cine:
-        """The clip that was kept; see `draw_all`."""
-        return self.draw(ecg, **asked)[0]
+    def make(
+        self, ecg: Ecg | None, conditions: Conditions, sampling: Sampling, span: Span, progress: Progress | None = None
+    ) -> GeneratedVideo:
+        """Make the videos and keep one, with the note "selection"."""
+        videos, selection = self._draw_all(ecg, conditions, sampling, span, progress)
+        kept = videos[selection.chosen]
+        return replace(kept, notes={**kept.notes, "selection": selection.to_json()})
 
-    def stream(self, ecg: Ecg | None, **asked: Any) -> Iterator[Cine]:
-        """The clip that was kept as one part, since all are judged whole. Raises `InputError` for an ECG in pieces."""
-        if ecg is not None and not isinstance(ecg, Ecg):
-            raise InputError("Clips are chosen whole; join the pieces of the ECG before it is given.")
-        yield self(ecg, **asked)
+    def _draw_all(
+        self, ecg: Ecg | None, conditions: Conditions, sampling: Sampling, span: Span, progress: Progress | None
+    ) -> tuple[list[GeneratedVideo], Selection]:
+        asked = conditions.ef_percent
+        assert asked is not None
+        seeds = range(sampling.seed, sampling.seed + self.n)
+        videos = [self.generator.make(ecg, conditions, replace(sampling, seed=seed), span, progress) for seed in seeds]
+        seen = tuple(self.scorer(video.cine) for video in videos)
+        errors = [np.inf if each is None else abs(each - asked) for each in seen]
+        return videos, Selection(asked, seen, int(np.argmin(errors)), sampling.seed)

@@ -1,28 +1,38 @@
-"""A generator that keeps copies of what it learned from to itself."""
+"""Private generation: a video that resembles a training clip is dropped and drawn anew."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from echogen.errors import InputError
-from echogen.generators.base import Generator
-from echogen.records import Cine, Ecg
+from echogen.generators.sampling import Sampling, Span
+from echogen.generators.video_generator import GeneratedVideo, Progress, VideoGenerator
+from echogen.generators.wrappers.whole import WholeVideoWrapper
+from echogen.records import Cine, Conditions, Ecg
 
 
 class Filter(Protocol):
-    """What tells copies: `similarity` of a clip to the nearest one that was learned from; above `threshold` it is a copy."""
+    """Test for copies of training clips.
+
+    threshold: a video whose similarity is above it counts as a copy.
+    """
 
     threshold: float
 
     def similarity(self, cine: Cine) -> float:
-        """The largest similarity, -1..1."""
+        """Return the similarity of a video to the nearest training clip, -1..1."""
 
 
 @dataclass(frozen=True)
 class Privacy:
-    """How a clip passed: its similarity, at most the threshold; the tries that it took; the seed that made it."""
+    """Record of a video that passed the filter.
+
+    similarity: of the video to the nearest training clip, at most the threshold.
+    threshold: of the filter.
+    tries: videos drawn until one passed, this one included.
+    seed: of the video that passed.
+    """
 
     similarity: float
     threshold: float
@@ -30,53 +40,57 @@ class Privacy:
     seed: int
 
     def to_json(self) -> dict[str, float | int]:
-        """similarity, threshold, tries, seed."""
+        """Return the fields by name."""
         return asdict(self)
 
 
-class Private:
-    """Wraps a generator: a clip whose similarity to what it learned from is above the threshold is dropped and drawn anew.
+class Private(WholeVideoWrapper):
+    """Wrapper that drops a video whose similarity to a training clip is above the threshold, and draws another.
 
-    Called like the generator, whose other attributes it has. The tries draw with the seeds seed, seed + 1, ...; the first that
-    passes is given.
+    The tries draw with the seeds seed, seed + 1, ...; the first video that passes is given.
     """
 
-    def __init__(self, generator: Generator, filter: Filter, tries: int = 8) -> None:
+    whole_because = "A private generator judges whole clips"
+
+    def __init__(self, generator: VideoGenerator, filter: Filter, tries: int = 8) -> None:
+        """Wrap a generator; tries: most videos drawn for one that passes. Raises `InputError` for less than one try."""
+        super().__init__(generator)
         if tries < 1:
             raise InputError(f"A private generator needs at least one try, not {tries}.")
-        self.generator, self.filter, self.tries = generator, filter, tries
+        self.filter, self.tries = filter, tries
 
-    def __getattr__(self, name: str) -> Any:
-        """What the wrapped generator has."""
-        if name == "generator":  # not there yet, as when unpickled
-            raise AttributeError(name)
-        return getattr(self.generator, name)
+    def draw(
+        self,
+        ecg: Ecg | None,
+        conditions: Conditions | None = None,
+        sampling: Sampling | None = None,
+        span: Span | None = None,
+        *,
+        progress: Progress | None = None,
+        **keywords: Any,
+    ) -> tuple[Cine, Privacy]:
+        """Return the video and the record of its test; arguments and errors as of a call."""
+        video, privacy = self._draw(*self._checked("draw", ecg, conditions, sampling, span, keywords), progress)
+        return video.cine, privacy
 
-    def draw(self, ecg: Ecg | None, *, seed: int = 0, **asked: Any) -> tuple[Cine, Privacy]:
-        """The whole video and how it passed; asked: as `Generator.__call__` takes it.
+    def make(
+        self, ecg: Ecg | None, conditions: Conditions, sampling: Sampling, span: Span, progress: Progress | None = None
+    ) -> GeneratedVideo:
+        """Make a video that passes the filter, with the note "privacy". Raises `InputError` when no try passes."""
+        video, privacy = self._draw(ecg, conditions, sampling, span, progress)
+        return replace(video, notes={**video.notes, "privacy": privacy.to_json()})
 
-        Raises `InputError` when none of the tries passes, and what the generator raises.
-        """
-        found = []
+    def _draw(
+        self, ecg: Ecg | None, conditions: Conditions, sampling: Sampling, span: Span, progress: Progress | None
+    ) -> tuple[GeneratedVideo, Privacy]:
+        similarities = []
         for attempt in range(self.tries):
-            cine = self.generator(ecg, seed=seed + attempt, **asked)
-            found.append(self.filter.similarity(cine))
-            if found[-1] <= self.filter.threshold:
-                return cine, Privacy(found[-1], self.filter.threshold, attempt + 1, seed + attempt)
+            seed = sampling.seed + attempt
+            video = self.generator.make(ecg, conditions, replace(sampling, seed=seed), span, progress)
+            similarities.append(self.filter.similarity(video.cine))
+            if similarities[-1] <= self.filter.threshold:
+                return video, Privacy(similarities[-1], self.filter.threshold, attempt + 1, seed)
         raise InputError(
-            f"All {self.tries} clips that {self.generator.name} drew resemble one that it learned from (similarity at least "
-            f"{min(found):.3f}, allowed is {self.filter.threshold:.3f}); ask for another seed, EF, view or first frame."
+            f"All {self.tries} clips that {self.name} drew resemble one that it learned from (similarity at least "
+            f"{min(similarities):.3f}, allowed is {self.filter.threshold:.3f}); ask for another seed, EF, view or first frame."
         )
-
-    def __call__(self, ecg: Ecg | None, *, seed: int = 0, **asked: Any) -> Cine:
-        """The whole video; see `draw`."""
-        return self.draw(ecg, seed=seed, **asked)[0]
-
-    def stream(self, ecg: Ecg | None, *, seed: int = 0, **asked: Any) -> Iterator[Cine]:
-        """The whole video as one part: nothing of a clip is let out before all of it was judged, so memory is not constant.
-
-        ecg: whole, not in pieces as they arrive. Raises `InputError` for pieces.
-        """
-        if ecg is not None and not isinstance(ecg, Ecg):
-            raise InputError("A private generator judges whole clips; join the pieces of the ECG before it is given.")
-        yield self.draw(ecg, seed=seed, **asked)[0]

@@ -222,6 +222,17 @@ class Clip:
         return np.sort(np.array(known)) if known else None
 
     @property
+    def rhythm(self) -> str | None:
+        """Rhythm that the JSON file states."""
+        rhythm = self._facts.get("rhythm")
+        return rhythm if isinstance(rhythm, str) else None
+
+    @property
+    def beat_kinds(self) -> list[str]:
+        """Kind of each true beat, such as normal or pvc; empty text where the JSON file does not state it."""
+        return [str(beat.get("kind", "")) for beat in self._facts.get("beats", [])]
+
+    @property
     def sex(self) -> str | None:
         """ "m", "f" or None where it is not told."""
         sex = self._facts.get("sex", self._settings.get("sex"))

@@ -1,31 +1,23 @@
 """A folder of generated videos against a folder of real ones: every metric that is known, in one pass over the clips.
 
 A metric gives one figure under its own name and, where one number is not enough, more whose names begin with it or say what they
-are. `METRICS` is the list; a metric is added by one line there.
+are. `registry.METRICS` is the list; a metric is added by one line there, or by an installed package.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from echogen.errors import InputError
 from echogen.metrics.evaluation.clips import Clip, ClipFile, find_clips
-from echogen.metrics.evaluation.collectors import Collector, Pair, Picture, Speckle
+from echogen.metrics.evaluation.collectors import Collector, Pair
 from echogen.metrics.evaluation.figures import Figure, Row
 from echogen.metrics.evaluation.processes import in_processes
-from echogen.metrics.heart.area_ejection import AreaEjection, OurMasks, Sam2Masks
-from echogen.metrics.heart.collectors import Curve, Ejection, Phases, Reconstruction, Timing
-from echogen.metrics.heart.regressed_ef import RegressedEjection
-from echogen.metrics.memorisation.copies import Copies
-from echogen.metrics.pictures.likeness import MeanAbsoluteError, MeanSquaredError, PeakSignalToNoise, StructuralSimilarity
-from echogen.metrics.sets.collectors import SetDiscrepancy, SetDistance
-from echogen.metrics.sets.features import I3dFeatures, InceptionFeatures, LearnedPerceptualDistance, shipped_echo_features
-from echogen.metrics.sets.video_mae import VideoMaeFeatures
+from echogen.metrics.evaluation.registry import METRICS
 
 #: An evaluation starts another process for each so many clips.
 CLIPS_PER_PROCESS = 16
@@ -37,53 +29,15 @@ Progress = Callable[[float, float], None]
 Job = tuple[ClipFile | None, ClipFile | None, ClipFile | None]
 
 
-@dataclass(frozen=True)
-class Metric:
-    """make: a new collector; raises `InputError` where weights are missing. paired: needs clips of one name on both sides."""
-
-    make: Callable[[], Collector]
-    paired: bool
-    says: str
-
-
-METRICS: dict[str, Metric] = {
-    "mse": Metric(lambda: Picture("mse", "1", MeanSquaredError), True, "mean squared error of grey values 0..1"),
-    "mae": Metric(lambda: Picture("mae", "1", MeanAbsoluteError), True, "mean absolute error of grey values 0..1"),
-    "psnr": Metric(lambda: Picture("psnr", "dB", PeakSignalToNoise), True, "peak signal-to-noise ratio"),
-    "ssim": Metric(lambda: Picture("ssim", "1", StructuralSimilarity), True, "structural similarity"),
-    "lpips": Metric(lambda: Picture("lpips", "1", LearnedPerceptualDistance), True, "perceptual distance (published weights)"),
-    "fid": Metric(lambda: SetDistance("fid", InceptionFeatures), False, "Fréchet distance of frames (published weights)"),
-    "fvd": Metric(lambda: SetDistance("fvd", I3dFeatures, 0), False, "of 16 frames (published weights)"),
-    "fvd64": Metric(lambda: SetDistance("fvd64", partial(I3dFeatures, frames=64), 0), False, "of 64 frames (published weights)"),
-    "fvd_cd": Metric(lambda: SetDistance("fvd_cd", VideoMaeFeatures, 0), False, "content-debiased FVD (published weights)"),
-    "echo": Metric(lambda: SetDistance("echo", shipped_echo_features), False, "Fréchet echo distance, on echogen's features"),
-    "echo_mmd": Metric(lambda: SetDiscrepancy("echo_mmd", shipped_echo_features), False, "kernel distance of the same features"),
-    "memorisation": Metric(Copies, False, "share of copies, where the real clips are those that were trained on"),
-    "speckle": Metric(Speckle, False, "speckle of the myocardium"),
-    "ef": Metric(Ejection, False, "EF seen against EF asked for"),
-    "ef_regressor": Metric(RegressedEjection, False, "the same by a regressor that does not segment"),
-    "ef_area": Metric(lambda: AreaEjection("ef_area", OurMasks), True, "EF by area against that of the real clip"),
-    "ef_sam2": Metric(lambda: AreaEjection("ef_sam2", Sam2Masks), True, "the same by SAM 2 (published weights)"),
-    "rlvef": Metric(Reconstruction, True, "EF against that of the real clip"),
-    "timing": Metric(Timing, False, "beats of the video against the ECG's"),
-    "ed": Metric(lambda: Phases("ed"), True, "error of end-diastole"),
-    "es": Metric(lambda: Phases("es"), True, "error of end-systole"),
-    "curve": Metric(Curve, True, "correlation of the ventricle's area with that of the real clip"),
-}
-
-
 def chosen_metrics(names: str | Sequence[str]) -> list[str]:
-    """The metrics named in a list, or in a text with commas between them, each once, in the order of `METRICS`.
+    """List the metrics named in a list, or in a text with commas between them, each once, in the order of `METRICS`.
 
     Raises `InputError` for an unknown name, with the one that is nearest, and for none.
     """
     given = names.split(",") if isinstance(names, str) else list(names)
     given = [name.strip().lower() for name in given if name.strip()]
     for name in given:
-        if name not in METRICS:
-            near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.5)
-            guess = f"did you mean {near[0]}? " if near else ""
-            raise InputError(f"There is no metric {name!r}; {guess}Known are {', '.join(METRICS)}.")
+        METRICS.find(name)
     if not given:
         raise InputError(f"No metric is named; known are {', '.join(METRICS)}.")
     return [name for name in METRICS if name in given]
@@ -108,7 +62,7 @@ class Evaluation:
 def evaluate(
     real: str | Path,
     generated: str | Path,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     progress: Progress | None = None,
     *,
     processes: int = 1,
@@ -116,12 +70,24 @@ def evaluate(
     """Compare a folder of generated videos with a folder of real ones.
 
     real, generated: folders as `find_clips` reads them; clips of one name belong together. What was asked of a generated clip is
-    read from NAME.json beside it (as `generate` writes it: `settings.ef_percent`, `r_s`, `video_start_s`) or, for simulated ones,
-    from truth.json. metrics: names in `METRICS`; None is all of them, of which those that cannot be had here (weights missing, no
-    names in common) are given with a note instead of a value. progress: called with (done, total). processes: at most so many
-    share the clips, fewer where there are under 16 clips for each; the figures are the same. More than one needs a script to
-    guard its entry with `if __name__ == "__main__"`.
+        read from NAME.json beside it (as `generate` writes it: `settings.ef_percent`, `r_s`, `video_start_s`) or, for simulated
+        ones, from truth.json.
+    metrics: names in `METRICS` (`echogen list metrics` names all), or a text with commas between them. None is all, of which
+        those that cannot be had here (weights missing, no names in common) are given with a note instead of a value.
+    progress: called with (done, total).
+    processes: at most so many share the clips, fewer where there are under 16 clips for each; the figures are the same. More
+        than one needs a script to guard its entry with `if __name__ == "__main__"`, and knows only metrics that are built in or
+        installed.
     Raises `InputError` for folders without clips, a file that cannot be used, an unknown metric, or one that cannot be had.
+
+    >>> import os, echogen
+    >>> for side, seed in (("real", 1), ("generated", 2)):
+    ...     os.mkdir(side)
+    ...     echogen.write(echogen.simulate(seconds=1.0, seed=seed).cine, f"{side}/heart.npz")
+    >>> found = echogen.evaluate("real", "generated", "mae,ssim")
+    >>> figure = found.figures["ssim"]
+    >>> figure.generated.n, figure.generated.value < 1.0
+    (1, True)
     """
     names = list(METRICS) if metrics is None else chosen_metrics(metrics)
     of_real, of_generated = find_clips(real), find_clips(generated)

@@ -182,7 +182,7 @@ class ModelSource:
             ef_percent=ef_percent if "ef_percent" in takes else None,
             text=ef_sentence(ef_percent) if by_text and ef_percent is not None else None,
             view=cut.view if "view" in takes else None,
-            frames=Cine(cut.frames[:1], np.zeros(1), cut.mm_per_pixel, cut.view) if "frames" in takes else None,
+            reference=Cine(cut.frames[:1], np.zeros(1), cut.mm_per_pixel, cut.view) if "reference" in takes else None,
             seed=seed,
         )
 

@@ -119,12 +119,12 @@ def _beats(heart: Mapping[str, Any], start_s: float, end_s: float) -> tuple[floa
         return np.array([np.nan if value is None else value for value in heart[name]], dtype=np.float64)
 
     ed_s, r_s, edv, esv = column("ed_s"), column("r_s"), column("edv_ml"), column("esv_ml")
-    shown = (ed_s < end_s) & (ed_s > start_s - 0.5) & np.isfinite(edv) & np.isfinite(esv)
-    shown = shown if shown.any() else np.isfinite(edv) & np.isfinite(esv)
+    visible = (ed_s < end_s) & (ed_s > start_s - 0.5) & np.isfinite(edv) & np.isfinite(esv)
+    visible = visible if visible.any() else np.isfinite(edv) & np.isfinite(esv)
     begins, lasts = r_s[:-1], np.diff(r_s)
     inside = (begins < end_s) & (begins + lasts > start_s)
     interval = float(np.nanmedian(lasts[inside] if inside.any() else lasts))
-    return float(edv[shown].mean()), float(esv[shown].mean()), 60.0 / interval
+    return float(edv[visible].mean()), float(esv[visible].mean()), 60.0 / interval
 
 
 def true_answers(

@@ -78,7 +78,7 @@ class DiffusionOptions:
     churn: Noise that is added anew in sampling later on (S_churn of Karras et al., 2022, Algorithm 2).
     before: The stage before; null for the first.
     crop: Side in pixels of the random part that is learned from, the same in all frames; null for all.
-    ef_dropout: Share of the rows that are not told the EF.
+    ef_dropout: Dropout probability of the EF.
     still_share: Share of the steps in which every frame stands alone (the paper's attention over time is off).
     edm: Noise levels of the diffusion (Karras et al., 2022).
     lowres_level: Most noise on the smaller video, 0..1.

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.ecg.st_mem_input import st_mem_input
+from echogen.ecg_window.spec import latent_times
 from echogen.errors import InputError
 from echogen.networks.attention import Tokens
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
@@ -188,7 +189,7 @@ class EchoPulseTransformerTask(Task):
         row: dict[str, NDArray[Any]] = {
             "ids": ids,
             "hidden": hidden,
-            "times_s": latent_times(times - times[0], self.time_patch).astype(np.float32),
+            "times_s": latent_times(times - times[0], True, self.time_patch).astype(np.float32),
             "is_first": np.array(True),
             "keep": np.array(keep),
             "ef_percent": np.array(heart["ef_percent"], np.float32),
@@ -199,9 +200,9 @@ class EchoPulseTransformerTask(Task):
             config = self.ecg_encoder.config
             ecg = Ecg(clip.ecg, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S)
             start = ecg_start(ecg, float(times[0]), float(times[-1]), config.seq_len / config.rate_hz, rng)
-            seen = st_mem_input(ecg, start, leads=self.data.leads, samples=config.seq_len, rate_hz=config.rate_hz)
-            row["ecg"] = seen.signal
-            row["ecg_start_s"] = np.array(seen.start_s - times[0], np.float32)
+            excerpt = st_mem_input(ecg, start, leads=self.data.leads, samples=config.seq_len, rate_hz=config.rate_hz)
+            row["ecg"] = excerpt.signal
+            row["ecg_start_s"] = np.array(excerpt.start_s - times[0], np.float32)
             row["patches"] = rng.random(config.patches) >= options.ecg_mask * rng.random()
         return row
 
@@ -246,13 +247,13 @@ class EchoPulseTransformerTask(Task):
         ids = torch.full_like(batch["ids"], self.transformer.config.mask_id)
         keep = torch.ones_like(batch["keep"])
         known, nothing = (self._context(batch, each) for each in (keep, ~keep))
-        asked = self._condition(self.transformer, batch, known, keep)
-        unasked = self._condition(self.transformer, batch, nothing, ~keep)
+        with_condition = self._condition(self.transformer, batch, known, keep)
+        without = self._condition(self.transformer, batch, nothing, ~keep)
         when = batch["times_s"], batch["is_first"]
         critic = self.critics.critic
 
         def pair(tokens: Tensor) -> tuple[Tensor, Tensor]:
-            return self.transformer(tokens, *when, asked).float(), self.transformer(tokens, *when, unasked).float()
+            return self.transformer(tokens, *when, with_condition).float(), self.transformer(tokens, *when, without).float()
 
         def score(tokens: Tensor) -> Tensor:
             assert critic is not None
@@ -285,11 +286,6 @@ class EchoPulseTransformerTask(Task):
         """Write the transformer, and its critic, in bfloat16."""
         for name, network in networks.items():
             save_network(network, folder / name, torch.bfloat16)
-
-
-def latent_times(frame_times_s: NDArray[np.float64], time_patch: int) -> NDArray[np.float64]:
-    """Times (latents,) of latent frames in s: that of the first frame, then the mean of every time_patch frames."""
-    return np.concatenate([frame_times_s[:1], frame_times_s[1:].reshape(-1, time_patch).mean(1)])
 
 
 def ecg_start(ecg: Ecg, first_s: float, last_s: float, length_s: float, rng: np.random.Generator) -> float:

@@ -64,9 +64,9 @@ def shown_ef_percent(heart: Mapping[str, Any], start_s: float, end_s: float) -> 
     """
     ed_s, es_s, edv, esv = (np.array(heart[name], dtype=np.float64) for name in ("ed_s", "es_s", "edv_ml", "esv_ml"))
     fractions = ejection_fraction_percent(edv, esv)
-    shown = (ed_s >= start_s) & (es_s <= end_s)
-    if shown.any():
-        return float(np.median(fractions[shown]))
+    complete = (ed_s >= start_s) & (es_s <= end_s)
+    if complete.any():
+        return float(np.median(fractions[complete]))
     return float(fractions[np.argmin(np.abs((ed_s + es_s) - (start_s + end_s)))])
 
 

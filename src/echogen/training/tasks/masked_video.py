@@ -19,19 +19,12 @@ from torch import Tensor, nn
 from echogen import ecg as ecg_module
 from echogen.arrays import Floats
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
-from echogen.ecg.source import STANDARD_LEADS
-from echogen.ecg_window.features import (
-    CAVITY_CELLS,
-    FEATURES,
-    Beats,
-    Outline,
-    latent_features,
-    latent_times,
-    lead_window,
-    normalised_lead,
-    window_samples,
-)
-from echogen.ecg_window.features import ECG_BEFORE_S as WINDOW_ECG_BEFORE_S
+from echogen.ecg.leads import STANDARD_LEADS
+from echogen.ecg_window.beats import Beats
+from echogen.ecg_window.features import CELLS_PER_FRAME, FEATURES, latent_features
+from echogen.ecg_window.lead import lead_window, normalised_lead
+from echogen.ecg_window.outline import Outline
+from echogen.ecg_window.spec import EcgWindowSpec, latent_times
 from echogen.files import whole_file
 from echogen.generators.echopulse.config import EchoPulseConfig
 from echogen.generators.echopulse.generator import EchoPulse
@@ -45,6 +38,8 @@ from echogen.training.outlines import cells_of_tokens, true_outline
 from echogen.training.recipe import Recipe
 from echogen.training.task import OptimizerGroup, Task
 
+#: Sizes of the ECG window and of the latents that the network learns; the generator stores them with it.
+SPEC = EcgWindowSpec()
 #: Share of windows beginning with a given first frame that are given further latents too, as after a reminder of it.
 LONGER_START_SHARE = 0.3
 #: Share of P waves that are hidden one by one, as a detector misses some.
@@ -134,7 +129,8 @@ def encode_store(data: TokenData, device: torch.device, batch: int = 4) -> Path:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
             for first in range(0, len(store), batch):
                 clips = [store[i].frames[start:] for i in range(first, min(first + batch, len(store)))]
-                usable = 1 + (len(clips[0]) - 1) // 4 * 4
+                whole = (len(clips[0]) - 1) // SPEC.frames_per_latent
+                usable = SPEC.frames(1 + whole, True)
                 video = torch.from_numpy(np.stack([clip[:usable] for clip in clips])).to(device).float() / 255.0
                 parts.append(tokenizer.tokenize(video).to(torch.int16).cpu().numpy())
         with whole_file(path) as unfinished:
@@ -181,7 +177,11 @@ class MaskedVideoTask(Task):
     def network_defaults(cls, recipe: Recipe) -> Mapping[str, Any]:
         """Sizes that follow from the frame features and from the length of the windows."""
         latents = recipe.data.get("latents", TokenData.latents)
-        return {"frame_features": 4 * FEATURES, "cavity_cells": CAVITY_CELLS, "max_latents": latents}
+        return {
+            "frame_features": SPEC.frames_per_latent * FEATURES,
+            "cavity_cells": SPEC.frames_per_latent * CELLS_PER_FRAME,
+            "max_latents": latents,
+        }
 
     def networks(self) -> dict[str, nn.Module]:
         """The masked transformer, and its critic if there is one."""
@@ -207,8 +207,8 @@ class MaskedVideoTask(Task):
         index = int(rng.integers(len(self.hearts)) if given else rng.choice(self.clear))
         heart = self.hearts[index]
         ids = self.ids[start][index][offset : offset + latents].astype(np.int64)
-        begin = start if first else start + 1 + 4 * (offset - 1)
-        frames = (begin + np.arange(1 + 4 * (latents - 1) if first else 4 * latents)) / FPS
+        begin = start if first else start + SPEC.frames(offset, True)
+        frames = (begin + np.arange(SPEC.frames(latents, first))) / FPS
 
         if first and given and rng.random() < LONGER_START_SHARE:
             given = int(rng.integers(1, options.prefix + 1))
@@ -233,11 +233,11 @@ class MaskedVideoTask(Task):
             "ids": ids,
             "hidden": hidden,
             "cavity": cells_of_tokens(self.store[index].cavity[begin : begin + len(frames)], first, self.grid, self.places),
-            "times_s": (latent_times(frames, first) - frames[0]).astype(np.float32),
+            "times_s": (latent_times(frames, first, SPEC.frames_per_latent) - frames[0]).astype(np.float32),
             "is_first": np.array(first),
             "features": features,
             "features_keep": np.array(everything and rng.random() >= options.drop_features),
-            "ecg": lead_window(lead, -ECG_BEFORE_S, frames[0], window_samples(latents)),
+            "ecg": lead_window(lead, -ECG_BEFORE_S, frames[0], SPEC.samples(latents), SPEC),
             "ecg_keep": np.array(everything and rng.random() >= options.drop_ecg),
             "ef_percent": np.array(ef if ef_known else np.nan, np.float32),
             "view": np.array(VIEW_IDS[view]),
@@ -252,7 +252,7 @@ class MaskedVideoTask(Task):
             return network.condition(
                 ids.shape[0],
                 ecg=batch["ecg"],
-                ecg_start_s=torch.full((ids.shape[0],), -WINDOW_ECG_BEFORE_S, device=ids.device),
+                ecg_start_s=torch.full((ids.shape[0],), -SPEC.before_s, device=ids.device),
                 ecg_keep=batch["ecg_keep"],
                 ef_percent=batch["ef_percent"],
                 view=batch["view"],
@@ -292,9 +292,9 @@ class MaskedVideoTask(Task):
         for index in range(min(2, len(self.store))):
             clip = self.store[index]
             ecg = Ecg(clip.ecg, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S)
-            frames = 1 + 4 * (latents - 1)
+            frames = SPEC.frames(latents, True)
             made = maker(ecg, start_s=0.0, seconds=frames / FPS, ef_percent=clip.heart["ef_percent"], view=clip.heart["view"])
-            rows += [np.hstack([row[i] for i in range(0, frames, 4)]) for row in (clip.frames, made.frames)]
+            rows += [np.hstack([row[i] for i in range(0, frames, SPEC.frames_per_latent)]) for row in (clip.frames, made.frames)]
         return np.vstack(rows)
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:

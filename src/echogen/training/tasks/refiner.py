@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from echogen.datasets.clip_store import ClipStore
 from echogen.errors import InputError
-from echogen.generators.wrappers.refined import Refiner, RefinerConfig, Seen, between, check_network, enlarged, look
+from echogen.generators.wrappers.refined import (
+    Refiner,
+    RefinerConfig,
+    RefinerInput,
+    check_network,
+    double_size_input,
+    frame_predictor,
+    halfway_input,
+)
 from echogen.networks.config import load_network
 from echogen.networks.ef_regressor import at_size
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
@@ -96,7 +104,7 @@ class RefinerTask(Task):
         return {NETWORK: self.network}
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
-        """Fine frames (B, 1, 1, H, W), and the refiner's view of them in the fields of `Seen`; all in 0..1."""
+        """Fine frames (B, 1, 1, H, W), and the refiner's view of them in the fields of `RefinerInput`; all in 0..1."""
         rng, apart, side = self.random(step, rank), self.data.frame_step, self.side
         rows = []
         for _ in range(self.recipe.batch_size):
@@ -108,12 +116,12 @@ class RefinerTask(Task):
             rows.append(fine[..., top : top + side, left : left + side])
         fine = torch.cat(rows)
         in_time = self.options.kind == "2x-time"
-        seen = between(fine[:, :1], fine[:, 2:]) if in_time else enlarged(nn.functional.avg_pool2d(fine, 2))
+        seen = halfway_input(fine[:, :1], fine[:, 2:]) if in_time else double_size_input(nn.functional.avg_pool2d(fine, 2))
         return {"video": fine[:, 1:2, None] if in_time else fine[:, :, None], **seen._asdict()}
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Loss of Eq. 2; rows trained as the first step of sampling see neither the difference nor noise."""
-        options, edm, seen = self.options, self.options.edm, Seen(batch["lowres"], batch["hidden"])
+        options, edm, seen = self.options, self.options.edm, RefinerInput(batch["lowres"], batch["hidden"])
         clean = (batch["video"] - seen.lowres) * 2.0
         noise, rows = torch.randn_like(clean), len(clean)
         first = torch.rand(rows, device=self.device) < options.first_look_share
@@ -121,14 +129,14 @@ class RefinerTask(Task):
         ln_sigma = torch.where(first, math.log(edm.sigma_max), ln_sigma)
         noise = torch.where(first.view(-1, 1, 1, 1, 1), -clean / edm.sigma_max, noise)
         level = options.lowres_level * torch.rand(rows, device=clean.device)
-        predict = look(self.network, seen, torch.randn_like(clean), level)
+        predict = frame_predictor(self.network, seen, torch.randn_like(clean), level)
         return {"loss": edm_loss(predict, clean, ln_sigma, noise, edm.sigma_data).mean()}
 
     @torch.no_grad()
     def sample(self, step: int) -> NDArray[np.uint8]:
         """Two frames, each beside its interpolation and its refinement in one and in four steps."""
         batch = {name: tensor[:2].to(self.device) for name, tensor in self.batch(0, 0, 1).items()}
-        seen, refiner = Seen(batch["lowres"], batch["hidden"]), self._refiner(self.network)
+        seen, refiner = RefinerInput(batch["lowres"], batch["hidden"]), self._refiner(self.network)
         fine = (batch["video"], seen.lowres, refiner.draw(seen), refiner.draw(seen, 4))
         pictures = torch.cat([torch.cat(list(each[:, 0, 0]), dim=0) for each in fine], dim=1) * 255.0
         return pictures.round().to(torch.uint8).cpu().numpy()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from echogen.datasets.clip_store import ClipStore
 from echogen.errors import InputError
-from echogen.generators.echopulse.generator import MOTION_SCALE
+from echogen.generators.echopulse.frame_renderer import MOTION_SCALE
 from echogen.networks.config import load_network, save_network
 from echogen.networks.published_discriminator import PublishedDiscriminator, hinge_generator_loss
 from echogen.networks.quantizers import FSQ, Quantized
@@ -160,19 +160,19 @@ class TokenizerTask(Task):
         part = slice(begin, begin + length)
         features = self.tokenizer.decode_features(values[:, part])
         drawn = self.tokenizer.picture(features, begin == 0).float()
-        shown = slice(0, self.data.frames) if crop is None else self.tokenizer.frames(*crop)
-        target = batch["frames" if self.options.speckle else "structure"][:, shown].float() / 255.0
+        decoded_frames = slice(0, self.data.frames) if crop is None else self.tokenizer.frames(*crop)
+        target = batch["frames" if self.options.speckle else "structure"][:, decoded_frames].float() / 255.0
         picture, movement = drawn.split([1, drawn.shape[2] - 1], dim=2)
         error = picture.squeeze(2) - target
         mse = error.square().mean()
         if self.discriminator is not None:
             error = F.interpolate(F.avg_pool2d(error, CELL), scale_factor=CELL, mode="nearest")
-        weight = 1.0 + self.options.edge * _near_edge(batch["cavity"][:, shown], error.shape[-1])
+        weight = 1.0 + self.options.edge * _near_edge(batch["cavity"][:, decoded_frames], error.shape[-1])
         weight = weight / weight.mean()
         picture_loss = (weight * error.square()).mean()
         later, earlier = error[:, CHANGE_FRAMES:], error[:, :-CHANGE_FRAMES]
         change = (weight[:, CHANGE_FRAMES:] * (later - earlier).square()).mean()
-        moved = batch["displacement"][:, shown].float() / (4.0 * MOTION_SCALE)
+        moved = batch["displacement"][:, decoded_frames].float() / (4.0 * MOTION_SCALE)
         coarse = F.avg_pool2d(movement.flatten(0, 1), 2).view_as(moved)
         tissue = (moved != 0).any(2, keepdim=True).float() + STILL_WEIGHT
         motion = ((coarse - moved).square() * tissue).mean() / tissue.mean()
@@ -232,7 +232,7 @@ class TokenizerTask(Task):
             video = torch.from_numpy(clip.frames[: self.data.frames].astype(np.float32) / 255.0)[None].to(self.device)
             drawn = self.tokenizer(video).reconstruction[0, :, 0].float().clamp(0, 1).cpu().numpy()
             for row in (clip.frames, clip.structure, (drawn * 255).astype(np.uint8)):
-                rows.append(np.hstack([row[i] for i in range(0, self.data.frames, 4)]))
+                rows.append(np.hstack([row[i] for i in range(0, self.data.frames, self.tokenizer.config.time_patch)]))
         return np.vstack(rows)
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
