@@ -14,7 +14,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cattrs import AttributeValidationNote, ClassValidationError, Converter, ForbiddenExtraKeysError
 
@@ -202,6 +203,30 @@ def _tuple_hook(kind: Any, converter: Converter) -> Any:
     return convert
 
 
+def _is_mixed(kind: Any) -> bool:
+    """True for a union of several kinds of value, None aside."""
+    return get_origin(kind) in (Union, UnionType) and len([each for each in get_args(kind) if each is not NoneType]) > 1
+
+
+def _mixed_hook(kind: Any, converter: Converter) -> Any:
+    """Converter of a value that may be of several kinds: text, a list, or a mapping for a dataclass, each by its own form."""
+    kinds = get_args(kind)
+    forms: list[tuple[Any, Any]] = [(NoneType, NoneType)] if NoneType in kinds else []
+    for each in kinds:
+        form = (Mapping, each) if is_dataclass(each) else (list | tuple, each) if get_origin(each) is tuple else (each, each)
+        forms += [(each, each), form] if is_dataclass(each) else [form]
+    words = {str: "text", NoneType: "null"}
+    wanted = [words.get(each, "a list" if get_origin(each) is tuple else "a mapping") for each in kinds]
+
+    def convert(value: Any, _: Any) -> Any:
+        for form, inner in forms:
+            if isinstance(value, form):
+                return value if isinstance(value, inner if isinstance(inner, type) else ()) else converter.structure(value, inner)
+        raise _Misfit(" or ".join(wanted), value)
+
+    return convert
+
+
 def _dataclass_hook(kind: Any, converter: Converter) -> Any:
     """Converter of a mapping to a dataclass; one that is made already passes as it is."""
     from cattrs.gen import make_dict_structure_fn
@@ -230,6 +255,7 @@ def _converter() -> Converter:
     )
     converter.register_structure_hook_factory(lambda kind: get_origin(kind) is tuple, _tuple_hook)
     converter.register_structure_hook_factory(is_dataclass, _dataclass_hook)
+    converter.register_structure_hook_factory(_is_mixed, _mixed_hook)
     return converter
 
 

@@ -43,6 +43,7 @@ class Sample:
     """Sample of a shard under one key; an unknown value is None, and masks are those of the cine's frames.
 
     labels: plain values for JSON. synchronous false among them says that ECG and cine do not share a clock.
+    maps: further arrays by name, frame by frame, that a simulated sample knows; shards do not hold them.
     """
 
     key: str
@@ -50,6 +51,7 @@ class Sample:
     ecg: Ecg | None = None
     masks: ByteArray | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def study(self) -> Study:

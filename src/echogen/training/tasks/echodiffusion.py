@@ -26,6 +26,8 @@ from echogen.networks.ef_regressor import at_size
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
 from echogen.samplers.edm import Denoiser, Edm, add_noise, edm_loss, log_snr, multistep, random_normal
 from echogen.training.recipe import Recipe, settings
+from echogen.training.source import Needs, SourceSettings, TrainingSource, Window, WindowShape
+from echogen.training.source.window import shown_ef_percent as shown_ef_in
 from echogen.training.task import Task
 from echogen.training.tasks.ef_regressor import shown_ef_percent
 
@@ -40,16 +42,16 @@ _SAMPLE_LEVEL = 0.2
 
 
 @dataclass(frozen=True)
-class DiffusionData:
-    """Windows of clips.
+class DiffusionData(SourceSettings):
+    """Windows of a source of echo video with ejection fractions.
 
-    clips: Folder of a clip store.
-    frame_step: Frames of the clip from one frame of a window to the next; 1 uses all.
+    clips: Former name of `source` for a clip store.
+    frame_step: Frames at 32 per second from one frame of a window to the next; 1 uses all.
     at_ed: Begin windows at end-diastole, where a clip has one early enough, and condition every other row on that frame; else
         windows begin anywhere. With it a few thousand steps teach what an EF means, since each moment of the beat has its place.
     """
 
-    clips: str
+    clips: str | None = None
     frame_step: int = 4
     at_ed: bool = False
 
@@ -115,7 +117,15 @@ class EchoDiffusionTask(Task):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         options = self.options
-        self.store = ClipStore(self.data.clips)
+        self.store: ClipStore | None = None
+        self.source: TrainingSource | None = None
+        if self.data.source is not None:
+            shape = WindowShape(options.frames, FPS / self.data.frame_step, at_ed=self.data.at_ed)
+            self.source = TrainingSource(self.data, Needs(frozenset({"frames", "ef"})), shape, recipe.seed)
+        elif self.data.clips is not None:
+            self.store = ClipStore(self.data.clips)
+        else:
+            raise InputError("The recipe lacks the setting data.source; add it.")
         own = options.edm if options.difference else None
         self.stage = Stage(options.size, options.frames, options.steps, options.churn, options.difference, own)
         start = self.starting_weights(NETWORK)
@@ -129,8 +139,8 @@ class EchoDiffusionTask(Task):
 
     def _check(self) -> None:
         config, options = self.network.config, self.options
-        found, needed = self.store[0].frames.shape[0], options.frames * self.data.frame_step
-        if found < needed:
+        needed = options.frames * self.data.frame_step
+        if self.store is not None and (found := self.store[0].frames.shape[0]) < needed:
             raise InputError(
                 f"The clips have {found} frames, but the stage spans {needed}; set options.frames or data.frame_step."
             )
@@ -149,8 +159,20 @@ class EchoDiffusionTask(Task):
         """The U-Net."""
         return {NETWORK: self.network}
 
+    def _source_example(self, window: Window, rng: np.random.Generator) -> tuple[Tensor, Tensor, float]:
+        """Video (T, size, size) and frame (size, size) in 0..1 of a source's window, and the EF in % that it shows."""
+        ef = shown_ef_in(window)
+        assert window.frames is not None
+        assert window.reference is not None
+        assert ef is not None
+        frame = window.frames[0] if self.data.at_ed and rng.random() < 0.5 else window.reference
+        pictures = torch.from_numpy(np.concatenate([window.frames, frame[None]])).float()[None] / 255.0
+        small = at_size(pictures, self.options.size)[0]
+        return small[:-1], small[-1], ef
+
     def _example(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, float]:
-        """Video (T, size, size) and frame (size, size) in 0..1, and the EF in % that the video shows."""
+        """Video (T, size, size) and frame (size, size) in 0..1 of the clip store, and the EF in % that the video shows."""
+        assert self.store is not None
         options, step = self.options, self.data.frame_step
         clip = self.store[int(rng.integers(len(self.store)))]
         length = clip.frames.shape[0]
@@ -170,7 +192,12 @@ class EchoDiffusionTask(Task):
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Videos (B, C, T, H, W), enlarged smaller videos, frames (B, C, H, W), EF (B,) as fractions, and EF mask (B,)."""
         rng, options = self.random(step, rank), self.options
-        videos, frames, fractions = zip(*(self._example(rng) for _ in range(self.recipe.batch_size)), strict=True)
+        rows = self.recipe.batch_size
+        if self.source is None:
+            examples = [self._example(rng) for _ in range(rows)]
+        else:
+            examples = [self._source_example(window, rng) for window in self.source.windows(step, rank, world, rows)]
+        videos, frames, fractions = zip(*examples, strict=True)
         channels = self.network.config.channels
         video = torch.stack(videos)[:, None].expand(-1, channels, -1, -1, -1)
         batch = {

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from echogen.datasets.clip_store import LABEL_EVERY, ClipStore
+from echogen.datasets.clip_store import FPS, LABEL_EVERY, ClipStore
 from echogen.datasets.paired_folder import PairedFolder, change_contrast, resize, window
 from echogen.errors import InputError
 from echogen.networks.config import config_to_dict, load_network, save_network
@@ -27,6 +27,7 @@ from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfi
 from echogen.training.adversarial import DiscriminatorOptions, discriminator_config, discriminator_losses, last_layer
 from echogen.training.losses import CodebookUse, adaptive_weight, collapse, some_frames
 from echogen.training.recipe import Recipe
+from echogen.training.source import Needs, SourceSettings, TrainingSource, WindowShape
 from echogen.training.task import OptimizerGroup, Task
 from echogen.training.trainer import TrainingStopped
 
@@ -37,14 +38,13 @@ LABELLED_FRAMES = 8
 
 
 @dataclass(frozen=True)
-class VideoData:
-    """Windows of clips or videos.
+class VideoData(SourceSettings):
+    """Windows of a source of echo video.
 
-    clips: Folder of a clip store (simulated).
-    videos: Folder of videos to train on instead, as for `PairedFolder`, ECGs not needed; the clip store then only teaches the
-        feature network.
+    clips: Folder of a clip store (simulated); beside a source it only teaches the feature network.
+    videos: Former name of `source` for a folder of videos, taken in the shape that they have.
     frames: Frames of a window, 1 plus a multiple of the tokenizer's time patch.
-    frame_step: Frames of the file from one frame of a window to the next.
+    frame_step: Frames of the file from one frame of a window to the next; of a `source`, frames at 32 per second.
     contrast: Lowest and highest factor by which the contrast is changed at random.
     """
 
@@ -193,10 +193,17 @@ class EchoPulseTokenizerTask(Task):
     def _open_data(self, config: VideoTokenizerConfig) -> None:
         least = (self.data.frames - 1) * self.data.frame_step + 1
         self.store = ClipStore(self.data.clips) if self.data.clips else None
+        self.windows: TrainingSource | None = None
+        if self.data.source is not None:
+            shape = WindowShape(self.data.frames, FPS / self.data.frame_step)
+            self.windows = TrainingSource(self.data, Needs(frozenset({"frames"})), shape, self.recipe.seed)
+            return
         videos = PairedFolder(self.data.videos, ecg=False, least_frames=least) if self.data.videos else None
         source = videos or self.store
         if source is None:
-            raise InputError("The recipe's data needs clips (a clip store) or videos (a folder of videos).")
+            raise InputError("The recipe's data needs clips (a clip store) or source (a folder of videos, shards, a data set).")
+        if videos is not None:
+            logger.warning("data.videos is the former name of data.source, which also takes shards, data sets and mixtures.")
         self.source: PairedFolder | ClipStore = source
         if len(source[0].frames) < least:
             raise InputError(
@@ -234,9 +241,8 @@ class EchoPulseTokenizerTask(Task):
         rng = self.random(step, rank)
         size = self.tokenizer.config.image_size
         clips = []
-        for _ in range(self.recipe.batch_size):
-            frames = self.source[int(rng.integers(len(self.source)))].frames
-            taken = window(frames, self.data.frames, self.data.frame_step, rng)
+        for row in range(self.recipe.batch_size):
+            taken = self._window(rng, step, rank, world, row)
             clips.append(change_contrast(resize(taken, size), self.data.contrast, rng))
         batch = {"frames": torch.from_numpy(np.stack(clips))}
         if step < self.features_steps and self.store is not None:
@@ -248,6 +254,15 @@ class EchoPulseTokenizerTask(Task):
                 labels.append(clip.labels[index])
             batch |= {"labelled": torch.from_numpy(np.stack(labelled)), "labels": torch.from_numpy(np.stack(labels))}
         return batch
+
+    def _window(self, rng: np.random.Generator, step: int, rank: int, world: int, row: int) -> NDArray[np.uint8]:
+        """Frames (T, H, W) of one row of a batch."""
+        if self.windows is None:
+            frames = self.source[int(rng.integers(len(self.source)))].frames
+            return window(frames, self.data.frames, self.data.frame_step, rng)
+        found = self.windows.window(step, rank, world, row, self.recipe.batch_size).frames
+        assert found is not None
+        return found
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """The loss and its parts; discriminator_loss and features_loss in the steps in which those networks learn."""

@@ -25,6 +25,7 @@ from echogen.phantom.electrical import LEAD_NAMES, make_ecg
 from echogen.phantom.rhythm import make_rhythm
 from echogen.records import Ecg, FloatArray
 from echogen.training.recipe import Recipe
+from echogen.training.source import Needs, SourceSettings, TrainingSource, Window, WindowShape
 from echogen.training.task import Task
 
 #: Height in pixels of each trace in a filmstrip.
@@ -32,8 +33,8 @@ _TRACE_HEIGHT = 64
 
 
 @dataclass(frozen=True)
-class EcgData:
-    """Hearts whose ECGs are simulated.
+class EcgData(SourceSettings):
+    """ECGs of a source, or of simulated hearts where none is named.
 
     rhythms: Rhythms, each drawn equally often; one that is named twice comes twice as often.
     heart_rate_bpm: Lowest and highest heart rate in bpm.
@@ -72,6 +73,12 @@ class StMemTask(Task):
         if config.encoder.num_leads != len(LEAD_NAMES):
             raise InputError(f"The recipe's network.encoder.num_leads must be {len(LEAD_NAMES)}, as simulated ECGs have.")
         self.network = StMemPretraining(config)
+        self.source: TrainingSource | None = None
+        if self.data.source is not None:
+            shape = WindowShape(frames=0, ecg_seconds=config.encoder.seq_len / config.encoder.rate_hz)
+            self.source = TrainingSource(
+                self.data, Needs(frozenset({"ecg", "twelve_leads"})), shape, recipe.seed, check=self._check_window
+            )
         start = self.starting_weights("st_mem")
         if start:
             earlier = load_network(StMem, start)
@@ -85,15 +92,28 @@ class StMemTask(Task):
         """The encoder with its decoder."""
         return {"st_mem_pretraining": self.network}
 
-    def _signal(self, rng: np.random.Generator) -> FloatArray:
+    def _signal(self, ecg: Ecg) -> FloatArray:
+        """An ECG (12, seq_len) as the encoder takes it."""
         config = self.network.config.encoder
-        ecg = simulated_ecg(self.data, config, rng)
         return st_mem_input(ecg, samples=config.seq_len, rate_hz=config.rate_hz).signal
 
+    def _check_window(self, window: Window) -> None:
+        """Raise `InputError` for a window whose ECG the encoder cannot take, such as a flat one."""
+        assert window.ecg is not None
+        self._signal(window.ecg)
+
+    def _ecgs(self, step: int, rank: int, world: int, rows: int) -> list[Ecg]:
+        """ECGs of the source, or of simulated hearts where the recipe names none."""
+        if self.source is None:
+            rng = self.random(step, rank)
+            return [simulated_ecg(self.data, self.network.config.encoder, rng) for _ in range(rows)]
+        ecgs = [window.ecg for window in self.source.windows(step, rank, world, rows)]
+        return [ecg for ecg in ecgs if ecg is not None]
+
     def batch(self, step: int, rank: int, world: int) -> Tensor:
-        """Standardised ECGs (B, 12, seq_len) of random hearts."""
-        rng = self.random(step, rank)
-        return torch.from_numpy(np.stack([self._signal(rng) for _ in range(self.recipe.batch_size)]))
+        """Standardised ECGs (B, 12, seq_len)."""
+        ecgs = self._ecgs(step, rank, world, self.recipe.batch_size)
+        return torch.from_numpy(np.stack([self._signal(ecg) for ecg in ecgs]))
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Mean squared error of the hidden patches, each normalised: 1 for drawing nothing."""
@@ -102,8 +122,7 @@ class StMemTask(Task):
     @torch.no_grad()
     def sample(self, step: int) -> NDArray[np.uint8]:
         """Lead II of four ECGs, each above what was drawn of it; patches that were given are drawn grey."""
-        rng = np.random.default_rng(self.recipe.seed)
-        ecg = torch.from_numpy(np.stack([self._signal(rng) for _ in range(4)])).to(self.device)
+        ecg = torch.from_numpy(np.stack([self._signal(each) for each in self._ecgs(0, 0, 1, 4)])).to(self.device)
         found = self.network(ecg)
         patches, drawn, hidden = (part[:, LEAD_II] for part in (self.network.encoder.patches(ecg), found.patches, found.hidden))
         hidden = hidden.unsqueeze(-1)

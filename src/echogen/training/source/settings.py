@@ -1,0 +1,70 @@
+"""The settings of a training source, as a recipe's `data` states them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from echogen.errors import InputError
+
+#: Name of the source that renders simulated hearts while training runs.
+PHANTOM = "phantom"
+
+
+@dataclass(frozen=True)
+class SourceEntry:
+    """One source of samples in a mixture.
+
+    source: `phantom`, or a folder: shards, a clip store, a data set that is recognised, or videos.
+    weight: Share of the windows that come from this source, relative to the other entries.
+    dataset: Name of the data set in the folder, where it is not recognised by its files.
+    split: Only samples of this split, by their label `split`; None takes all.
+    look: Look of the phantom's pictures, one of `phantom.looks.LOOKS`; for the source `phantom` only.
+    seconds: Length in s of the phantom's clips; for the source `phantom` only.
+    options: Further options of the data set's loader.
+    """
+
+    source: str
+    weight: float = 1.0
+    dataset: str | None = None
+    split: str | None = None
+    look: str = "varied"
+    seconds: float = 3.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise InputError(f"The weight of the source {self.source} must be above 0, not {self.weight}.")
+        if not self.seconds > 0:
+            raise InputError(f"The phantom's clips must be longer than 0 s, not {self.seconds}.")
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """Source of a task's training windows.
+
+    source: A folder or `phantom`, or a list of them or of entries (`SourceEntry`) that are mixed by their weights.
+    held_out: Share of the patients (0..1) that training never sees, chosen by a hash of the patient's name.
+    of_held_out: True gives windows of the held-out patients instead, for validation.
+    cache: Folder in which clips in the canonical picture are kept; None keeps the last ones in memory only.
+    damaged: `refuse` stops at a sample that cannot be read; `skip` names it in the log and takes another.
+    """
+
+    source: str | SourceEntry | tuple[str | SourceEntry, ...] | None = None
+    held_out: float = 0.0
+    of_held_out: bool = False
+    cache: str | None = None
+    damaged: Literal["refuse", "skip"] = "refuse"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.held_out < 1.0:
+            raise InputError(f"The held-out share of patients must be at least 0 and below 1, not {self.held_out}.")
+        if self.source is not None and not self.source:
+            raise InputError("The recipe's data.source names no source; give a folder, phantom, or a list of them.")
+
+    @property
+    def entries(self) -> tuple[SourceEntry, ...]:
+        """The sources of the mixture; none where no source is set."""
+        listed = () if self.source is None else (self.source,) if isinstance(self.source, str | SourceEntry) else self.source
+        return tuple(entry if isinstance(entry, SourceEntry) else SourceEntry(entry) for entry in listed)
