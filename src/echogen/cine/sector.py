@@ -90,6 +90,12 @@ def to_sector(frames: ByteArray, size: int = CANONICAL_SIZE) -> tuple[ByteArray,
     return (resized * inside).reshape(*pictures.shape[:-2], size, size), factor
 
 
+def resize_canonical(frames: ByteArray, size: int = CANONICAL_SIZE) -> ByteArray:
+    """Resize frames (T, N, N) that have the canonical geometry already, such as generated ones, to (T, size, size)."""
+    side = float(frames.shape[-1])
+    return frames if side == size else _resample(frames, (0.0, 0.0, side, side), size)
+
+
 def find_sector(frames: ByteArray) -> Sector:
     """The sector of an echo picture or cine: the fan that fits its largest connected lit (in a cine: and moving) part best.
 

@@ -258,8 +258,13 @@ def _reference(path: Path) -> Cine:
 
 def _measure(cine: Cine, ecg: VideoEcg) -> dict[str, Any]:
     """Measure EF, heart rate and beats of a video, and their agreement with the ECG; None where it shows none."""
+    from echogen.cine.sector import resize_canonical
     from echogen.measurement import load_segmenter, measure
 
+    # Generated frames have the canonical geometry, of whatever size they are: no sector is looked for.
+    frames = resize_canonical(cine.frames) if cine.frames.shape[1] == cine.frames.shape[2] else cine.frames
+    scale = frames.shape[1] / cine.frames.shape[1]
+    cine = replace(cine, frames=frames, mm_per_pixel=None if cine.mm_per_pixel is None else cine.mm_per_pixel / scale)
     try:
         return measure(cine, load_segmenter(), ecg.ecg, ecg.landmarks).to_json()
     except InputError:

@@ -22,7 +22,7 @@ from echogen.datasets.ecg_folder import EcgFolder
 from echogen.datasets.preparation import RecordSamples, open_source, source_of
 from echogen.datasets.registry import recognise
 from echogen.datasets.shards import Sample, ShardFolder, read_summary
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.phantom.looks import HELD_OUT_MACHINES, LOOKS
 from echogen.phantom.simulate import render
