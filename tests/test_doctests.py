@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,10 @@ def test_the_example_of_a_public_name_runs(name: str, tmp_path: Path, monkeypatc
     for test in found:
         result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS).run(test)
         assert result.failed == 0, f"the example of {test.name} does not give what it says; see the output"
+
+
+@pytest.mark.parametrize("module", ["echogen.records", "echogen.generators.video_generator"])
+def test_the_examples_of_a_module_run(module: str) -> None:
+    failed, tried = doctest.testmod(import_module(module), optionflags=doctest.ELLIPSIS)
+    assert tried > 0
+    assert failed == 0

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from echogen import Ecg, InputError, simulate, write
-from echogen.ecg.formats import ECG_READERS
+from echogen.ecg.readers import ECG_READERS
 from echogen.generators import GENERATORS
 from echogen.metrics.evaluation.registry import METRICS, Metric
 from echogen.registry import BUILT_IN, THIS_PROGRAM
@@ -179,7 +179,7 @@ def test_a_program_adds_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         del METRICS["mae"]
     with pytest.raises(InputError, match=r"The metric 'mae' is there already \(built in\); choose another name\."):
         METRICS.register("mae", metric)
-    with pytest.raises(InputError, match=r"The ECG reader 'x' of this program is no Reader of echogen\.ecg\.formats"):
+    with pytest.raises(InputError, match=r"The ECG reader 'x' of this program is no Reader of echogen\.ecg\.readers"):
         ECG_READERS["x"] = metric  # type: ignore[assignment]
 
 

@@ -21,7 +21,7 @@ REGISTRIES = {
     "datasets": "echogen.datasets.registry:DATASETS",
     "metrics": "echogen.metrics.evaluation.registry:METRICS",
     "tasks": "echogen.training.tasks:TASKS",
-    "ecg-readers": "echogen.ecg.formats:ECG_READERS",
+    "ecg-readers": "echogen.ecg.readers:ECG_READERS",
     "importers": "echogen.checkpoints.importers:IMPORTERS",
 }
 

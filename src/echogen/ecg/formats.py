@@ -4,43 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from echogen.ecg.alivecor import SIGNATURE as ATC
-from echogen.ecg.alivecor import open_atc
 from echogen.ecg.apple import apple_layout
-from echogen.ecg.apple_health import is_apple_health, open_apple_health
-from echogen.ecg.arrays import is_ecg_npz, open_npy, open_npz
-from echogen.ecg.code15 import open_code15
-from echogen.ecg.dicom import is_dicom, open_dicom
-from echogen.ecg.edf import open_edf
 from echogen.ecg.gaps import Gap, fill_short_gaps, find_gaps, longest_stretch, stretch_around, whole_leads
-from echogen.ecg.hdf5 import SIGNATURE as HDF5
-from echogen.ecg.hl7_aecg import open_hl7_aecg
-from echogen.ecg.ishne import SIGNATURE as ISHNE
-from echogen.ecg.ishne import open_ishne
-from echogen.ecg.matlab import is_matlab, open_matlab
-from echogen.ecg.muse import open_muse
-from echogen.ecg.pdf_trace import open_pdf
-from echogen.ecg.philips import open_philips
-from echogen.ecg.pickles import is_pickle, open_pickle
-from echogen.ecg.scp import is_scp, open_scp
+from echogen.ecg.readers import ECG_READERS
 from echogen.ecg.source import Floats, Source, split_record
 from echogen.ecg.tables import table_layout
 from echogen.ecg.text import MAXIMUM_BYTES, text_encoding
 from echogen.ecg.text_source import open_text
 from echogen.ecg.units import stated_mv
 from echogen.ecg.wfdb_file import find_header, open_wfdb
-from echogen.ecg.xlsx import is_xlsx, open_xlsx
-from echogen.ecg.xml_file import root_name
 from echogen.errors import InputError
 from echogen.records import Ecg
-from echogen.registry import Registry
 
 _FORMATS = (
     "WFDB, DICOM, EDF, BDF, SCP-ECG, HL7 aECG, MUSE XML, Philips XML, ISHNE, AliveCor ATC, MATLAB, CODE-15 HDF5, Apple Watch CSV,"
@@ -59,52 +39,6 @@ _FOREIGN = (
     (0, rb"PK\x03\x04.{26}mimetypeapplication/vnd.oasis", "an OpenDocument file; save it as XLSX or CSV first"),
     (0, rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ", "a compressed archive; unpack it first"),
     (0, rb"(\xef\xbb\xbf)?\s*<|\xff\xfe<|\xfe\xff\0<", "an XML or HTML file"),
-)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """One format: whether a file with these first 4096 bytes (none for a folder) is of it, and its opener.
-
-    open(path, mV per unit, rate in Hz), and where a file may hold `several` recordings, the name of one or None as well.
-    says: one line for people.
-    """
-
-    recognises: Callable[[Path, bytes], bool]
-    open: Callable[..., Source]
-    several: bool = False
-    says: str = ""
-
-
-#: Asked in this order; the first that recognises a file opens it. A WFDB header beside a file goes first, text comes last.
-#: A package adds its own, asked after these, by an entry point of `echogen.ecg_readers`.
-ECG_READERS: Registry[Reader] = Registry(
-    "ECG reader",
-    "echogen.ecg_readers",
-    "echogen.ecg.formats:Reader",
-    {
-        "dicom": Reader(lambda path, start: is_dicom(start), open_dicom, says="DICOM waveforms"),
-        "edf": Reader(lambda path, start: start[:8] in (b"0       ", b"\xffBIOSEMI"), open_edf, says="EDF, EDF+ and BDF"),
-        "npy": Reader(lambda path, start: start[:6] == b"\x93NUMPY", open_npy, says="arrays of NumPy"),
-        "npz": Reader(
-            lambda path, start: start[:4] == b"PK\x03\x04" and is_ecg_npz(path), open_npz, says="an `Ecg` as echogen stores it"
-        ),
-        "xlsx": Reader(
-            lambda path, start: start[:4] == b"PK\x03\x04" and is_xlsx(path), open_xlsx, several=True, says="Excel workbooks"
-        ),
-        "ishne": Reader(lambda path, start: start.startswith(ISHNE), open_ishne, says="ISHNE Holter recordings"),
-        "alivecor": Reader(lambda path, start: start.startswith(ATC), open_atc, says="AliveCor ATC"),
-        "matlab": Reader(is_matlab, open_matlab, several=True, says="MATLAB files"),
-        "code-15": Reader(lambda path, start: start.startswith(HDF5), open_code15, several=True, says="CODE-15 HDF5"),
-        "apple-health": Reader(is_apple_health, open_apple_health, several=True, says="Apple Health exports"),
-        "pickle": Reader(is_pickle, open_pickle, says="pickled arrays, of which no code is run"),
-        "pdf": Reader(lambda path, start: b"%PDF-" in start[:1024], open_pdf, says="PDFs that draw the trace as lines"),
-        "scp": Reader(lambda path, start: is_scp(start, path.stat().st_size), open_scp, says="SCP-ECG"),
-        "hl7-aecg": Reader(lambda path, start: root_name(start) == "AnnotatedECG", open_hl7_aecg, says="HL7 aECG XML"),
-        "muse": Reader(lambda path, start: root_name(start) == "RestingECG", open_muse, says="MUSE XML"),
-        "philips": Reader(lambda path, start: root_name(start) == "restingecgdata", open_philips, says="Philips XML"),
-    },
-    meaning=lambda reader: reader.says,
 )
 
 

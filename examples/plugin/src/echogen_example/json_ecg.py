@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from echogen import InputError
-from echogen.ecg.formats import Reader
+from echogen.ecg.readers import Reader
 from echogen.ecg.source import Source
 
 #: Largest file in bytes that is read; twelve leads of a quarter of an hour at 500 Hz.
