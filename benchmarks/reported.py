@@ -1,6 +1,6 @@
 """Every file of $ECHOGEN_TEST_DATA/reported, kinds of files that public bug reports are about: expected, read, verdict.
 
-Right values of ECG files stand in reported_ecg.py, those of echo files in reported_echo.py beside it, each with the same four
+Right values of ECG files stand in echogen.testing.reported_ecg, those of echo files in reported_echo, each with the same four
 names: the table of right values, `read`, `wrong` and `in_words`.
 """
 
@@ -13,11 +13,11 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from common import DOCS, table
-from report import write_section
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 
 #: Section, module and name of its table of right values.
-HALVES = (("ECG", "reported_ecg", "ECG"), ("Echo", "reported_echo", "ECHO"))
+HALVES = (("ECG", "echogen.testing.reported_ecg", "ECG"), ("Echo", "reported_echo", "ECHO"))
 
 
 def rows(folder: Path, module_name: str, table_name: str) -> list[list[str]]:

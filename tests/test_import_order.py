@@ -56,6 +56,7 @@ EXTRAS = {
     "benchmark/plots.py": {"docs"},
     "testing/data_sets.py": {"datasets"},
     "testing/ecg_files/consumer.py": {"formats"},
+    "testing/fuzz/ecg_files.py": {"formats"},
     "testing/fuzz/echo_files.py": {"datasets"},
     "networks/text.py": {"text"},
     "measurement/sam2.py": {"text"},

@@ -1,9 +1,5 @@
 """Kinds of ECG files that others reported: right values, or a sentence that names the matter."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,11 +7,7 @@ from hypothesis import strategies as st
 
 from echogen import InputError
 from echogen.ecg import ecg_info, find_landmarks, read_around_gaps, read_ecg
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-reported = importlib.import_module("reported_ecg")
-sys.path.remove(str(BENCHMARKS))
+from echogen.testing import reported_ecg as reported
 
 writes_files = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 STANDARD = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")

@@ -1,4 +1,4 @@
-"""What each ECG file of the folder `reported` holds, and whether the reader finds that."""
+"""Right values of each ECG file of the folder `reported`, and a check that the reader finds them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 
 from echogen.ecg import EcgInfo, ecg_info, find_landmarks, read_around_gaps
 from echogen.ecg.gaps import Gap
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.records import Ecg
 
 RATE_TOLERANCE, LENGTH_TOLERANCE_S, HEART_RATE_TOLERANCE_BPM = 1e-3, 0.06, 2.0
 #: Of a peak-to-peak value in mV.
 SWING_TOLERANCE = 0.02
-TWELVE = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+TWELVE = STANDARD_LEADS
 
 
 @dataclass(frozen=True)
