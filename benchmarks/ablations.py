@@ -1,4 +1,4 @@
-"""What each part of the shipped generator is worth: python benchmarks/ablations.py -> docs/ablations.md.
+"""Worth of each part of the shipped generator: python benchmarks/ablations.py -> docs/ablations.md.
 
 One thing at a time is taken away or set otherwise, with the same weights. Every clip is judged once and kept in --cache, so that
 a run that was stopped (--minutes) goes on where it was. --also: folders of other generators, with commas between them.

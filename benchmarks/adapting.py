@@ -1,4 +1,4 @@
-"""What LoRA adapters do for the tokenizer: python benchmarks/adapting.py -> docs/adapting.md (ECHOPulse, Table 1).
+"""Effect of LoRA adapters on the tokenizer: python benchmarks/adapting.py -> docs/adapting.md (ECHOPulse, Table 1).
 
 Phantom style A (what the tokenizer was trained on) to style B, judged on held-out clips; and the phantom to the two real cines
 at hand, one learned from and the other, whole, held out, in both directions.

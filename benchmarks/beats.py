@@ -1,4 +1,4 @@
-"""Whether every beat of an ECG is found: python benchmarks/beats.py -> docs/beats.md."""
+"""Share of the beats of an ECG that are found: python benchmarks/beats.py -> docs/beats.md."""
 
 from __future__ import annotations
 

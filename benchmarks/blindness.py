@@ -1,4 +1,4 @@
-"""Which metric notices which harm: simulated clips against copies that are spoilt more and more."""
+"""Sensitivity of each metric to each harm: simulated clips against copies that are spoilt more and more."""
 
 from __future__ import annotations
 

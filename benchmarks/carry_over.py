@@ -1,4 +1,4 @@
-"""What carries over to pictures of machines that no training saw: python benchmarks/carry_over.py -> docs/carry_over.md."""
+"""Quality on pictures of machines that no training saw: python benchmarks/carry_over.py -> docs/carry_over.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What few steps cost a cascade: python benchmarks/cascade_steps.py -> docs/echodiffusion.md."""
+"""Cost of few steps in a cascade's quality: python benchmarks/cascade_steps.py -> docs/echodiffusion.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well an ECG is read from the picture in which it is drawn: python benchmarks/drawn_ecg.py -> docs/drawn_ecg.md."""
+"""Accuracy of an ECG read from the picture in which it is drawn: python benchmarks/drawn_ecg.py -> docs/drawn_ecg.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be wrong or unusual with an ECG or a first frame: each fault one pure function, so that what was done is known."""
+"""Faults and rarities of an ECG or a first frame, each one pure function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the generator gives back what it learned from: python benchmarks/memorisation.py -> docs/memorisation.md.
+"""Copies of training clips among generated ones: python benchmarks/memorisation.py -> docs/memorisation.md.
 
 --clips names the store of rendered clips that the generator was trained on (docs/training.md).
 """

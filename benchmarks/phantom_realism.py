@@ -1,4 +1,4 @@
-"""How the phantom's pictures compare with real cines: python benchmarks/phantom_realism.py -> docs/phantom.md.
+"""Comparison of the phantom's pictures with real cines: python benchmarks/phantom_realism.py -> docs/phantom.md.
 
 Real: the cine inside pydicom and, where $ECHOGEN_TEST_DATA is set, a second cine and two CAMUS stills. All in the canonical
 128 x 128 geometry; every figure is taken with the same rule on both sides.

@@ -1,4 +1,4 @@
-"""How good a picture looks where nothing was measured in it: whether it is as sharp as a true one, and moves as smoothly."""
+"""Sharpness and smoothness of a generated picture beside a true one."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from report import write_section
 
 import echogen
-from common import DOCS, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.cine.sector import CANONICAL_APEX_ROW, CANONICAL_RADIUS, CANONICAL_SIZE, find_sector, to_sector
 from echogen.errors import InputError
 from echogen.measurement.geometry import lv_geometry

@@ -1,4 +1,4 @@
-"""Which format of shards reads fastest, and how they scale: python benchmarks/shards.py --clips STORE -> docs/shards.md.
+"""Reading speed of shards by format, and its scaling: python benchmarks/shards.py --clips STORE -> docs/shards.md.
 
 STORE: a folder of rendered clips (echogen render -o STORE).
 """

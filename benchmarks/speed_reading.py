@@ -1,4 +1,4 @@
-"""What reading an echo costs beside the bare library call: python benchmarks/speed_reading.py -> docs/performance.md."""
+"""Cost of reading an echo beside the bare library call: python benchmarks/speed_reading.py -> docs/performance.md."""
 
 from __future__ import annotations
 

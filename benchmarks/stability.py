@@ -1,4 +1,4 @@
-"""Whether a given first frame is kept over a minute: python benchmarks/stability.py -> docs/stability.md.
+"""Likeness to a given first frame over a minute: python benchmarks/stability.py -> docs/stability.md.
 
 --forgotten 0: without the row in which no window sees the first frame again, a third of the time.
 """

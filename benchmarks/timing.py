@@ -1,4 +1,4 @@
-"""How well generated video follows real ECGs: python benchmarks/timing.py -> docs/timing.md."""
+"""Timing of generated video against real ECGs: python benchmarks/timing.py -> docs/timing.md."""
 
 from __future__ import annotations
 

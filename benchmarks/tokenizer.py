@@ -1,4 +1,4 @@
-"""What the tokenizer keeps of 200 held-out clips: python benchmarks/tokenizer.py -> docs/tokenizer.md."""
+"""Fidelity of the tokenizer on 200 held-out clips: python benchmarks/tokenizer.py -> docs/tokenizer.md."""
 
 from __future__ import annotations
 
