@@ -1,4 +1,4 @@
-"""Echo files of the kinds that others reported: the right value, or a sentence that names the matter and the option that helps."""
+"""Echo files of the kinds that others reported: the right value, or a sentence that names the option that helps."""
 
 import json
 from fractions import Fraction
