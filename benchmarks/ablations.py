@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import echogen
-from common import DOCS, arguments, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
 from echogen.generators import EchoPulse
-from echogen.generators.echopulse_config import EchoPulseConfig
-from report import write_section
+from echogen.generators.echopulse.config import EchoPulseConfig
 from variants import QUALITY, Cache, Variant, judged_by, note, quality_rows
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from pydicom.data import get_testdata_file
 
-from common import DOCS, arguments, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.clip_store import FPS, draw_recording
 from echogen.generators import Generator
 from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.phantom.simulate import Heart, render
-from echogen.training.adapting import (
+from echogen.training.adaptation import (
     Adapted,
     AdapterClip,
     AdapterPlan,
@@ -29,7 +30,6 @@ from echogen.training.adapting import (
     reconstruction_error,
     smoothed,
 )
-from report import write_section
 
 FIRST_LEARNED, FIRST_JUDGED = 50_000, 60_000
 LEARNED_FRAMES, JUDGED_FRAMES = 97, 65

@@ -6,12 +6,13 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
-from common import DOCS, LEADS, arguments, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
 from echogen.ecg import choose_lead, find_landmarks
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.records import Ecg
-from report import write_section
 
 FIRST_SEED, SECONDS, MARGIN_S = 300_000, 8.0, 0.3
 #: A beat is found where its QRS onset is within so many seconds.
@@ -22,15 +23,15 @@ WAYS = ("one lead, in the light of the others", "the same lead alone", "lead II 
 def judged(seed: int) -> tuple[str, list[tuple[int, int, int]]]:
     """The rhythm of a heart, and for each way its beats, those missed, and those found where there are none."""
     heart, leads = draw_recording(seed, SECONDS)
-    ecg = Ecg(leads, ECG_RATE_HZ, LEADS, -ECG_BEFORE_S)
+    ecg = Ecg(leads, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S)
     name = choose_lead(ecg)
     alone = [Ecg(ecg.lead(one)[None], ecg.rate_hz, (one,), ecg.start_s) for one in (name, "II")]
     truth = heart.clock.qrs_onset_s
     inside = truth[(truth > MARGIN_S) & (truth < SECONDS - MARGIN_S)]
     rows = []
-    for heard in (ecg, *alone):
+    for ecg_window in (ecg, *alone):
         try:
-            found = find_landmarks(heard).qrs_onset_s
+            found = find_landmarks(ecg_window).qrs_onset_s
         except InputError:
             found = np.empty(0)
         well = found[(found > MARGIN_S) & (found < SECONDS - MARGIN_S)]

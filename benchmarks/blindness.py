@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from common import table
+from echogen.benchmark.markdown import table
 from echogen.metrics.bootstrap import bootstrap_interval
-from echogen.metrics.clips import Clip
-from echogen.metrics.collectors import Collector, Pair
-from echogen.metrics.ejection import mean_interval
-from echogen.metrics.evaluation import METRICS
-from echogen.metrics.features import _SHIPPED
-from echogen.metrics.figures import Figure, Row
-from echogen.metrics.frechet import frechet_distance
-from echogen.metrics.mmd import gaussian_mmd
+from echogen.metrics.evaluation.clips import Clip
+from echogen.metrics.evaluation.collectors import Collector, Pair
+from echogen.metrics.evaluation.figures import Figure, Row
+from echogen.metrics.evaluation.run import METRICS
+from echogen.metrics.heart.ejection import mean_interval
+from echogen.metrics.sets.features import _SHIPPED
+from echogen.metrics.sets.frechet import frechet_distance
+from echogen.metrics.sets.mmd import gaussian_mmd
 from echogen.phantom.electrical import make_ecg
 from echogen.phantom.rhythm import Rhythm, make_rhythm
 from echogen.phantom.simulate import Heart, draw_heart, render, true_beats

@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import DOCS, HeldOut, arguments, held_out, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
+from echogen.datasets.held_out import HeldOut, held_out
 from echogen.generators import EchoPulse, Generator
-from echogen.measure import measure
-from echogen.measure.shipped import load_segmenter
-from echogen.metrics.image import mse
-from echogen.metrics.timing import pooled_report, within_video
+from echogen.measurement import measure
+from echogen.measurement.plain_values import measured_ef_percent
+from echogen.measurement.shipped import load_segmenter
+from echogen.metrics.heart.timing import pooled_report, within_video
+from echogen.metrics.pictures.likeness import mse
 from echogen.phantom.looks import HELD_OUT_MACHINES, MACHINES, PLAIN
 from echogen.records import Cine
-from ejection import first_frame, measured_ef
-from report import write_section
 
 FIRST_SEED = 45_000
 SECONDS = 2.0
@@ -59,16 +60,16 @@ def add(seen: Seen, model: EchoPulse, case: HeldOut) -> None:
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         ids = model.tokenizer.tokenize(torch.from_numpy(frames)[None].float() / 255.0)
         drawn = model.tokenizer.decode_ids(ids)[0, :, 0].float().clamp(0, 1).numpy()
-    image, start = first_frame(case)
+    image, start = case.first_ed_frame()
     low, high = model.ef_range
-    asked: dict[str, Any] = {"view": case.cine.view, "sex": case.heart.sex, "seed": case.seed, "frames": image}
+    asked: dict[str, Any] = {"view": case.cine.view, "sex": case.heart.sex, "seed": case.seed, "reference": image}
     asked["ef_percent"] = float(np.clip(case.heart.anatomy.ef_percent, low, high))
     video = model(case.ecg, start_s=start, seconds=SECONDS, **asked)
     reading = measure(video, load_segmenter())
     seen.error.append(mse(drawn, case.drawn.structure[:shown] / 255.0))
     seen.true.append(case.heart.anatomy.ef_percent)
-    seen.measured.append(measured_ef(Cine(frames, times)))
-    seen.kept.append(measured_ef(Cine((255 * drawn + 0.5).astype(np.uint8), times)))
+    seen.measured.append(measured_ef_percent(Cine(frames, times)))
+    seen.kept.append(measured_ef_percent(Cine((255 * drawn + 0.5).astype(np.uint8), times)))
     seen.made.append(float("nan") if reading.ef_percent is None else reading.ef_percent)
     clock = case.heart.clock
     expected = clock.avc_s[within_video(clock, float(video.times_s[0]), float(video.times_s[-1]))]

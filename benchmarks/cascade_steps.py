@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,37 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common import DOCS, HeldOut, held_out, table
-from echogen.errors import InputError
-from echogen.generators.base import Generator, ef_to_give
-from echogen.generators.cascade import Cascade, resized
-from echogen.generators.echodiffusion import EchoDiffusion, EchoDiffusionConfig
-from echogen.measure import load_segmenter, measure
-from echogen.metrics.ejection import ejection_report
-from echogen.metrics.image import psnr, ssim
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
+from echogen.calibration.echodiffusion import first_stage, small_video_efs, small_videos
+from echogen.datasets.held_out import held_out
+from echogen.generators.base import Generator
+from echogen.generators.echodiffusion.cascade import Cascade, resized
+from echogen.generators.echodiffusion.generator import EchoDiffusion, EchoDiffusionConfig
+from echogen.metrics.heart.ejection import ejection_report
+from echogen.metrics.pictures.likeness import psnr, ssim
 from echogen.networks.ef_regressor import at_size
-from echogen.records import ByteArray, Cine
-from echogen.samplers.edm import drawn
-from report import write_section
+from echogen.samplers.edm import random_normal
 
 FIRST_SEED = 130_000
 ASKED = (25.0, 40.0, 55.0, 70.0)
-SHOWN = 128
-
-
-def bytes_of(video: Tensor, frames: int) -> ByteArray:
-    """(C, T, H, W) in 0..1 -> (frames, SHOWN, SHOWN), smoothly between."""
-    grey = resized(video.mean(0)[None, None], frames, SHOWN, "trilinear")[0, 0]
-    found: ByteArray = (grey * 255.0 + 0.5).to(torch.uint8).numpy()
-    return found
-
-
-def seen_ef(frames: ByteArray, fps: float) -> float:
-    try:
-        found = measure(Cine(frames, np.arange(len(frames)) / fps), load_segmenter()).ef_percent
-    except InputError:
-        return np.nan
-    return np.nan if found is None else found
 
 
 def ef_row(name: str, looks: str, seen: NDArray[np.float64], asked: NDArray[np.float64], cpu: str) -> list[str]:
@@ -60,40 +43,6 @@ def ef_row(name: str, looks: str, seen: NDArray[np.float64], asked: NDArray[np.f
     ]
 
 
-def first_stage(model: EchoDiffusion) -> tuple[Cascade, int]:
-    """The first stage alone, sampled by Heun's solver unless steps are given, and the steps that it usually takes."""
-    config = model.config.cascade
-    cascade = Cascade(replace(config, stages=config.stages[:1], steps=None, guided_stages=None), model.cascade.networks[:1])
-    return cascade, config.steps[0] if config.steps else config.stages[0].steps
-
-
-def small_videos(
-    cascade: Cascade,
-    config: EchoDiffusionConfig,
-    cases: Sequence[HeldOut],
-    asked: Sequence[float],
-    steps: int | None,
-    guidance: float | None = None,
-) -> Tensor:
-    """Videos of a first stage (hearts x EFs asked, C, T, size, size), each heart shown by its first end-diastolic frame."""
-    pictures = []
-    for case in cases:
-        ends = case.heart.clock.ed_s
-        place = round(float(ends[ends >= 0][0]) * case.cine.fps)
-        pictures.append(case.cine.frames[min(place, len(case.cine.frames) - 1)])
-    frames = at_size(torch.from_numpy(np.stack(pictures))[:, None].float() / 255.0, cascade.config.stages[0].size)
-    shown = frames.expand(-1, cascade.networks[0].config.channels, -1, -1).repeat_interleave(len(asked), 0)
-    given = [ef_to_give(each, config.ef_calibration) / 100.0 for each in asked]
-    ef = torch.tensor(given, dtype=torch.float32).repeat(len(cases))
-    return cascade.sample(shown, ef, drawn(torch.Generator().manual_seed(0), cascade.device), steps=steps, guidance=guidance)[-1]
-
-
-def seen_efs(videos: Tensor, config: EchoDiffusionConfig) -> NDArray[np.float64]:
-    """The EF in % that the segmenter sees in small videos; nan where it sees none."""
-    frames = config.cascade.stages[-1].frames
-    return np.array([seen_ef(bytes_of(video, frames), config.fps) for video in videos])
-
-
 def ef_rows(model: EchoDiffusion, hearts: int, guidances: list[float]) -> list[list[str]]:
     """How well the ejection fraction asked for is shown, by solver, steps and guidance."""
     cases = [held_out(FIRST_SEED + index, 2.0) for index in range(hearts)]
@@ -105,8 +54,8 @@ def ef_rows(model: EchoDiffusion, hearts: int, guidances: list[float]) -> list[l
         began = time.process_time()
         videos = small_videos(cascade, config, cases, ASKED, steps, guidance)
         cpu = (time.process_time() - began) / len(asked)
-        looks = cascade.looks(steps)[0] * (2 if guidance != 1.0 else 1)
-        rows.append(ef_row(name, str(looks), seen_efs(videos, config), asked, f"{cpu:.1f}"))
+        looks = cascade.network_calls(steps)[0] * (2 if guidance != 1.0 else 1)
+        rows.append(ef_row(name, str(looks), small_video_efs(videos, config), asked, f"{cpu:.1f}"))
         print(rows[-1], flush=True)
 
     plain = replace(model.config, ef_calibration=())
@@ -160,7 +109,7 @@ def second_stage(model: EchoDiffusion, hearts: int) -> list[list[str]]:
 def second_alone(cascade: Cascade, small: Tensor, frame: Tensor, steps: int) -> Tensor:
     """(T, H, W) in 0..1 of the second stage, from the video of the first and a frame."""
     channels = cascade.networks[1].config.channels
-    normal = drawn(torch.Generator().manual_seed(0), torch.device("cpu"))
+    normal = random_normal(torch.Generator().manual_seed(0), torch.device("cpu"))
     before, shown = small.expand(-1, channels, -1, -1, -1), frame.expand(-1, channels, -1, -1)
     return cascade.sample_stage(1, before, shown, None, normal, "multistep", steps)[0].mean(0)
 

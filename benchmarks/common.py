@@ -1,4 +1,4 @@
-"""What the benchmarks share: held-out hearts, real recordings, and how a figure is written."""
+"""Real recordings, command-line options, tables and pictures, as all benchmarks use them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, draw_recording
-from echogen.phantom.looks import PLAIN
-from echogen.phantom.simulate import Heart, Rendering, render
-from echogen.records import Cine, Ecg
-
 DOCS = Path(__file__).parent.parent / "docs"
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """A simulated heart that no training saw, with its ECG and its clip."""
-
-    seed: int
-    heart: Heart
-    ecg: Ecg
-    drawn: Rendering
-    cine: Cine
-
-
-def held_out(seed: int, seconds: float, look: str = PLAIN) -> HeldOut:
-    """The held-out heart of a seed (below 1,000,000, where training begins), with one of the looks of the phantom."""
-    heart, leads = draw_recording(seed, seconds, look)
-    times = np.arange(round(seconds * FPS)) / FPS
-    drawn = render(heart, times, seed)
-    cine = Cine(drawn.frames, times, mm_per_pixel=heart.probe.mm_per_pixel, view=heart.anatomy.view)
-    return HeldOut(seed, heart, Ecg(leads, ECG_RATE_HZ, LEADS, -ECG_BEFORE_S), drawn, cine)
 
 
 @dataclass(frozen=True)
@@ -77,12 +51,6 @@ def arguments(description: str, **defaults: float | str) -> argparse.Namespace:
     for name, value in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     return parser.parse_args()
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
 def save_picture(picture: NDArray[np.uint8], path: Path) -> None:

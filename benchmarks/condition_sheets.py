@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from condition_trials import Result, Shown
-from echogen.cine.strip import BACKGROUND, FRAME_MARK, R_MARK, TEXT, TRACE, EcgStrip, resize_smoothly
+from echogen.benchmark.plots import palette
+from echogen.cine.strip import BACKGROUND, TEXT, EcgStrip, resize_smoothly
 from echogen.records import ByteArray
 
 CELL, STRIP_HEIGHT, MOST_GREYS = 112, 66, 32
@@ -62,15 +63,6 @@ def strip(result: Result, video: Shown | None, name: str, frames: int) -> Image.
         sheet.paste(Image.fromarray(resize_smoothly(frame, CELL, CELL)).convert("RGB"), (left, STRIP_HEIGHT))
         pen.text((left + 3, STRIP_HEIGHT + 2), text, fill=TEXT)
     return sheet
-
-
-def palette(greys: int) -> Image.Image:
-    """So many greys, and the colours of a strip at four strengths."""
-    mixed = [np.linspace(BACKGROUND, colour, 5)[1:] for colour in (TRACE, R_MARK, FRAME_MARK)]
-    colours = np.concatenate([np.linspace((0, 0, 0), (255, 255, 255), greys), *mixed])
-    holder = Image.new("P", (1, 1))
-    holder.putpalette(colours.round().astype(np.uint8).tobytes())
-    return holder
 
 
 def save_sheet(strips: Sequence[Image.Image], columns: int, path: Path) -> None:

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import echogen
-from common import LEADS
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
 from echogen.ecg import find_landmarks, signal_quality
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.generators.base import ECG_FUTURE_S, ECG_PAST_S
-from echogen.measure import measure
-from echogen.measure.shipped import load_segmenter
-from echogen.metrics.timing import match_beats, within_video
+from echogen.measurement import measure
+from echogen.measurement.shipped import load_segmenter
+from echogen.metrics.heart.timing import match_beats, within_video
 from echogen.phantom.rhythm import Rhythm, rhythm_from_landmarks
 from echogen.phantom.simulate import Heart, render
 from echogen.physiology import BeatClock, beat_clock, beat_volumes
@@ -107,7 +107,7 @@ class Case:
         self.takes = generator.takes if ask_ef else generator.takes - {"ef_percent"}
         self.generator, self.seed, self.seconds, self.video_seed = generator, seed, seconds, video_seed + seed
         self.heart, leads = draw_recording(seed, seconds + 4.0)
-        self.ecg = Ecg(leads, ECG_RATE_HZ, LEADS, -ECG_BEFORE_S)
+        self.ecg = Ecg(leads, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S)
         self.start_s = first_ed(self.heart.clock, 0.0)
         still = render(self.heart, np.array([self.start_s]), seed).frames
         self.image = Cine(still, np.zeros(1), self.heart.probe.mm_per_pixel, self.heart.anatomy.view)
@@ -143,7 +143,7 @@ class Case:
         r_found = len(match_beats(found, true_r, 0.05).pairs) / max(len(found), len(true_r), 1)
         anatomy = self.heart.anatomy
         asked: dict[str, Any] = {
-            "frames": trial.image or self.image,
+            "reference": trial.image or self.image,
             "ef_percent": self.ef_percent,
             "view": anatomy.view,
             "sex": self.heart.sex,

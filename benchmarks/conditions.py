@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 import echogen
-from common import DOCS, arguments, table
+from common import DOCS, arguments
 from condition_sheets import save_sheet, strip
 from condition_trials import SETTLING_S, Case, Result, Shown, Trial, first_ed, heart_with, watch_trial
 from ecg_faults import ECG_FAULTS, IMAGE_FAULTS, UNUSUAL_RHYTHMS, beat_shifted, flat, quiet_before, shifted_from
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.clip_store import ECG_AFTER_S, ECG_BEFORE_S
-from echogen.metrics.ejection import mae, r2, rmse
-from echogen.metrics.image import mse, ssim
-from echogen.metrics.timing import chance_level, match_beats, pooled_report
+from echogen.metrics.heart.ejection import mae, r2, rmse
+from echogen.metrics.heart.timing import chance_level, match_beats, pooled_report
+from echogen.metrics.pictures.likeness import mse, ssim
 from echogen.phantom.electrical import make_ecg
 from echogen.physiology import BeatClock
 from echogen.records import Cine
-from report import write_section
 
 Floats = NDArray[np.float64]
 
@@ -36,8 +36,8 @@ NEAR_RR = 0.45
 
 SAID = (
     f"Generator {{name}} ({{hash}}); {{hearts}} held-out hearts (seeds {FIRST_SEED}..), all rhythms and both views; videos of "
-    "{seconds} s, seed {seed} + that of the heart. Beside an ECG the generator is given the heart's {asked} (frames: the first "
-    "end-diastolic one). Command: `python benchmarks/conditions.py{changed}`. "
+    "{seconds} s, seed {seed} + that of the heart. Beside an ECG the generator is given the heart's {asked} (reference: the "
+    "first end-diastolic one). Command: `python benchmarks/conditions.py{changed}`. "
 )
 JUDGED = (
     f"Beats of the first {SETTLING_S:g} s are not judged, as the first frame alone tells their phase. End-systole is measured in "
@@ -335,7 +335,7 @@ def main() -> None:
         hearts=len(cases),
         seed=options.seed,
         seconds=options.seconds,
-        asked=", ".join(sorted({"ef_percent", "frames", "sex", "view"} & cases[0].takes)) or "nothing",
+        asked=", ".join(sorted({"ef_percent", "reference", "sex", "view"} & cases[0].takes)) or "nothing",
         changed="".join(
             f" --{key.replace('_', '-')} {getattr(options, key)}" for key in usual if getattr(options, key) != usual[key]
         ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -14,16 +13,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common import DOCS, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.cine.colour import ColourCine, read_colour
 from echogen.cine.drawn_sweep import DrawnSignal
 from echogen.cine.writing import write
 from echogen.datasets.drawn_ecg import LEAD, DrawnEcg, find_drawn_ecg, judge_signal
 from echogen.records import Cine, Ecg
-from report import write_section
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "cine"))
-from drawn_traces import ECG_RATE_HZ, NOT_AN_ECG, STYLES, Recorded, draw, record
+from echogen.testing.drawn_traces import ECG_RATE_HZ, Recorded, draw, record
+from echogen.testing.machine_styles import NOT_AN_ECG, STYLES
 
 FIRST_SEED = 70_000
 SECONDS = 2.5

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import echogen
-from common import DOCS, HeldOut, held_out, table
-from echogen.measure import load_segmenter, measure
-from echogen.measure.regression import regressed_ef_percent
-from echogen.metrics.ejection import ejection_report
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
+from echogen.datasets.held_out import HeldOut, held_out
+from echogen.measurement import load_segmenter, measure
+from echogen.measurement.regression import regressed_ef_percent
+from echogen.metrics.heart.ejection import ejection_report
 from echogen.networks.config import load_network
 from echogen.networks.ef_regressor import EfRegressor
 from echogen.phantom.simulate import true_beats
-from report import write_section
 
 FIRST_SEED = 110_000
 SECONDS = 3.0

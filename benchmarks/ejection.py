@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 import echogen
-from common import DOCS, HeldOut, arguments, held_out, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.clip_store import FPS
-from echogen.measure import measure
-from echogen.measure.shipped import load_segmenter
-from echogen.metrics.ejection import ejection_report
+from echogen.datasets.held_out import HeldOut, held_out
+from echogen.measurement.plain_values import measured_ef_percent
+from echogen.metrics.heart.ejection import ejection_report
 from echogen.phantom.simulate import render, with_ef
 from echogen.records import Cine
-from report import write_section
 
 ASKED = (25.0, 40.0, 55.0, 70.0)
 SECONDS = 2.0
@@ -26,17 +26,6 @@ def truth_cine(case: HeldOut, ef_percent: float) -> Cine:
     return Cine(render(heart, times, case.seed).frames, times, heart.probe.mm_per_pixel, heart.anatomy.view)
 
 
-def measured_ef(cine: Cine) -> float:
-    value = measure(cine, load_segmenter()).ef_percent
-    return float("nan") if value is None else value
-
-
-def first_frame(case: HeldOut) -> tuple[Cine, float]:
-    """The first end-diastolic frame of the heart's own clip, and its time."""
-    at = int(np.argmin(np.abs(case.cine.times_s - next(s for s in case.heart.clock.ed_s if s >= 0.0))))
-    return Cine(case.cine.frames[at : at + 1], np.zeros(1), case.cine.mm_per_pixel, case.cine.view), float(case.cine.times_s[at])
-
-
 def main() -> None:
     options = arguments(__doc__ or "", hearts=20, seed=0, guidance=-1.0, steps=0)
     heart = echogen.Generator.from_pretrained(options.model)
@@ -45,13 +34,13 @@ def main() -> None:
     got: dict[str, list[float]] = {"truth": [], "no first frame": [], "first frame": []}
     asked = []
     for case in cases:
-        image, start = first_frame(case)
+        image, start = case.first_ed_frame()
         for ef in ASKED:
             asked.append(ef)
             shared = {"seconds": SECONDS, "ef_percent": ef, "view": case.cine.view, "seed": options.seed + case.seed, **how}
-            got["truth"].append(measured_ef(truth_cine(case, ef)))
-            got["no first frame"].append(measured_ef(heart(case.ecg, start_s=start, **shared)))
-            got["first frame"].append(measured_ef(heart(case.ecg, start_s=start, frames=image, **shared)))
+            got["truth"].append(measured_ef_percent(truth_cine(case, ef)))
+            got["no first frame"].append(measured_ef_percent(heart(case.ecg, start_s=start, **shared)))
+            got["first frame"].append(measured_ef_percent(heart(case.ecg, start_s=start, reference=image, **shared)))
         print(
             case.seed,
             case.heart.rhythm.name,

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import echogen
-from common import DOCS, arguments, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
 from echogen.generators import EchoPulse
-from echogen.generators.echopulse_config import EchoPulseConfig, FirstFrame, LivePace
-from echogen.training.teacher import Way
-from report import write_section
+from echogen.generators.echopulse.config import EchoPulseConfig, FirstFrame, LivePace
+from echogen.training.teacher import SamplingSchedule
 from variants import QUALITY, Cache, Variant, judged_by, note, quality_rows
 
 STEPS = (10, 8, 6, 4, 2, 1)
@@ -24,7 +24,7 @@ FIRST_STEPS = (8, 4, 2, 1)
 
 def taught_by(config: EchoPulseConfig) -> EchoPulseConfig:
     """The settings of the teacher of a generator's student."""
-    way = Way()
+    way = SamplingSchedule()
     return replace(config, **{entry.name: getattr(way, entry.name) for entry in fields(way)})
 
 

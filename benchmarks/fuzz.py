@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import resource
 import signal
 import subprocess
@@ -20,137 +19,20 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from importlib import import_module
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from fuzz_seeds import Files, read
+from echogen.benchmark.markdown import write_section
+from echogen.testing.fuzz import KINDS, corpus_module
+from echogen.testing.fuzz.attempts import OUTCOMES, Audit, attempt
+from echogen.testing.fuzz.damage import damaged
 
 MEMORY_BYTES = 1_000_000_000
 PROCESSOR_S = 5
 WALL_S = 60
-#: The module with `corpus` and `read`, the section of docs/fuzz.md, and what half of the files are read with, by kind.
-KINDS: dict[str, tuple[str, str, dict[str, float]]] = {
-    "ecg": ("fuzz_seeds", "ECG files", {"rate_hz": 250.0}),
-    "echo": ("fuzz_echo_seeds", "Echo files and shards", {"fps": 25.0}),
-}
-OUTCOMES = ("read", "refused", "other error", "hang", "killed", "wrote")
-
-_NUMBERS = [*b"0 -1 1 65536 2147483648 4294967296 99999999999999999999 1e308 nan inf x".split(), b""]
-_WORDS = tuple(
-    int(value).to_bytes(size, order, signed=value < 0)
-    for size in (1, 2, 4)
-    for value in (0, 1, -1, 127, 2 ** (8 * size - 1) - 1, -(2 ** (8 * size - 1)))
-    for order in ("little", "big")
-)
-_WRITES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.system"}
-_WRITES |= {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect", "os.utime"}
-
-
-def mutate(data: bytes, random: np.random.Generator, other: bytes) -> bytes:
-    """The data with one to four faults; `other` lends pieces."""
-    out = bytearray(data)
-    for _ in range(int(random.integers(1, 5))):
-        if not out:
-            break
-        at = int(random.integers(len(out)))
-        length = int(min(2 ** random.uniform(0, 12), len(out) - at))
-        kind = int(random.integers(9))
-        if kind == 0:
-            out[at] ^= 1 << int(random.integers(8))
-        elif kind == 1:
-            out[at : at + length] = random.integers(0, 256, length, dtype=np.uint8).tobytes()
-        elif kind == 2:
-            word = _WORDS[int(random.integers(len(_WORDS)))]
-            out[at : at + len(word)] = word
-        elif kind == 3:
-            del out[at:]
-        elif kind == 4:
-            del out[at : at + length]
-        elif kind == 5:
-            out[at:at] = out[at : at + length] * int(random.integers(1, 20))
-        elif kind == 6:
-            start = int(random.integers(max(len(other), 1)))
-            out[at : at + length] = other[start : start + length]
-        else:
-            # Headers are short and decide most; numbers are what they are made of.
-            part = out[: 1 + int(2 ** random.uniform(4, 14))] if kind == 7 else out
-            numbers = list(re.finditer(rb"-?\d+(\.\d+)?", bytes(part)))
-            if numbers:
-                found = numbers[int(random.integers(len(numbers)))]
-                out[slice(*found.span())] = _NUMBERS[int(random.integers(len(_NUMBERS)))]
-    return bytes(out)
-
-
-def case(seeds: dict[str, Files], seed: int, index: int, stated: dict[str, float]) -> tuple[str, Files, dict[str, float]]:
-    """File `index`: the name of what it was made of, its files, and the arguments it is read with: none, or `stated`."""
-    random = np.random.default_rng([seed, index])
-    names = list(seeds)
-    name = names[index % len(names)]
-    other = next(iter(seeds[names[int(random.integers(len(names)))]].values()))
-    first, *beside = seeds[name]
-    files = {first: mutate(seeds[name][first], random, other)} | {one: seeds[name][one] for one in beside}
-    return name, files, stated if random.random() < 0.5 else {}
-
-
-class Audit:
-    """Counts what the process does to the world while `on`: files opened for writing, removed, made; programs; connections."""
-
-    def __init__(self) -> None:
-        self.on = False
-        self.seen: list[str] = []
-        sys.addaudithook(self._hook)
-
-    def _hook(self, event: str, arguments: tuple[object, ...]) -> None:
-        if not self.on:
-            return
-        if event == "open":
-            mode, flags = arguments[1], arguments[2]
-            writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
-            if writes or (isinstance(mode, str) and set(mode) & set("wax+")):
-                self.seen.append(f"open {arguments[0]!r}")
-        elif event in _WRITES or event.startswith("shutil."):
-            self.seen.append(event)
-
-
-def attempt(
-    folder: Path,
-    files: Files,
-    arguments: dict[str, float],
-    audit: Audit | None = None,
-    read: Callable[..., None] = read,
-) -> tuple[str, str]:
-    """Read the files in a folder: outcome (see OUTCOMES) and what was said."""
-    from echogen import InputError
-
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    if audit:
-        audit.seen.clear()
-        audit.on = True
-    try:
-        read(folder / next(iter(files)), **arguments)
-        outcome = "read", ""
-    except InputError as error:
-        outcome = "refused", str(error)
-        if "\n" in outcome[1] or not outcome[1].endswith("."):
-            outcome = "other error", f"no sentence: {outcome[1]!r}"
-    except Exception as error:
-        outcome = "other error", f"{type(error).__name__}: {error}"
-    finally:
-        if audit:
-            audit.on = False
-    changed = {one.name: one.read_bytes() for one in folder.iterdir()} != files
-    if (audit and audit.seen) or changed:
-        outcome = "wrote", "; ".join(audit.seen if audit else [])
-    for one in folder.iterdir():
-        one.unlink()
-    return outcome
 
 
 def address_space() -> int:
@@ -166,8 +48,7 @@ def work(kind: str, seed: int, first: int, last: int) -> None:
     sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    module, _, stated = KINDS[kind]
-    made, audit = import_module(module), Audit()
+    made, audit, stated = corpus_module(kind), Audit(), KINDS[kind].stated
     seeds = made.corpus()
     with tempfile.TemporaryDirectory() as made_here:
         folder = Path(made_here)
@@ -175,12 +56,12 @@ def work(kind: str, seed: int, first: int, last: int) -> None:
             attempt(folder, files, {}, read=made.read)  # loads what the readers load
         print(f"{address_space()}\tbefore", flush=True)
         for index in range(first, last):
-            name, files, arguments = case(seeds, seed, index, stated)
+            name, files, arguments = damaged(seeds, seed, index, stated)
             print(f"{index}\tstart\t{name}", flush=True)
             signal.setitimer(signal.ITIMER_PROF, PROCESSOR_S)
             signal.setitimer(signal.ITIMER_REAL, WALL_S)
             begun = time.process_time()
-            outcome, said = attempt(folder, files, arguments, audit, made.read)
+            outcome, said = attempt(folder, files, arguments, audit, read=made.read)
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
             print(f"{index}\t{outcome}\t{name}\t{time.process_time() - begun:.4f}\t{said[:300]!r}", flush=True)
@@ -244,9 +125,8 @@ def _group(name: str) -> str:
 
 def show(kind: str, seed: int, index: int) -> None:
     """Read one file here."""
-    module, _, stated = KINDS[kind]
-    made = import_module(module)
-    name, files, arguments = case(made.corpus(), seed, index, stated)
+    made, stated = corpus_module(kind), KINDS[kind].stated
+    name, files, arguments = damaged(made.corpus(), seed, index, stated)
     print(name, arguments, {one: len(content) for one, content in files.items()})
     with tempfile.TemporaryDirectory() as folder:
         for one, content in files.items():
@@ -258,7 +138,7 @@ def show(kind: str, seed: int, index: int) -> None:
 def section(kind: str, files: int, seed: int, workers: int) -> str:
     """Read so many files of a kind, and say in a table what came of them."""
     # Only here: workers have no room for what these load.
-    from common import table
+    from echogen.benchmark.markdown import table
 
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     longest: dict[str, float] = defaultdict(float)
@@ -317,9 +197,8 @@ def main() -> None:
             print(text)
             if not options.dry:
                 from common import DOCS
-                from report import write_section
 
-                write_section(DOCS / "fuzz.md", KINDS[kind][1], text)
+                write_section(DOCS / "fuzz.md", KINDS[kind].title, text)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from common import DOCS, Recording, arguments, recordings, save_picture
-from echogen.app.serve_asked import ClipAsked, clip_ecg, conditions_of, encoded
-from echogen.app.serve_ecg import EndlessEcg
+from echogen.app.serve.ecg_sources import EndlessEcg
+from echogen.app.serve.requests import ClipRequest, clip_ecg, conditions_of, encoded
 from echogen.cine import filmstrip
 from echogen.ecg import ecg_info, find_landmarks, read_ecg
 from echogen.errors import InputError
@@ -41,34 +41,34 @@ FRAMES = 7
 SECONDS, LONGER_S = 1.9, 3.0
 
 
-def asked(seed: int, changed: dict[str, Any], anatomy: str | None) -> ClipAsked:
+def asked(seed: int, changed: dict[str, Any], anatomy: str | None) -> ClipRequest:
     """A heart with one thing changed, of the anatomy of a frame; where beats are uneven, the most uneven place."""
     ecg = {"kind": "simulated"} | {name: changed[name] for name in ("rhythm", "heart_rate_bpm") if name in changed}
     heart = {"ef_percent": changed.get("ef_percent", 58), "view": changed.get("view", "A4C"), "seed": seed}
-    question = {"ecg": ecg, **heart, "first_frame": anatomy if heart["view"] == "A4C" else None}
+    query = {"ecg": ecg, **heart, "first_frame": anatomy if heart["view"] == "A4C" else None}
     if changed.get("rhythm") not in ("af", "pvc", "pause"):
-        return ClipAsked.model_validate(question | {"start_s": 0.5, "seconds": SECONDS})
+        return ClipRequest.model_validate(query | {"start_s": 0.5, "seconds": SECONDS})
     signal = next(EndlessEcg(changed["rhythm"], changed.get("heart_rate_bpm", 72), seed))
     r_s = find_landmarks(signal).r_s
     rr = np.diff(r_s)
     inner = np.flatnonzero((r_s[1:-1] > 2.5) & (r_s[1:-1] < signal.end_s - 3))
     event = inner[np.abs(rr[inner] - np.median(rr)).argmax()]
-    return ClipAsked.model_validate(question | {"start_s": float(r_s[event - 1]) - 0.05, "seconds": LONGER_S})
+    return ClipRequest.model_validate(query | {"start_s": float(r_s[event - 1]) - 0.05, "seconds": LONGER_S})
 
 
 def strip(heart: Generator, seed: int, changed: dict[str, Any], anatomy: str | None) -> np.ndarray:
     """One filmstrip with its ECG."""
-    question = asked(seed, changed, anatomy)
-    ecg, start = clip_ecg(question, heart)
-    cine: Cine = heart(ecg, start_s=start, seconds=question.seconds, **conditions_of(question))
+    query = asked(seed, changed, anatomy)
+    ecg, start = clip_ecg(query, heart)
+    cine: Cine = heart(ecg, conditions_of(query), start_s=start, seconds=query.seconds, seed=query.seed)
     return filmstrip(cine, ecg, count=FRAMES, r_s=find_landmarks(ecg).r_s, label="synthetic")
 
 
 def anatomy_of(heart: Generator, seed: int) -> str:
     """An end-diastolic frame of the heart of a seed, by which every other question keeps its anatomy."""
-    question = asked(seed, {}, None)
-    ecg, start = clip_ecg(question, heart)
-    cine = heart(ecg, start_s=start, seconds=question.seconds, **conditions_of(question))
+    query = asked(seed, {}, None)
+    ecg, start = clip_ecg(query, heart)
+    cine = heart(ecg, conditions_of(query), start_s=start, seconds=query.seconds, seed=query.seed)
     r_s = find_landmarks(ecg).r_s
     return encoded(cine.frames[np.searchsorted(cine.times_s, r_s[r_s > start][0])])
 
@@ -90,14 +90,14 @@ def page_picture(heart: Generator, path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     from echogen.app.page import listen
-    from echogen.app.serve_server import create_app
-    from echogen.app.serve_studio import Studio
-    from echogen.measure import load_segmenter
+    from echogen.app.serve.job_queue import JobQueue
+    from echogen.app.serve.server import create_app
+    from echogen.measurement import load_segmenter
 
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         raise InputError("There is no chromium to draw the page with; install it, or say --page 0.")
-    app = create_app(Studio(heart, load_segmenter()))
+    app = create_app(JobQueue(heart, load_segmenter()))
     with listen("127.0.0.1", 0) as waiting, sync_playwright() as playwright:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [waiting]})

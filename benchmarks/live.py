@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 import echogen
-from common import DOCS, arguments, recordings, table
+from common import DOCS, arguments, recordings
 from echogen.bench import looped, measure_live, measure_machine, memory_mb
 from echogen.bench.live import timed_parts
+from echogen.benchmark.markdown import table, write_section
 from echogen.records import Ecg
-from report import write_section
 
 MINUTE_S = 60.0
 
@@ -57,10 +57,10 @@ def in_time(pieces: Iterator[Ecg]) -> Iterator[Ecg]:
 
 def soak(heart: echogen.Generator, ecg: Ecg, minutes: int, real_time: bool) -> list[Minute]:
     """Go along with the ECG; one entry a minute of video."""
-    assert heart.live is not None
+    assert heart.live_timing is not None
     pieces = looped(ecg)
     found = [Minute()]
-    begin = heart.live.lead_in_s
+    begin = heart.live_timing.lead_in_s
     seconds = minutes * MINUTE_S
     stream = timed_parts(heart, in_time(pieces) if real_time else pieces, time.monotonic, seconds=seconds, ef_percent=55.0)
     for part, took in stream:
@@ -89,7 +89,7 @@ def main() -> None:
     machine = measure_machine(device)
     ecg = echogen.read_ecg(recordings()[0].path)
     heart = echogen.Generator.from_pretrained(options.model, device)
-    assert heart.live is not None
+    assert heart.live_timing is not None
     run = measure_live(heart, ecg, device)
     found = soak(heart, ecg, options.minutes, bool(options.real_time))
     header = ["minute", "frames", "frames/s", "part, median ms", "99 %", "worst", "parts late", "memory, MB"]

@@ -15,21 +15,22 @@ import torch
 from PIL import Image
 
 import echogen
-from common import DOCS, LEADS, arguments, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
 from echogen.cine.sector import CANONICAL_APEX_ROW
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore, draw_recording
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.generators import EchoPulse
 from echogen.generators.base import Generator
-from echogen.generators.echopulse import MOTION_SCALE
-from echogen.metrics.bank import FIRST_HELD_OUT_SEED, IdentityBank, copy_filter
+from echogen.generators.echopulse.frame_renderer import MOTION_SCALE
 from echogen.metrics.bootstrap import bootstrap_interval
-from echogen.metrics.figures import Row, share_row
-from echogen.metrics.identity import HeartIdentity
-from echogen.metrics.memorisation import MemorisationReport, distance_ratio, memorisation_report, nearest
+from echogen.metrics.evaluation.figures import Row, share_row
+from echogen.metrics.memorisation.bank import FIRST_HELD_OUT_SEED, IdentityBank, copy_filter
+from echogen.metrics.memorisation.identity import HeartIdentity
+from echogen.metrics.memorisation.similarity import MemorisationReport, distance_ratio, memorisation_report, nearest
 from echogen.phantom.simulate import render
 from echogen.phantom.speckle import SpeckleLayer
 from echogen.records import Cine, Ecg
-from report import write_section
 
 FIRST_SEED = 90_000
 #: Another speckle of the same heart.
@@ -54,7 +55,7 @@ def recordings_of(seed: int, fps: float) -> tuple[Cine, Cine]:
 def generated(model: Generator, seed: int) -> Cine:
     """What the generator makes of a held-out heart's ECG, EF, view and sex."""
     heart, leads = draw_recording(seed, SECONDS)
-    ecg = Ecg(leads, ECG_RATE_HZ, LEADS, -ECG_BEFORE_S)
+    ecg = Ecg(leads, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S)
     asked = {"ef_percent": heart.anatomy.ef_percent, "view": heart.anatomy.view, "sex": heart.sex}
     asked["ef_percent"] = float(np.clip(heart.anatomy.ef_percent, *model.ef_range))
     return model(ecg, start_s=0.0, seconds=SECONDS, seed=seed, **asked)

@@ -16,13 +16,14 @@ from scipy.linalg import sqrtm
 from skimage import metrics as skimage_metrics
 
 from blindness import blindness, cases
-from common import DOCS, arguments, table
-from echogen.metrics import ejection, image
-from echogen.metrics.evaluation import METRICS
-from echogen.metrics.frechet import frechet_distance
-from echogen.metrics.heart import correlation
-from echogen.metrics.mmd import gaussian_mmd, polynomial_mmd
-from report import write_section
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
+from echogen.metrics.evaluation.run import METRICS
+from echogen.metrics.heart import ejection
+from echogen.metrics.heart.agreement import correlation
+from echogen.metrics.pictures import likeness as image
+from echogen.metrics.sets.frechet import frechet_distance
+from echogen.metrics.sets.mmd import gaussian_mmd, polynomial_mmd
 
 Floats = NDArray[np.float64]
 Row = tuple[str, str, float, float]
@@ -128,7 +129,7 @@ def recorded() -> list[Row]:
 
 def perceptual() -> list[Row]:
     """LPIPS arithmetic on the same random weights, since the published ones cannot be had without a download."""
-    from echogen.metrics.features import LearnedPerceptualDistance
+    from echogen.metrics.sets.features import LearnedPerceptualDistance
     from perceptual_agreement import lpips_by_definition, random_lpips_weights
 
     frames = np.random.default_rng(5).integers(0, 256, (2, 2, 64, 64), dtype=np.uint8)

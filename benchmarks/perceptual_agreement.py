@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from echogen.metrics.features import LPIPS
+from echogen.metrics.sets.features import LPIPS
 from echogen.networks.perceptual import VGG_STAGES
 
 

@@ -17,16 +17,16 @@ from PIL import Image, ImageDraw
 from pydicom.data import get_testdata_file
 from scipy import ndimage
 
-from common import DOCS, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.cine.reading import read_cine
 from echogen.cine.sector import find_sector, to_sector
 from echogen.datasets.clip_store import FPS, draw_recording
-from echogen.metrics.speckle import grey_percentiles, local_mean, speckle_widths
+from echogen.metrics.pictures.speckle import grey_percentiles, local_mean, speckle_widths
 from echogen.phantom.looks import HELD_OUT_MACHINES, MACHINES, PLAIN, VARIED
 from echogen.phantom.simulate import render
 from echogen.phantom.ultrasound import APEX_ROW, RADIUS
 from echogen.records import STRUCTURES
-from report import write_section
 
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

@@ -18,15 +18,15 @@ from pathlib import Path
 from rich.progress import Progress, TaskID
 
 import echogen
-from common import DOCS, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets import camus, echonet_dynamic
 from echogen.errors import InputError
-from echogen.metrics.figures import Row
-from echogen.metrics.protocol_clips import FolderSource, ModelSource, Source
-from echogen.metrics.protocols import Judged, judge, published_beside
-from echogen.metrics.published_rows import CAMUS, ECHONET, Protocol, protocols_of, rows_of
+from echogen.metrics.evaluation.figures import Row
+from echogen.metrics.published.protocol_clips import FolderSource, ModelSource, Source
+from echogen.metrics.published.protocols import Judged, judge, published_beside
+from echogen.metrics.published.rows import CAMUS, ECHONET, Protocol, protocols_of, rows_of
 from echogen.records import Study
-from report import write_section
 
 
 class Data:

@@ -18,17 +18,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from common import DOCS, held_out, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.commands.common import progress_bar
 from echogen.datasets.clip_store import FPS, ClipStore
+from echogen.datasets.held_out import held_out
 from echogen.generators.base import Generator
-from echogen.generators.cascade import Cascade
-from echogen.generators.echodiffusion import EchoDiffusion
-from echogen.metrics.ejection import ejection_report
+from echogen.generators.echodiffusion.cascade import Cascade
+from echogen.generators.echodiffusion.generator import EchoDiffusion
+from echogen.metrics.heart.ejection import ejection_report
 from echogen.networks.ef_regressor import EfRegressor, EfRegressorConfig, at_size
-from echogen.samplers.edm import drawn
+from echogen.samplers.edm import random_normal
 from echogen.training.tasks.ef_regressor import shown_ef_percent
-from report import write_section
 
 #: What the regressor looks at: as much as the small cascade's first stage makes.
 SIZE, FRAMES, STEP = 32, 16, 4
@@ -100,7 +101,7 @@ def generated(model: EchoDiffusion, frames: Tensor, ef: NDArray[np.float64], ste
     """Videos of the first stage, one for each ejection fraction, of hearts of which a frame is given."""
     base = Cascade(replace(model.config.cascade, stages=model.config.cascade.stages[:1], steps=None), model.cascade.networks[:1])
     rng = np.random.default_rng(seed)
-    normal = drawn(torch.Generator().manual_seed(seed), torch.device("cpu"))
+    normal = random_normal(torch.Generator().manual_seed(seed), torch.device("cpu"))
     videos = []
     with progress_bar("generating") as progress:
         for start in range(0, len(ef), 16):

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common import HeldOut
+from echogen.datasets.held_out import HeldOut
 from echogen.generators import EchoPulse
-from echogen.generators.echopulse import MOTION_SCALE
-from echogen.measure import measure
-from echogen.measure.reading import Reading
-from echogen.measure.shipped import load_segmenter
-from echogen.metrics.image import mse
-from echogen.metrics.speckle import SpeckleStatistics, speckle_statistics
-from echogen.metrics.timing import match_beats
+from echogen.generators.echopulse.frame_renderer import MOTION_SCALE
+from echogen.measurement import measure
+from echogen.measurement.reading import Reading
+from echogen.measurement.shipped import load_segmenter
+from echogen.metrics.heart.timing import match_beats
+from echogen.metrics.pictures.likeness import mse
+from echogen.metrics.pictures.speckle import SpeckleStatistics, speckle_statistics
 from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.phantom.speckle import SpeckleLayer
 from echogen.records import STRUCTURES, ByteArray, Cine
@@ -37,7 +37,7 @@ def codes(tokenizer: VideoTokenizer, case: HeldOut) -> Tensor:
 def decoded(tokenizer: VideoTokenizer, ids: Tensor, seed: int = 0) -> Tensor:
     """(T, channels, H, W) of ids; seed: of a decoder that draws from noise."""
     with torch.autocast("cpu", torch.bfloat16):
-        features = tokenizer.decoded(tokenizer.quantizer.decode_ids(ids))
+        features = tokenizer.decode_features(tokenizer.quantizer.decode_ids(ids))
         return tokenizer.picture(features, random=torch.Generator().manual_seed(seed))[0].float()
 
 

@@ -13,18 +13,19 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from common import DOCS, held_out, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.clip_store import draw_recording
+from echogen.datasets.held_out import held_out
 from echogen.generators.base import Generator
-from echogen.generators.refined import Refiner, Seen, between, enlarged
-from echogen.measure import load_segmenter
-from echogen.measure.segmentation import segment
+from echogen.generators.wrappers.refined import Refiner, RefinerInput, double_size_input, halfway_input
+from echogen.measurement import load_segmenter
+from echogen.measurement.segmentation import segment
 from echogen.metrics.bootstrap import bootstrap_interval
-from echogen.metrics.image import psnr, ssim
-from echogen.metrics.speckle import frame_correlation, speckle_statistics
+from echogen.metrics.pictures.likeness import psnr, ssim
+from echogen.metrics.pictures.speckle import frame_correlation, speckle_statistics
 from echogen.phantom.simulate import Rendering, render
 from echogen.records import STRUCTURES, Cine
-from report import write_section
 
 FIRST_SEED = 140_000
 STEPS = (1, 2, 4, 8)
@@ -98,13 +99,13 @@ def clip(kind: str, seed: int) -> tuple[Rendering, float]:
     return render(heart, times, seed, finer=finer), heart.probe.mm_per_pixel / finer
 
 
-def seen_of(kind: str, frames: Frames) -> tuple[Seen, torch.Tensor]:
+def seen_of(kind: str, frames: Frames) -> tuple[RefinerInput, torch.Tensor]:
     """What a stage sees when every second frame, or the mean of 2 x 2 pixels, is left; and trilinear interpolation."""
     grey = torch.from_numpy(frames).float()[:, None] / 255.0
     if kind == "2x-time":
         before, after = grey[:-1:2], grey[2::2]
-        return between(before, after), (0.5 * (before + after))[:, :, None]
-    seen = enlarged(torch.round(F.avg_pool2d(grey, 2) * 255.0) / 255.0)
+        return halfway_input(before, after), (0.5 * (before + after))[:, :, None]
+    seen = double_size_input(torch.round(F.avg_pool2d(grey, 2) * 255.0) / 255.0)
     return seen, seen.lowres
 
 
@@ -205,8 +206,8 @@ def middles(frames: Frames) -> Frames:
     return woven
 
 
-def seen_large(frames: Frames) -> Seen:
-    return enlarged(torch.from_numpy(frames).float()[:, None] / 255.0)
+def seen_large(frames: Frames) -> RefinerInput:
+    return double_size_input(torch.from_numpy(frames).float()[:, None] / 255.0)
 
 
 def main() -> None:

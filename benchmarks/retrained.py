@@ -19,14 +19,15 @@ import numpy as np
 from torch import nn
 
 import echogen
-from common import DOCS, arguments, held_out, save_picture, table
+from common import DOCS, arguments, save_picture
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.clip_store import render_clips
+from echogen.datasets.held_out import held_out
 from echogen.generators import EchoPulse
 from echogen.networks.config import load_network, save_network
 from echogen.networks.masked_transformer import MaskedTransformer
 from echogen.networks.video_tokenizer import VideoTokenizer
 from redrawing import HEADER, Redrawn, redraw
-from report import write_section
 from variants import FIRST_SEED, QUALITY, SECONDS, Cache, Variant, judged_by, quality_rows
 
 LATENTS = 9

@@ -24,13 +24,13 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from common import DOCS, table
-from echogen.app.serve_asked import HeartAsked
-from echogen.app.serve_beating import Beating
-from echogen.app.serve_studio import TIDIED_AFTER_S
+from common import DOCS
+from echogen.app.serve.job_queue import TIDIED_AFTER_S
+from echogen.app.serve.requests import StreamRequest
+from echogen.app.serve.video_stream import VideoStream
+from echogen.benchmark.markdown import table, write_section
 from echogen.generators import Generator
 from echogen.phantom.rhythm import RHYTHMS
-from report import write_section
 
 
 def asked_of(client: int) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def watch(address: str, client: int, parts: int, vanishes: bool) -> dict[str, An
 
 
 def direct(heart: Generator, client: int, parts: int) -> list[str]:
-    beating = Beating(HeartAsked.model_validate(asked_of(client)), heart, None)
+    beating = VideoStream(StreamRequest.model_validate(asked_of(client)), heart, None)
     made = [beating.next_part() for _ in range(parts)]
     return [hashlib.sha256(part.cine.frames.tobytes()).hexdigest() for part in made if part is not None]
 

@@ -1,6 +1,6 @@
 """Which format of shards reads fastest, and how they scale: python benchmarks/shards.py --clips STORE -> docs/shards.md.
 
-STORE: a folder of rendered clips (python -m echogen.datasets.clip_store STORE).
+STORE: a folder of rendered clips (echogen render -o STORE).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import psutil
 
-from common import DOCS, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.local_studies import PhantomStudies
 from echogen.datasets.shard_stream import ShardStream, epoch_parts
 from echogen.datasets.shard_writing import Origin, begin, finish, plan_for, shard_name, write_shard
 from echogen.datasets.shards import SUMMARY, Sample, ShardFolder, sample_of
-from echogen.metrics.processes import in_processes
+from echogen.metrics.evaluation.processes import in_processes
 from echogen.records import Cine, Ecg
-from report import write_section
 
 PER_SHARD = 100
 FORMAT_CLIPS, REPEATS = 50, 3

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 import echogen
-from common import DOCS, arguments, recordings, table
+from common import DOCS, arguments, recordings
 from echogen.bench import Machine, Run, grey_image, measure, measure_machine, published_generator, published_networks
-from echogen.measure import load_segmenter, segment
-from report import write_section
+from echogen.benchmark.markdown import table, write_section
+from echogen.measurement import load_segmenter, segment
 
 FRAMES = 64
 

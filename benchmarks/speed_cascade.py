@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
-from common import DOCS, table
-from echogen.generators.cascade import DTYPES, Cascade, paper_cascade
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
+from echogen.generators.echodiffusion.cascade import Cascade, paper_cascade
+from echogen.generators.precision import DTYPES
 from echogen.networks.video_unet import VideoUnet
-from echogen.samplers.edm import drawn
-from report import write_section
+from echogen.samplers.edm import random_normal
 
 IDLE_LOAD = 0.3
 #: CPU seconds of one look of the published code, float32, two cores, and seconds of a guided 2SCM video, extrapolated.
@@ -49,7 +50,9 @@ def _whole_video(steps: int) -> dict[str, float]:
     config, networks = paper_cascade("2SCM")
     cascade = Cascade(config, [VideoUnet(each).eval() for each in networks])
     wall, cpu = time.perf_counter(), time.process_time()
-    cascade.sample(torch.rand(1, 3, 112, 112), torch.full((1,), 0.5), drawn(torch.Generator(), cascade.device), steps=steps)
+    cascade.sample(
+        torch.rand(1, 3, 112, 112), torch.full((1,), 0.5), random_normal(torch.Generator(), cascade.device), steps=steps
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "peak": peak}
 

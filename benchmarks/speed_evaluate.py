@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from common import DOCS, held_out, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.cine import write
+from echogen.datasets.held_out import held_out
 from echogen.errors import InputError
-from echogen.metrics.evaluation import METRICS, evaluate
+from echogen.metrics.evaluation.run import METRICS, evaluate
 from echogen.phantom.simulate import true_beats
-from report import write_section
 
 FIRST_SEED, FRAMES, IDLE_LOAD, CLIPS = 60_000, 64, 0.3, 500
 

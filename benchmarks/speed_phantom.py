@@ -10,10 +10,10 @@ import time
 import numpy as np
 import torch
 
-from common import DOCS, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.clip_store import FPS, draw_recording
 from echogen.phantom.simulate import render
-from report import write_section
 
 FRAMES, REPEATS, IDLE_LOAD = 128, 3, 0.3
 

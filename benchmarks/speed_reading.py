@@ -19,11 +19,11 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, RLELossless
 
-from common import DOCS, table
+from common import DOCS
+from echogen.benchmark.markdown import table, write_section
 from echogen.cine import read_cine, write
 from echogen.phantom.simulate import simulate
 from echogen.records import Cine
-from report import write_section
 
 FRAMES, SIDE, FPS, REPEATS, IDLE_LOAD = 200, 112, 50.0, 7, 0.3
 

@@ -16,14 +16,14 @@ import torch
 from scipy import ndimage
 
 import echogen
-from common import DOCS, arguments, held_out, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
+from echogen.datasets.held_out import held_out
 from echogen.generators import EchoPulse
-from echogen.measure import load_segmenter, read_masks, segment
+from echogen.measurement import load_segmenter, read_masks, segment
 from echogen.physiology import Floats
 from echogen.records import STRUCTURES, ByteArray, Cine
-from ejection import first_frame
 from picture import sharpness
-from report import write_section
 
 FIRST_SEED = 40_000
 SECONDS, STRETCH_S = 60.0, 10.0
@@ -90,8 +90,8 @@ def judged(model: str, seed: int, forgotten: bool) -> list[Kept]:
     heart = echogen.Generator.from_pretrained(model)
     assert isinstance(heart, EchoPulse)
     case = held_out(seed, SECONDS + 1.0)
-    image, start = first_frame(case)
-    asked: dict[str, Any] = {"frames": image, "view": case.cine.view, "sex": case.heart.sex, "seed": seed}
+    image, start = case.first_ed_frame()
+    asked: dict[str, Any] = {"reference": image, "view": case.cine.view, "sex": case.heart.sex, "seed": seed}
     low, high = heart.ef_range
     asked["ef_percent"] = float(np.clip(case.heart.anatomy.ef_percent, low, high))
     shown = (case.cine.times_s >= start) & (case.cine.times_s < start + SECONDS)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 import echogen
-from common import DOCS, Recording, arguments, recordings, table
+from common import DOCS, Recording, arguments, recordings
+from echogen.benchmark.markdown import table, write_section
 from echogen.datasets.clip_store import FPS
 from echogen.ecg import Landmarks, ecg_info, find_landmarks
-from echogen.measure import measure
-from echogen.measure.shipped import load_segmenter
-from echogen.metrics.timing import (
+from echogen.measurement.plain_values import expected_es_s, measured_es_s
+from echogen.metrics.heart.timing import (
     TimingReport,
     chance_level,
-    expected_clock,
     pooled_report,
     shuffled_beats,
     timing_report,
@@ -24,7 +23,6 @@ from echogen.phantom.simulate import draw_heart, render
 from echogen.physiology import beat_clock
 from echogen.records import Cine, Ecg
 from picture import seam_ratio
-from report import write_section
 
 SHUFFLES = 20
 Clips = list[tuple[np.ndarray, np.ndarray]]
@@ -36,15 +34,6 @@ def truth_cine(marks: Landmarks, seconds: float, start_s: float, seed: int) -> C
     heart = draw_heart(rhythm, np.random.default_rng(seed), ef_percent=60.0)
     times = start_s + np.arange(round(seconds * FPS)) / FPS
     return Cine(render(heart, times, seed).frames, times, heart.probe.mm_per_pixel)
-
-
-def es_times(cine: Cine) -> np.ndarray:
-    return np.array([beat.es_s for beat in measure(cine, load_segmenter()).beats])
-
-
-def expected(marks: Landmarks, cine: Cine) -> np.ndarray:
-    clock = expected_clock(marks)
-    return clock.avc_s[within_video(clock, float(cine.times_s[0]), float(cine.times_s[-1]))]
 
 
 def control(marks: Landmarks, cine: Cine, video_es: np.ndarray) -> tuple[float, float]:
@@ -60,9 +49,7 @@ def control(marks: Landmarks, cine: Cine, video_es: np.ndarray) -> tuple[float, 
 def joined(heart: echogen.Generator, ecg: Ecg, seconds: float, seed: int) -> tuple[Cine, np.ndarray]:
     """The video, and the indices of the last frames before two windows meet."""
     parts = list(heart.stream(ecg, seconds=seconds, seed=seed))
-    frames = np.concatenate([part.frames for part in parts])
-    cine = Cine(frames, np.concatenate([part.times_s for part in parts]))
-    return cine, np.cumsum([len(part.frames) for part in parts])[:-1] - 1
+    return Cine.join(parts), np.cumsum([len(part.frames) for part in parts])[:-1] - 1
 
 
 def row(name: str, kind: str, report: TimingReport, drift: bool, seams: list[float] | None = None) -> list[str]:
@@ -89,8 +76,8 @@ def one(heart: echogen.Generator, recording: Recording, seconds: float, seeds: r
     for seed in seeds:
         cine, seams = joined(heart, ecg, seconds, seed)
         truth = truth_cine(marks, seconds, ecg.start_s, seed)
-        truths.append((es_times(truth), expected(marks, truth)))
-        made.append((es_times(cine), expected(marks, cine)))
+        truths.append((measured_es_s(truth), expected_es_s(marks, truth)))
+        made.append((measured_es_s(cine), expected_es_s(marks, cine)))
         true_seams.append(seam_ratio(truth.frames, seams))
         made_seams.append(seam_ratio(cine.frames, seams))
         controls.append(control(marks, cine, made[-1][0]))

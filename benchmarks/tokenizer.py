@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from common import DOCS, arguments, held_out, table
+from common import DOCS, arguments
+from echogen.benchmark.markdown import table, write_section
+from echogen.datasets.held_out import held_out
 from echogen.generators import EchoPulse, Generator
-from echogen.measure import measure
-from echogen.measure.shipped import load_segmenter
-from echogen.metrics.image import mae, mse, psnr, ssim
-from echogen.metrics.speckle import speckle_statistics
+from echogen.measurement import measure
+from echogen.measurement.shipped import load_segmenter
+from echogen.metrics.pictures.likeness import mae, mse, psnr, ssim
+from echogen.metrics.pictures.speckle import speckle_statistics
 from echogen.records import Cine
 from redrawing import codes, decoded, ef_shifts, with_speckle
-from report import write_section
 
 FRAMES = 65
 FIRST_SEED = 30_000

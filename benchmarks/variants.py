@@ -18,14 +18,15 @@ import numpy as np
 import torch
 
 import echogen
-from common import LEADS, held_out
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
+from echogen.datasets.held_out import held_out
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.generators import EchoPulse
-from echogen.generators.echopulse_config import EchoPulseConfig
-from echogen.measure import load_segmenter, read_masks, segment
-from echogen.metrics.ejection import ejection_report
-from echogen.metrics.timing import pooled_report, within_video
+from echogen.generators.echopulse.config import EchoPulseConfig
+from echogen.measurement import load_segmenter, read_masks, segment
+from echogen.metrics.heart.ejection import ejection_report
+from echogen.metrics.heart.timing import pooled_report, within_video
 from echogen.phantom.simulate import Heart
 from echogen.records import STRUCTURES, ByteArray, Cine, Ecg
 from picture import seam_ratio, sharpness, trembling
@@ -94,8 +95,8 @@ def judge(parts: Sequence[Cine], heart: Heart, cpu_s: float) -> Judged:
 
     The EF is nan where no beat can be made out.
     """
-    frames = np.concatenate([part.frames for part in parts])
-    times = np.concatenate([part.times_s for part in parts])
+    whole_video = Cine.join(parts)
+    frames, times = whole_video.frames, whole_video.times_s
     masks = segment(frames, load_segmenter())
     try:
         reading = read_masks(masks, times)
@@ -118,7 +119,7 @@ def judge(parts: Sequence[Cine], heart: Heart, cpu_s: float) -> Judged:
 def make(maker: EchoPulse, variant: Variant, seed: int) -> Judged:
     """Make and judge the clip of a held-out heart, which is asked for its own EF and view."""
     heart, leads = draw_recording(seed, SECONDS)
-    ecg = Ecg(leads, ECG_RATE_HZ, LEADS, -ECG_BEFORE_S)
+    ecg = Ecg(leads, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S)
     asked: dict[str, Any] = {"ef_percent": heart.anatomy.ef_percent, "view": heart.anatomy.view, "sex": heart.sex}
     low, high = maker.ef_range
     asked["ef_percent"] = float(np.clip(asked["ef_percent"], low, high))

@@ -4,10 +4,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from echogen.generators import EchoPulse
+    from echogen.records import Ecg
 
 settings.register_profile("echogen", deadline=None, max_examples=40)
 settings.load_profile("echogen")
@@ -40,6 +44,22 @@ def dicom_ecg_path() -> Path:
     from pydicom.data import get_testdata_file
 
     return Path(str(get_testdata_file("waveform_ecg.dcm")))
+
+
+@pytest.fixture(scope="session")
+def tiny() -> "EchoPulse":
+    """A tiny generator with random weights."""
+    from echogen.testing.generators import tiny_echopulse
+
+    return tiny_echopulse()
+
+
+@pytest.fixture(scope="session")
+def ecg() -> "Ecg":
+    """10 s of sinus rhythm in 12 leads."""
+    from echogen.testing.generators import sinus_ecg
+
+    return sinus_ecg()
 
 
 class Outcome(NamedTuple):

@@ -11,8 +11,8 @@ import torch
 
 from echogen import read_cine, write
 from echogen.datasets.clip_store import FPS, draw_recording
+from echogen.ecg_window.features import FEATURES
 from echogen.generators import EchoPulse, EchoPulseConfig
-from echogen.generators.conditioning import FEATURES
 from echogen.networks.conditioning import EcgEncoderConfig
 from echogen.networks.masked_transformer import MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.quantizers import QuantizerConfig

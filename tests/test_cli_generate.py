@@ -121,7 +121,7 @@ def test_private_without_a_bank_is_one_sentence(echogen: Run, tmp_path: Path) ->
     outcome = echogen("generate", "-o", tmp_path / "a.npz", "--model", tmp_path / "mine", "--private")
     assert outcome.code == 2
     assert "The generator mine has no bank" in outcome.err
-    assert "python -m echogen.metrics.bank" in outcome.err
+    assert "python -m echogen.metrics.memorisation.bank" in outcome.err
     assert not (tmp_path / "a.npz").exists()
 
 

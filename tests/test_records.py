@@ -139,5 +139,15 @@ def test_conditions_out_of_range_are_refused(asked: dict) -> None:
 def test_every_condition_may_be_absent() -> None:
     asked = Conditions()
     assert asked.ecg is None
-    assert asked.frames is None
+    assert asked.reference is None
     assert dict(asked.maps) == {}
+
+
+def test_the_older_name_of_the_reference_goes_on_working() -> None:
+    with pytest.warns(DeprecationWarning, match="reference"):
+        asked = Conditions(frames=make_cine(1))  # type: ignore[call-arg]
+    assert asked.reference is not None
+    with pytest.warns(DeprecationWarning, match="reference"):
+        assert asked.frames is asked.reference
+    with pytest.raises(TypeError, match="both"):
+        Conditions(frames=make_cine(1), reference=make_cine(1))  # type: ignore[call-arg]

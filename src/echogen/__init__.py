@@ -9,9 +9,13 @@ from echogen.records import Beat, Cine, Conditions, Ecg, Study
 if TYPE_CHECKING:
     from echogen.cine import read_cine, read_image, write
     from echogen.datasets.drawn_ecg import read_study
+    from echogen.datasets.registry import open_dataset
     from echogen.ecg import read_ecg
     from echogen.generators.base import Generator
+    from echogen.measurement.video import measure
+    from echogen.metrics.evaluation.run import evaluate
     from echogen.phantom.simulate import simulate
+    from echogen.training.run import train
 
 __version__ = "0.1.0"
 
@@ -23,22 +27,30 @@ __all__ = [
     "Generator",
     "InputError",
     "Study",
+    "evaluate",
+    "measure",
+    "open_dataset",
     "read_cine",
     "read_ecg",
     "read_image",
     "read_study",
     "simulate",
+    "train",
     "write",
 ]
 
-#: Where the names live that need torch, scipy or a codec; each is imported when it is first asked for.
+#: Modules of the names that need torch, scipy or a codec; each is imported when its name is first used.
 _HOME = {
     "Generator": "echogen.generators.base",
+    "evaluate": "echogen.metrics.evaluation.run",
+    "measure": "echogen.measurement.video",
+    "open_dataset": "echogen.datasets.registry",
     "read_cine": "echogen.cine",
     "read_ecg": "echogen.ecg",
     "read_image": "echogen.cine",
     "read_study": "echogen.datasets.drawn_ecg",
     "simulate": "echogen.phantom.simulate",
+    "train": "echogen.training.run",
     "write": "echogen.cine",
 }
 

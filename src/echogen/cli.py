@@ -11,14 +11,20 @@ from typing import Annotated
 import typer
 
 from echogen.commands.adapt import adapt
+from echogen.commands.assemble import assemble
 from echogen.commands.bench import bench
+from echogen.commands.benchmark import benchmark
 from echogen.commands.blind_test import blind_test
+from echogen.commands.calibrate import calibrate
+from echogen.commands.ecg import ecg
 from echogen.commands.evaluate import evaluate
 from echogen.commands.generate import generate
 from echogen.commands.import_weights import import_weights
 from echogen.commands.info import info
+from echogen.commands.list import list_known
 from echogen.commands.measure import measure
 from echogen.commands.prepare import prepare
+from echogen.commands.render import render
 from echogen.commands.serve import serve
 from echogen.commands.simulate import simulate
 from echogen.commands.train import train
@@ -32,8 +38,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _verb in (generate, simulate, measure, evaluate, blind_test, serve, info, prepare, train, adapt, import_weights, bench):
+for _verb in (generate, simulate, measure, evaluate, blind_test, serve, info, ecg, prepare, train, adapt, import_weights, bench):
     app.command()(_verb)
+app.command("list")(list_known)
+app.command()(render)
+app.command()(assemble)
+app.command()(calibrate)
+app.command()(benchmark)
 
 
 def _show_version(asked: bool) -> None:

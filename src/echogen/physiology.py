@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import betainc
 
-Floats = NDArray[np.float64]
+from echogen.arrays import Floats
 
 QRS_ONSET_BEFORE_R_S = 0.040
 MITRAL_CLOSURE_S = 0.050

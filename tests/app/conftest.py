@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from echogen.cine import write
-from echogen.generators.base import Context, Generator, Live, Sampling
+from echogen.generators.base import Context, Generator
+from echogen.generators.sampling import LiveTiming, Sampling
 from echogen.records import Cine, Conditions
 
 
@@ -55,7 +56,7 @@ class Telltale(Generator):
     system = "telltale"
     name, weights_hash = "telltale", "0"
     native_fps = 32.0
-    takes = frozenset({"ecg", "ef_percent", "view", "frames"})
+    takes = frozenset({"ecg", "ef_percent", "view", "reference"})
     ef_range = (15.0, 80.0)
     BITS = 16
 
@@ -63,7 +64,7 @@ class Telltale(Generator):
         self.fan = beating_fan(1, 32.0, 1.0).frames
 
     @classmethod
-    def _load(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Telltale:
+    def from_folder(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Telltale:
         return cls()
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -74,8 +75,8 @@ class Telltale(Generator):
         return 1.0
 
     @property
-    def live(self) -> Live:
-        return Live(1 / 32, 8 / 32, 0.25, 2.0)
+    def live_timing(self) -> LiveTiming:
+        return LiveTiming(1 / 32, 8 / 32, 0.25, 2.0)
 
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
         count = 32 if not sampling.live else 8 if context.index else 1

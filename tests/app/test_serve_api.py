@@ -24,19 +24,19 @@ from echogen.records import Cine
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 testclient = pytest.importorskip("fastapi.testclient", reason="httpx2 is not installed")
 
-from echogen.app import serve_uploads  # noqa: E402
-from echogen.app.describing import describe  # noqa: E402
+from echogen.app.file_facts import describe  # noqa: E402
 from echogen.app.page import allowed_hosts  # noqa: E402
-from echogen.app.serve_clips import labelled, measured, plain  # noqa: E402
-from echogen.app.serve_ecg import EndlessEcg  # noqa: E402
-from echogen.app.serve_server import create_app  # noqa: E402
-from echogen.app.serve_studio import Limits, Studio  # noqa: E402
+from echogen.app.serve import uploads as serve_uploads  # noqa: E402
+from echogen.app.serve.clips import labelled, measured, plain  # noqa: E402
+from echogen.app.serve.ecg_sources import EndlessEcg  # noqa: E402
+from echogen.app.serve.job_queue import JobQueue, Limits  # noqa: E402
+from echogen.app.serve.server import create_app  # noqa: E402
 
 ASKED = {"ecg": {"kind": "simulated"}, "seconds": 1.0, "ef_percent": 40, "seed": 7}
 
 
 def client_of(heart: Any, limits: Limits | None = None, **settings: Any) -> Any:
-    return testclient.TestClient(create_app(Studio(heart, None, limits), **settings))
+    return testclient.TestClient(create_app(JobQueue(heart, None, limits), **settings))
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_an_upload_that_is_too_large_or_too_slow_is_refused(
 def test_the_reader_of_uploads_can_neither_fill_the_memory_nor_call_out() -> None:
     code = """
 import socket, subprocess
-from echogen.app.serve_reader import confine
+from echogen.app.serve.file_reader import confine
 confine()
 for harm in (lambda: bytearray(4 << 30), lambda: socket.create_connection(("127.0.0.1", 9)), lambda: subprocess.run(["true"])):
     try:

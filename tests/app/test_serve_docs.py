@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 pytest.importorskip("websockets", reason="the extra serve is not installed")
 
-from echogen.app.serve_server import create_app
-from echogen.app.serve_studio import Studio
+from echogen.app.serve.job_queue import JobQueue
+from echogen.app.serve.server import create_app
 
 PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 
@@ -28,7 +28,7 @@ def test_the_examples_run(
     assert len(examples) == 2
     shutil.copy(dicom_ecg_path, tmp_path / "ecg.dcm")
     monkeypatch.chdir(tmp_path)
-    with serving(create_app(Studio(telltale, None))) as address:
+    with serving(create_app(JobQueue(telltale, None))) as address:
         for example in examples:
             exec(example.replace("127.0.0.1:8000", address.split("/")[2]), {})
     assert (tmp_path / "heart.mp4").read_bytes()[4:8] == b"ftyp"
@@ -36,10 +36,12 @@ def test_the_examples_run(
 
 
 def test_every_limit_it_names_is_the_one_in_force() -> None:
-    from echogen.app import serve_reader, serve_sockets, serve_uploads
     from echogen.app.page import LEAST_TOKEN
-    from echogen.app.serve_asked import LONGEST_CLIP_S
-    from echogen.app.serve_studio import Limits
+    from echogen.app.serve import file_reader as serve_reader
+    from echogen.app.serve import sockets as serve_sockets
+    from echogen.app.serve import uploads as serve_uploads
+    from echogen.app.serve.job_queue import Limits
+    from echogen.app.serve.requests import LONGEST_CLIP_S
 
     text, limits = " ".join(PAGE.read_text(encoding="utf-8").split()), Limits()
     assert (limits.streams, limits.requests, limits.feeds, LEAST_TOKEN) == (4, 4, 4, 8)

@@ -12,9 +12,10 @@ import schemathesis
 from schemathesis.generation.modes import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from echogen.app import serve_reader, serve_uploads
-from echogen.app.serve_server import create_app
-from echogen.app.serve_studio import Limits, Studio
+from echogen.app.serve import file_reader as serve_reader
+from echogen.app.serve import uploads as serve_uploads
+from echogen.app.serve.job_queue import JobQueue, Limits
+from echogen.app.serve.server import create_app
 
 OPERATIONS = [
     ("/api/status", "GET"),
@@ -36,7 +37,7 @@ def schema(telltale: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(serve_reader, "confine", lambda: None)
     monkeypatch.setattr(serve_uploads, "_run", read_here)
     return schemathesis.openapi.from_asgi(
-        "/openapi.json", create_app(Studio(telltale, None, Limits(per_minute=1e6, burst=10**6)))
+        "/openapi.json", create_app(JobQueue(telltale, None, Limits(per_minute=1e6, burst=10**6)))
     )
 
 

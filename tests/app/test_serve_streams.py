@@ -22,12 +22,12 @@ pytest.importorskip("websockets", reason="the extra serve is not installed")
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from echogen.app.serve_asked import ClipAsked, HeartAsked, clip_ecg, encoded
-from echogen.app.serve_beating import Beating, outlines
-from echogen.app.serve_ecg import EndlessEcg, Feed, Feeds
-from echogen.app.serve_limits import RateLimit, Refused
-from echogen.app.serve_server import create_app
-from echogen.app.serve_studio import Limits, Studio
+from echogen.app.serve.ecg_sources import EndlessEcg, Feed, Feeds
+from echogen.app.serve.job_queue import JobQueue, Limits
+from echogen.app.serve.limits import RateLimit, Refused
+from echogen.app.serve.requests import ClipRequest, StreamRequest, clip_ecg, encoded
+from echogen.app.serve.server import create_app
+from echogen.app.serve.video_stream import VideoStream, outlines
 
 SIMULATED = {"kind": "simulated", "rhythm": "sinus", "heart_rate_bpm": 72}
 
@@ -59,13 +59,13 @@ def settles(condition: Any) -> bool:
 
 
 @pytest.fixture
-def studio(telltale: Any) -> Studio:
-    return Studio(telltale, None, Limits(streams=2, feeds=1, burst=1000))
+def jobs(telltale: Any) -> JobQueue:
+    return JobQueue(telltale, None, Limits(streams=2, feeds=1, burst=1000))
 
 
 @pytest.fixture
-def address(studio: Studio, serving: Any) -> Iterator[str]:
-    with serving(create_app(studio)) as running:
+def address(jobs: JobQueue, serving: Any) -> Iterator[str]:
+    with serving(create_app(jobs)) as running:
         yield running.replace("http", "ws") + "api/"
 
 
@@ -98,8 +98,8 @@ def test_a_heart_beats_ahead_of_what_is_shown_and_another_takes_its_place(addres
 
 
 def test_twenty_clients_each_get_their_own_heart(telltale: Any, serving: Any) -> None:
-    studio = Studio(telltale, None, Limits(streams=20, burst=1000))
-    with serving(create_app(studio)) as running, ThreadPoolExecutor(20) as pool:
+    jobs = JobQueue(telltale, None, Limits(streams=20, burst=1000))
+    with serving(create_app(jobs)) as running, ThreadPoolExecutor(20) as pool:
 
         def watch(client: int) -> list[tuple[int, int, int]]:
             told = []
@@ -118,7 +118,7 @@ def test_twenty_clients_each_get_their_own_heart(telltale: Any, serving: Any) ->
             first = 32 * client
             assert told == [(number, client, 20 + client) for number in range(first, first + len(told))]
             assert len(told) == (32 if client % 7 == 3 else 128)
-        assert settles(lambda: studio.streams.taken == 0)
+        assert settles(lambda: jobs.streams.taken == 0)
 
 
 @pytest.mark.parametrize("kind", ["simulated", "recorded", "live"])
@@ -128,7 +128,7 @@ def test_a_heart_that_is_let_go_is_freed_at_once(kind: str, telltale: Any) -> No
     feed.add(ecg.signal_mv.T.astype("<f4").tobytes())
     recorded = {"rate_hz": 250.0, "lead_names": ["II", "V1", "V5"], "signal_mv": encoded(ecg.signal_mv)}
     asked = {"simulated": SIMULATED, "recorded": {"kind": kind} | recorded, "live": {"kind": kind, "feed": "ward-1"}}[kind]
-    beating = Beating(HeartAsked.model_validate({"ecg": asked}), telltale, None, feed)
+    beating = VideoStream(StreamRequest.model_validate({"ecg": asked}), telltale, None, feed)
     assert beating.next_part() is not None
     seen = weakref.ref(beating)
     gc.disable()
@@ -139,15 +139,15 @@ def test_a_heart_that_is_let_go_is_freed_at_once(kind: str, telltale: Any) -> No
         gc.enable()
 
 
-def test_clients_that_have_gone_leave_nothing_behind(address: str, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[weakref.ref[Beating]] = []
+def test_clients_that_have_gone_leave_nothing_behind(address: str, jobs: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[weakref.ref[VideoStream]] = []
 
-    def noted(*asked: Any) -> Beating:
-        beating = Beating(*asked)
+    def noted(*asked: Any) -> VideoStream:
+        beating = VideoStream(*asked)
         seen.append(weakref.ref(beating))
         return beating
 
-    monkeypatch.setattr("echogen.app.serve_sockets.Beating", noted)
+    monkeypatch.setattr("echogen.app.serve.sockets.VideoStream", noted)
     for _ in range(3):
         clients = [connect(address + "beat") for _ in range(2)]
         for client in clients:
@@ -155,7 +155,7 @@ def test_clients_that_have_gone_leave_nothing_behind(address: str, studio: Studi
             received(client)
         for client in clients:
             client.socket.close()  # without a word
-        assert settles(lambda: studio.streams.taken == 0)
+        assert settles(lambda: jobs.streams.taken == 0)
     assert len(seen) == 6
     assert settles(lambda: not any(one() for one in seen))
 
@@ -176,7 +176,7 @@ def test_a_recorded_heart_ends_with_its_ecg(address: str) -> None:
     assert (seen[3]["question"], seen[3]["until_s"]) == (9, 2.5)
 
 
-def test_a_live_ecg_is_followed_as_it_comes(address: str, studio: Studio, telltale: Any) -> None:
+def test_a_live_ecg_is_followed_as_it_comes(address: str, jobs: JobQueue, telltale: Any) -> None:
     ecg = next(EndlessEcg("sinus", 80, 2))
     chunk = 50
 
@@ -206,17 +206,17 @@ def test_a_live_ecg_is_followed_as_it_comes(address: str, studio: Studio, tellta
             assert more["frames"] == 8
             feeder.send(b"abc")
             assert "whole samples" in json.loads(feeder.recv(timeout=30))["error"]
-        assert settles(lambda: studio.feeds.names == [])
+        assert settles(lambda: jobs.feeds.names == [])
     with connect(address + "beat") as socket:
         start(socket, ecg={"kind": "live", "feed": "ward-1"})
         assert "no live ECG named" in received(socket)[0]["error"]
 
 
-def test_a_client_that_goes_frees_its_place_and_one_too_many_is_told_to_wait(address: str, studio: Studio) -> None:
+def test_a_client_that_goes_frees_its_place_and_one_too_many_is_told_to_wait(address: str, jobs: JobQueue) -> None:
     first, second = connect(address + "beat"), connect(address + "beat")
     start(first)
     received(first)
-    assert settles(lambda: studio.streams.taken == 2)
+    assert settles(lambda: jobs.streams.taken == 2)
     with connect(address + "beat") as third:
         told, _ = received(third)
         assert (told["busy"], told["retry_after_s"], "2 streams" in told["error"]) == (True, 15, True)
@@ -224,7 +224,7 @@ def test_a_client_that_goes_frees_its_place_and_one_too_many_is_told_to_wait(add
             third.recv(timeout=30)
     first.socket.close()  # without a word
     second.close()
-    assert settles(lambda: studio.streams.taken == 0)
+    assert settles(lambda: jobs.streams.taken == 0)
     with connect(address + "beat") as socket:
         start(socket)
         assert received(socket)[0]["type"] == "part"
@@ -250,18 +250,18 @@ def test_a_message_that_is_wrong_is_answered_and_the_stream_goes_on(message: str
 
 
 def test_a_stream_that_nobody_looks_at_ends(telltale: Any, serving: Any) -> None:
-    studio = Studio(telltale, None, Limits(idle_s=0.2))
-    with serving(create_app(studio)) as running, connect(running.replace("http", "ws") + "api/beat") as socket:
+    jobs = JobQueue(telltale, None, Limits(idle_s=0.2))
+    with serving(create_app(jobs)) as running, connect(running.replace("http", "ws") + "api/beat") as socket:
         start(socket)
         header, _ = received(socket)
         while header["type"] == "part":
             header, _ = received(socket)
         assert "nobody looked at it" in header["error"]
-        assert settles(lambda: studio.streams.taken == 0)
+        assert settles(lambda: jobs.streams.taken == 0)
 
 
-def test_strangers_and_other_sites_get_no_stream(studio: Studio, serving: Any) -> None:
-    with serving(create_app(studio, token="letmein42", hosts=("127.0.0.1",))) as running:
+def test_strangers_and_other_sites_get_no_stream(jobs: JobQueue, serving: Any) -> None:
+    with serving(create_app(jobs, token="letmein42", hosts=("127.0.0.1",))) as running:
         beat = running.replace("http", "ws") + "api/beat"
         refused: list[dict[str, Any]] = [
             {},
@@ -279,15 +279,15 @@ def test_strangers_and_other_sites_get_no_stream(studio: Studio, serving: Any) -
 
 def test_the_shipped_heart_is_streamed_bit_for_bit_as_a_direct_call_makes_it() -> None:
     from echogen.generators import Generator
-    from echogen.measure import load_segmenter
+    from echogen.measurement import load_segmenter
 
     heart = Generator.from_pretrained("phantom-128", "cpu")
     asked = {"ecg": SIMULATED, "start_s": 21.0, "ef_percent": 35.0, "view": "A4C", "seed": 4}
-    beating = Beating(HeartAsked.model_validate(asked), heart, load_segmenter())
+    beating = VideoStream(StreamRequest.model_validate(asked), heart, load_segmenter())
     parts = [beating.next_part() for _ in range(2)]
     assert parts[0] is not None
     assert parts[1] is not None
-    clip = ClipAsked.model_validate(asked | {"seconds": 3.0})
+    clip = ClipRequest.model_validate(asked | {"seconds": 3.0})
     ecg, begin = clip_ecg(clip, heart)
     cine = heart(ecg, seconds=3.0, start_s=begin, ef_percent=35.0, view="A4C", seed=4)
     streamed = np.concatenate([part.cine.frames for part in parts if part is not None])[: len(cine.frames)]

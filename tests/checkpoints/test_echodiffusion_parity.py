@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from echogen.checkpoints.echodiffusion import cascade_of
 from echogen.checkpoints.echodiffusion_weights import config_of, our_name, our_tensors, video_unet_from
-from echogen.checkpoints.importing import import_weights
+from echogen.checkpoints.importers import import_weights
 from echogen.checkpoints.verify import verify
 from echogen.errors import InputError
 from echogen.generators import EchoDiffusion, Generator
-from echogen.generators.cascade import published_cascade
+from echogen.generators.echodiffusion.cascade import published_cascade
 from echogen.records import Cine
 
 Tensors = dict[str, torch.Tensor]
@@ -108,7 +108,7 @@ def test_a_released_folder_becomes_a_generator(echogen: Callable[..., Any], fold
     assert [(stage.size, stage.frames, stage.steps, stage.churn) for stage in stages] == [(8, 2, 3, 1.0), (16, 4, 3, 1.2)]
     assert (heart.config.fps, heart.config.cascade.guidance, heart.config.cascade.told) == (2.0, 5.0, "level")
     image = Cine(np.random.default_rng(0).integers(0, 255, (1, 16, 16), dtype=np.uint8), np.zeros(1))
-    assert heart(None, seconds=2, frames=image, ef_percent=40, guidance=1).frames.shape == (4, 16, 16)
+    assert heart(None, seconds=2, reference=image, ef_percent=40, guidance=1).frames.shape == (4, 16, 16)
     assert float(heart.cascade.networks[0].stem.convs[0].weight.abs().max()) > 0  # type: ignore[union-attr]
 
 

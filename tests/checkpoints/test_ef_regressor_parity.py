@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from echogen.checkpoints.importing import import_weights
+from echogen.checkpoints.importers import import_weights
 from echogen.checkpoints.verify import verify
 from echogen.errors import InputError
 from echogen.networks.config import load_network

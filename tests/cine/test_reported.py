@@ -1,4 +1,4 @@
-"""Echo files of the kinds that others reported: the right value, or a sentence that names the option that helps."""
+"""Echo files of the kinds that others reported: the right value, or a sentence that names the matter and the option."""
 
 import json
 from fractions import Fraction
@@ -14,10 +14,10 @@ from pydicom.dataset import Dataset
 from typer.testing import CliRunner
 
 from echogen import Cine, InputError, read_cine, write
-from echogen.app.describing import describe
+from echogen.app.file_facts import describe
 from echogen.cine import read_image
 from echogen.cine.timing import steady_times
-from echogen.measure.beats import find_beats
+from echogen.measurement.beats import find_beats
 
 MM = 1.3800928766181964
 ROWS, COLUMNS = np.indices((150, 200))

@@ -53,12 +53,12 @@ def test_the_default_is_measured_part_by_part(echogen: Run, tmp_path: Path) -> N
     assert isinstance(heart, EchoPulse)
     networks = heart.tokenizer, heart.transformer, heart.student
     assert run["parameters"] == sum(weights.numel() for network in networks for weights in network.parameters())
-    assert heart.live is not None
+    assert heart.live_timing is not None
     assert set(live) == LIVE
     assert (live["model"], live["dtype"], live["frames"], live["starts"]) == ("phantom-128", "bfloat16", 19, 5)
     assert 0 < live["first_frame_median"] <= live["first_frame_worst"]
     assert 0 < live["part_median"] <= live["part_worst"]
-    assert live["behind_worst"] == pytest.approx(heart.live.delay_s + live["part_worst"])
+    assert live["behind_worst"] == pytest.approx(heart.live_timing.delay_s + live["part_worst"])
     assert live["streams"] == int(live["frames_per_second"] / 32)
     assert live["memory_start_mb"] > 100
     assert f"{1000 * live['first_frame_median']:.0f} ms" in outcome.out
@@ -87,31 +87,33 @@ def test_a_part_inside_another_counts_for_itself_and_nothing_stays_wrapped() -> 
         def decode_ids(self) -> None:
             clock[0] += 7
 
-    class Heart:
-        tokenizer = Tokenizer()
-
-        def _guess(self) -> str:
+    class Guesser:
+        def guess(self) -> str:
             clock[0] += 1
-            self._conditioning()
+            self.encode_conditions()
             clock[0] += 2
             return "ids"
 
-        def _conditioning(self) -> None:
+        def encode_conditions(self) -> None:
             clock[0] += 10
             if clock[0] > 100:
                 raise ValueError("no beats")
 
-    clock, heart = [0.0], Heart()
-    with metered(heart, lambda: clock[0]) as spent:  # type: ignore[arg-type]
-        assert heart._guess() == "ids"
-        heart.tokenizer.decode_ids()
-        heart._guess()
+    class Parts:
+        tokenizer, token_guesser = Tokenizer(), Guesser()
+
+    clock, parts = [0.0], Parts()
+    with metered(parts, lambda: clock[0]) as spent:  # type: ignore[arg-type]
+        assert parts.token_guesser.guess() == "ids"
+        parts.tokenizer.decode_ids()
+        parts.token_guesser.guess()
         clock[0] = 100
         with pytest.raises(ValueError, match="no beats"):
-            heart._guess()
+            parts.token_guesser.guess()
     assert spent == {"ECG": 30, "guessing tokens": 7, "decode": 7}
-    assert not vars(heart)
-    assert not vars(heart.tokenizer)
+    assert not vars(parts)
+    assert not vars(parts.tokenizer)
+    assert not vars(parts.token_guesser)
 
 
 def test_the_papers_configuration() -> None:
@@ -140,7 +142,8 @@ def test_a_repeated_ecg_goes_on_from_beat_to_beat_without_a_gap(dicom_ecg_path: 
 
 
 def test_the_time_to_a_part_counts_from_the_last_piece_that_it_needs(dicom_ecg_path: Path) -> None:
-    heart, clock = Generator.from_pretrained("phantom-128", "cpu"), [0.0]
+    generator, clock = Generator.from_pretrained("phantom-128", "cpu"), [0.0]
+    assert isinstance(generator, EchoPulse)
 
     def pieces() -> Iterator[Ecg]:
         for piece in looped(read_ecg(dicom_ecg_path)):
@@ -151,8 +154,9 @@ def test_the_time_to_a_part_counts_from_the_last_piece_that_it_needs(dicom_ecg_p
         clock[0] += 1.0
         return usual(*arguments)
 
-    usual, heart._draw = heart._draw, drawn  # type: ignore[attr-defined]
-    timed = list(timed_parts(heart, pieces(), lambda: clock[0], seconds=0.5, steps=1))
+    renderer = generator.renderer
+    usual, renderer.render = renderer.render, drawn  # type: ignore[method-assign]
+    timed = list(timed_parts(generator, pieces(), lambda: clock[0], seconds=0.5, steps=1))
     assert [seconds for _, seconds in timed] == [1.0, 1.0, 1.0]
     assert clock[0] > 600
 

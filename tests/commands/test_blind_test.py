@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from echogen.app.blind_test import Answer, append_answer
+from echogen.app.blind_test.session import Answer, append_answer
 from echogen.cine import write
 from echogen.records import Cine
 

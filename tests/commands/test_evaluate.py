@@ -13,9 +13,9 @@ from echogen.cine import read_cine, write
 from echogen.commands.simulate import simulate
 from echogen.ecg import read_ecg
 from echogen.errors import InputError
-from echogen.metrics import evaluation
-from echogen.metrics.clips import Clip, find_clips, same_moments
-from echogen.metrics.evaluation import METRICS, chosen_metrics
+from echogen.metrics.evaluation import run as evaluation
+from echogen.metrics.evaluation.clips import Clip, find_clips, same_moments
+from echogen.metrics.evaluation.run import METRICS, chosen_metrics
 
 Run = Callable[..., Any]
 ROW = {"value", "low", "high", "n"}

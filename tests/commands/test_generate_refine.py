@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from echogen import read_cine
-from echogen.generators.refined import Refiner
+from echogen.generators.wrappers.refined import Refiner
 
 Run = Callable[..., Any]
 

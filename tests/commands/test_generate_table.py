@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from echogen.commands import generate_table
-from echogen.commands.generate import Case
+from echogen.commands.video_case import Case
 from echogen.datasets.shards import ShardFolder
 from echogen.errors import InputError
 from echogen.records import Cine

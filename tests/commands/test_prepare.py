@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from echogen import Cine, Study, read_cine, write
-from echogen.datasets import clip_store
 from echogen.datasets.cluster import prepare_on_ray
-from echogen.datasets.preparing import Job, prepare_plan, source_of
+from echogen.datasets.preparation import Job, prepare_plan, source_of
 from echogen.datasets.registry import DATASETS, DatasetEntry
 from echogen.datasets.shards import ShardFolder
 from echogen.datasets.video_folder import VideoFolder
 from echogen.errors import InputError
+from echogen.testing.clip_stores import small_store
 
 Run = Callable[..., Any]
 
@@ -167,10 +167,8 @@ def test_a_data_set_by_name(echogen: Run, tmp_path: Path, monkeypatch: pytest.Mo
     assert str(tmp_path) not in json.dumps(dict(labels))
 
 
-def test_a_clip_store_is_recognised(echogen: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip_store, "SHARD_CLIPS", 1)
-    (tmp_path / "in").mkdir()
-    clip_store._write_shard((str(tmp_path / "in"), 0, 7, 8))
+def test_a_clip_store_is_recognised(echogen: Run, tmp_path: Path) -> None:
+    small_store(tmp_path / "in", frames=8, first_seed=7)
     outcome = echogen("prepare", tmp_path / "in", "-o", tmp_path / "out", "--workers", 1)
     assert outcome.code == 0, outcome.err
     sample = ShardFolder(tmp_path / "out")[0]
@@ -185,7 +183,7 @@ def test_a_clip_store_is_recognised(echogen: Run, tmp_path: Path, monkeypatch: p
         (("empty", "-o", "out"), "There is no echo video in"),
         (("bad", "-o", "out"), "None of the 2 sources could be used (a.avi: a.avi has no picture"),
         (("bad", "-o", "bad/out"), "lies inside the data set"),
-        (("bad", "-o", "out", "--name", "imagenet"), "There is no data set 'imagenet'; it must be one of echonet-dynamic"),
+        (("bad", "-o", "out", "--name", "imagenet"), "There is no data set 'imagenet'; known are echonet-dynamic"),
         (("bad", "-o", "out", "--split", "TEST"), "A folder of videos has no split"),
         (("bad", "-o", "far/out"), "The output folder far does not exist"),
         (("bad", "-o", "empty/out", "--fps", "0"), "--fps must lie between"),

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 from echogen import InputError
 from echogen.datasets.camus import Camus, read_image, read_info
-from echogen.measure.geometry import lv_geometry
+from echogen.measurement.geometry import lv_geometry
 from echogen.records import STRUCTURES
+from echogen.testing import data_sets as fakes
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, fakes: ModuleType) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     patients = [
         fakes.FakePatient("patient0001", "testing", 1),
         fakes.FakePatient("patient0002", "testing", 1, ("reversed", "no_truth")),
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, fakes: ModuleType) -> Path:
     return fakes.make_camus(tmp_path_factory.mktemp("data") / "CAMUS_public", patients)
 
 
-def test_a_study_is_the_half_cycle_with_its_masks(folder: Path, fakes: ModuleType) -> None:
+def test_a_study_is_the_half_cycle_with_its_masks(folder: Path) -> None:
     data = Camus(folder, "testing")
     assert data.names == ["patient0001_4CH", "patient0001_2CH", "patient0002_4CH", "patient0002_2CH"]
     study, (frames, masks) = data[0], fakes.half_cycle(fakes.heart(1))
@@ -60,7 +60,7 @@ def test_pixels_become_square_and_labels_stay_labels(folder: Path) -> None:
         Camus(folder, "training")[0]
 
 
-def test_the_older_release_is_read_too(tmp_path: Path, fakes: ModuleType, folder: Path) -> None:
+def test_the_older_release_is_read_too(tmp_path: Path, folder: Path) -> None:
     old = fakes.make_camus(tmp_path / "old", [fakes.FakePatient("patient0001", "testing", 1)], suffix=".mhd")
     study, same = Camus(old, views=("A4C",))[0], Camus(folder, "testing")[0]
     np.testing.assert_array_equal(study.cine.frames, same.cine.frames)
@@ -104,7 +104,7 @@ def test_malformed_files_are_named(tmp_path: Path) -> None:
         read_image(damaged)
 
 
-def test_values_that_are_no_grey_are_refused(tmp_path: Path, fakes: ModuleType) -> None:
+def test_values_that_are_no_grey_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.nii"
     fakes.write_medical(path, np.full((4, 6), -1.0, dtype=np.float32), (1.0, 1.0))
     with pytest.raises(InputError, match=r"grey values of 0\.\.255"):

@@ -1,12 +1,8 @@
 import json
-from multiprocessing.pool import ThreadPool
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
-from echogen.datasets import clip_store
 from echogen.datasets.clip_store import ClipStore, draw_recording, render_clips
 from echogen.errors import InputError
 from echogen.phantom.simulate import render
@@ -16,17 +12,13 @@ FRAMES = 9
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two shards of two short clips, written by threads of this process so that the small shard size reaches them."""
-    threads = torch.get_num_threads()
+    """Two shards of two short clips."""
     seen = []
     path = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip_store, "SHARD_CLIPS", 2)
-        patch.setattr(clip_store.multiprocessing, "get_context", lambda _: SimpleNamespace(Pool=ThreadPool))
-        render_clips(path, 3, frames=FRAMES, first_seed=70, processes=1, progress=lambda done, total: seen.append((done, total)))
-        assert seen == [(2, 4), (4, 4)]
-        yield path
-    torch.set_num_threads(threads)
+    told = {"frames": FRAMES, "first_seed": 70, "clips_per_shard": 2, "processes": 1}
+    render_clips(path, 3, **told, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(2, 4), (4, 4)]
+    return path
 
 
 def test_clips_come_back_as_they_were_rendered(folder):
@@ -62,9 +54,19 @@ def test_shards_that_exist_are_kept_and_unfinished_ones_ignored(folder):
     before = (folder / "shard_0001" / "frames.npy").stat().st_mtime_ns
     (folder / "shard_0002.partial1").mkdir(exist_ok=True)
     (folder / "shard_0002.partial1" / "hearts.json").write_text("[]")
-    render_clips(folder, 4, frames=FRAMES, first_seed=70, processes=1)
+    render_clips(folder, 4, frames=FRAMES, first_seed=70, processes=1, clips_per_shard=2)
     assert (folder / "shard_0001" / "frames.npy").stat().st_mtime_ns == before
     assert len(ClipStore(folder)) == 4
+
+
+def test_several_processes_render_the_same_and_shards_of_other_sizes_follow_one_another(folder, tmp_path):
+    render_clips(tmp_path / "b", 1, frames=FRAMES, first_seed=70, processes=2, clips_per_shard=1)
+    render_clips(tmp_path / "c", 4, frames=FRAMES, first_seed=70, processes=1, clips_per_shard=3)
+    store = ClipStore(tmp_path)
+    assert [store[index].heart["seed"] for index in range(len(store))] == [70, 70, 71, 72, 73, 74, 75]
+    np.testing.assert_array_equal(store[0].frames, ClipStore(folder)[0].frames)
+    with pytest.raises(IndexError):
+        store[7]
 
 
 def test_a_folder_without_clips_is_refused(tmp_path):

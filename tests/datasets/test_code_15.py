@@ -14,7 +14,7 @@ import pytest
 from echogen import InputError
 from echogen.datasets.code_15 import Code15
 from echogen.datasets.registry import open_dataset, recognise
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 
 HEADER = (
     *("exam_id", "age", "is_male", "nn_predicted_age", "1dAVb", "RBBB", "LBBB", "SB", "ST", "AF", "patient_id", "death", "timey"),

@@ -1,11 +1,8 @@
 """The ECG that is drawn into echo pictures: R peaks where they were, and no ECG where none is drawn."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,8 @@ from echogen.cine.colour import ColourCine, read_colour
 from echogen.cine.drawn_line import DrawnLine
 from echogen.cine.drawn_sweep import DrawnSignal, line_signal
 from echogen.datasets.drawn_ecg import RATE_HZ, DrawnEcg, find_drawn_ecg, judge_signal, read_drawn_ecg
+from echogen.testing.drawn_traces import ECG_RATE_HZ, Recorded, draw, record
+from echogen.testing.machine_styles import NOT_AN_ECG, STYLES, Style
 
 SECONDS = 2.5
 SEED = 11
@@ -39,35 +38,17 @@ REFUSED = (
 )
 
 
-def _load() -> ModuleType:
-    name = "echogen_drawn_traces"
-    if name not in sys.modules:
-        path = Path(__file__).parents[1] / "cine" / "drawn_traces.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 @pytest.fixture(scope="module")
-def traces() -> ModuleType:
-    """The module tests/cine/drawn_traces.py."""
-    return _load()
-
-
-@pytest.fixture(scope="module")
-def recorded(traces: ModuleType) -> Any:
+def recorded() -> Recorded:
     """A simulated heart and its ECG."""
-    return traces.record(SEED, SECONDS)
+    return record(SEED, SECONDS)
 
 
-def _style(traces: ModuleType, name: str) -> Any:
-    return next(style for style in traces.STYLES + traces.NOT_AN_ECG if style.name == name)
+def _style(name: str) -> Style:
+    return next(style for style in STYLES + NOT_AN_ECG if style.name == name)
 
 
-def _errors_s(found: DrawnEcg, recorded: Any) -> np.ndarray:
+def _errors_s(found: DrawnEcg, recorded: Recorded) -> np.ndarray:
     """Found minus true R peaks inside the video; both must be equally many."""
     assert found.r_s is not None
     inside = [r[(r > 0.05) & (r < SECONDS - 0.08)] for r in (found.r_s, recorded.r_s)]
@@ -76,9 +57,9 @@ def _errors_s(found: DrawnEcg, recorded: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_r_peaks_are_found_within_a_frame_in_every_manner(traces: ModuleType, recorded: Any, name: str) -> None:
-    style = _style(traces, name)
-    found = find_drawn_ecg(ColourCine(traces.draw(recorded, style, 5), recorded.times_s[:: style.every]))
+def test_r_peaks_are_found_within_a_frame_in_every_manner(recorded: Recorded, name: str) -> None:
+    style = _style(name)
+    found = find_drawn_ecg(ColourCine(draw(recorded, style, 5), recorded.times_s[:: style.every]))
     assert found.accepted, found.reasons
     assert found.manner == {"scroll": "scrolling", "sweep": "sweeping", "static": "standing"}[style.mode]
     assert np.abs(_errors_s(found, recorded)).max() < 1 / 32
@@ -89,25 +70,25 @@ def test_r_peaks_are_found_within_a_frame_in_every_manner(traces: ModuleType, re
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_ecg_or_has_no_clock_is_rejected_with_a_reason(traces: ModuleType, recorded: Any, name: str) -> None:
-    found = find_drawn_ecg(ColourCine(traces.draw(recorded, _style(traces, name), 5), recorded.times_s))
+def test_what_is_no_ecg_or_has_no_clock_is_rejected_with_a_reason(recorded: Recorded, name: str) -> None:
+    found = find_drawn_ecg(ColourCine(draw(recorded, _style(name), 5), recorded.times_s))
     assert not found.accepted
     assert found.reasons[0].endswith(".")
 
 
-def test_the_drawn_shape_is_the_recorded_shape(traces: ModuleType, recorded: Any) -> None:
-    style = _style(traces, "static with a line, yellow, R ticks")
-    ecg = find_drawn_ecg(ColourCine(traces.draw(recorded, style, 5), recorded.times_s)).ecg
+def test_the_drawn_shape_is_the_recorded_shape(recorded: Recorded) -> None:
+    style = _style("static with a line, yellow, R ticks")
+    ecg = find_drawn_ecg(ColourCine(draw(recorded, style, 5), recorded.times_s)).ecg
     assert ecg is not None
     times = np.arange(0.1, 2.3, 0.004)
     drawn = np.interp(times, ecg.times_s, ecg.signal_mv[0])
-    true = np.interp(times, recorded.start_s + np.arange(len(recorded.lead_mv)) / traces.ECG_RATE_HZ, recorded.lead_mv)
+    true = np.interp(times, recorded.start_s + np.arange(len(recorded.lead_mv)) / ECG_RATE_HZ, recorded.lead_mv)
     assert np.corrcoef(drawn, true)[0, 1] > 0.9
     assert np.ptp(drawn) == pytest.approx(1.0, abs=0.3)
 
 
 @pytest.fixture(scope="module")
-def own_video(recorded: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def own_video(recorded: Recorded, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video that this package wrote with the ECG under it."""
     path = tmp_path_factory.mktemp("drawn") / "own.mp4"
     ecg = Ecg(recorded.lead_mv[None], 500.0, ("II",), recorded.start_s)
@@ -115,14 +96,16 @@ def own_video(recorded: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_video_gives_back_the_ecg_that_was_written_under_it(recorded: Any, own_video: Path) -> None:
+def test_a_video_gives_back_the_ecg_that_was_written_under_it(recorded: Recorded, own_video: Path) -> None:
     study = read_study(own_video)
     assert study.ecg is not None
     assert len(study.cine.frames) == len(recorded.frames)
     assert np.abs(_errors_s(read_drawn_ecg(own_video), recorded)).max() < 1 / 32
 
 
-def test_info_and_measure_use_the_drawn_ecg(echogen: Callable[..., Any], own_video: Path, recorded: Any, tmp_path: Path) -> None:
+def test_info_and_measure_use_the_drawn_ecg(
+    echogen: Callable[..., Any], own_video: Path, recorded: Recorded, tmp_path: Path
+) -> None:
     facts = json.loads(echogen("info", own_video, "--json").out)["drawn_ecg"]
     assert facts["verdict"] in ("good", "usable")
     assert facts["heart_rate_bpm"] == pytest.approx(recorded.heart_rate_bpm, rel=0.08)
@@ -136,14 +119,12 @@ def test_info_and_measure_use_the_drawn_ecg(echogen: Callable[..., Any], own_vid
     assert "No line is drawn" in refused.err
 
 
-def test_a_dicom_file_gives_colours_heart_rate_and_the_scale_of_its_ecg_region(
-    traces: ModuleType, recorded: Any, tmp_path: Path
-) -> None:
+def test_a_dicom_file_gives_colours_heart_rate_and_the_scale_of_its_ecg_region(recorded: Recorded, tmp_path: Path) -> None:
     from pydicom import Dataset
 
     from echogen.cine.dicom_writing import dicom_study
 
-    frames = traces.draw(recorded, _style(traces, "scrolling, green"), 5)
+    frames = draw(recorded, _style("scrolling, green"), 5)
     plain = find_drawn_ecg(ColourCine(frames, recorded.times_s))
     assert plain.column_s is not None
     stated_s = 1.002 * plain.column_s

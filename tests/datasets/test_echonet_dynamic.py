@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,10 +14,11 @@ from echogen.datasets.echonet_dynamic import EchoNetDynamic, tracing_mask, traci
 from echogen.datasets.paired_folder import resize
 from echogen.datasets.tracings import polygon_area
 from echogen.records import STRUCTURES
+from echogen.testing import data_sets as fakes
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, fakes: ModuleType) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     videos = [
         fakes.FakeVideo("0X1A", "TRAIN", 1),
         fakes.FakeVideo("0X1B", "VAL", 1, ("swapped",)),
@@ -35,7 +35,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-def test_a_study_holds_what_the_tables_say(folder: Path, fakes: ModuleType) -> None:
+def test_a_study_holds_what_the_tables_say(folder: Path) -> None:
     data = EchoNetDynamic(folder, "train")
     assert data.names == ["0X1A"]
     study, truth = data[0], fakes.heart(1)
@@ -50,7 +50,7 @@ def test_a_study_holds_what_the_tables_say(folder: Path, fakes: ModuleType) -> N
     assert np.abs(study.cine.frames.astype(float) - resize(truth.cine.frames, 112)).mean() < 2
 
 
-def test_tracings_become_the_cavity(folder: Path, fakes: ModuleType) -> None:
+def test_tracings_become_the_cavity(folder: Path) -> None:
     truth = fakes.heart(1)
     for split, index in (("TRAIN", 0), ("VAL", 0)):  # the second with a chord turned round
         tracing = EchoNetDynamic(folder, split).tracing(index)
@@ -115,7 +115,7 @@ def test_malformed_tables_are_named(folder: Path, tmp_path: Path, table: str, ol
     assert "\n" not in str(caught.value)
 
 
-def test_a_traced_frame_that_is_not_there(folder: Path, tmp_path: Path, fakes: ModuleType) -> None:
+def test_a_traced_frame_that_is_not_there(folder: Path, tmp_path: Path) -> None:
     beyond = damaged(folder, tmp_path, "VolumeTracings.csv", "", "")
     frame = EchoNetDynamic(folder, "TRAIN").tracing(0).es_frame
     text = (beyond / "VolumeTracings.csv").read_text().replace(f",{frame}\n", ",99\n")

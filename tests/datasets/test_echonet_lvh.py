@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 from echogen import InputError
 from echogen.datasets.echonet_lvh import EchoNetLvh
+from echogen.testing import data_sets as fakes
 
 HEADER = ",HashedFileName,Calc,CalcValue,Frame,X1,X2,Y1,Y2,Frames,FPS,Width,Height,split"
 ROWS = """
@@ -25,7 +25,7 @@ ROWS = """
 """.strip()
 
 
-def make(folder: Path, fakes: ModuleType, rows: str = ROWS) -> Path:
+def make(folder: Path, rows: str = ROWS) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "MeasurementsList.csv").write_text(f"{HEADER}\n{rows}\n")
     frames = np.random.default_rng(0).integers(0, 40, (12, 120, 160)).astype(np.uint8)
@@ -36,8 +36,8 @@ def make(folder: Path, fakes: ModuleType, rows: str = ROWS) -> Path:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, fakes: ModuleType) -> Path:
-    return make(tmp_path_factory.mktemp("data") / "EchoNet-LVH", fakes)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("data") / "EchoNet-LVH")
 
 
 def test_a_study_holds_what_was_measured(folder: Path) -> None:
@@ -72,12 +72,12 @@ def test_what_the_table_leaves_open(folder: Path) -> None:
     assert backwards[0].beats == ()  # end-systole was measured in an earlier beat
 
 
-def test_what_is_missing_is_named(folder: Path, tmp_path: Path, fakes: ModuleType) -> None:
+def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no MeasurementsList\.csv in .*echonet\.github\.io/lvh"):
         EchoNetLvh(tmp_path)
     with pytest.raises(InputError, match="train, val, test"):
         EchoNetLvh(folder, "testing")
-    make(tmp_path, fakes)
+    make(tmp_path)
     (tmp_path / "Batch2" / "0XC.avi").unlink()
     with pytest.raises(InputError, match=r"1 of the 3 videos .*0XC\.avi is the first"):
         EchoNetLvh(tmp_path)
@@ -96,8 +96,8 @@ def test_what_is_missing_is_named(folder: Path, tmp_path: Path, fakes: ModuleTyp
         ("LVIDs,3.0,8", "LVIDs,3.0,12", r"names frame 12 of 0XA\.avi, which has 12 frames"),
     ],
 )
-def test_malformed_tables_are_named(tmp_path: Path, fakes: ModuleType, old: str, new: str, words: str) -> None:
+def test_malformed_tables_are_named(tmp_path: Path, old: str, new: str, words: str) -> None:
     assert old in ROWS
     with pytest.raises(InputError, match=words) as caught:
-        EchoNetLvh(make(tmp_path, fakes, ROWS.replace(old, new, 1)))[0]
+        EchoNetLvh(make(tmp_path, ROWS.replace(old, new, 1)))[0]
     assert "\n" not in str(caught.value)

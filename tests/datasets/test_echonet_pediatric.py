@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from echogen import InputError
 from echogen.datasets.echonet_pediatric import SPLITS, EchoNetPediatric
 from echogen.datasets.paired_folder import resize
 from echogen.records import STRUCTURES
+from echogen.testing import data_sets as fakes
 
 FILE_LIST = ("FileName", "EF", "Sex", "Age", "Weight", "Height", "Split")
 TRACINGS = ("FileName", "X", "Y", "Frame")
@@ -26,7 +26,7 @@ ROWS = {
 }
 
 
-def make_view(place: Path, view: str, fakes: ModuleType) -> None:
+def make_view(place: Path, view: str) -> None:
     (place / "Videos").mkdir(parents=True)
     study = fakes.heart(1)
     beat, traced = study.beats[0], []
@@ -45,14 +45,14 @@ def make_view(place: Path, view: str, fakes: ModuleType) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, fakes: ModuleType) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "pediatric"
     for view in ROWS:
-        make_view(folder / "pediatric_echo_avi" / "pediatric_echo_avi" / view, view, fakes)
+        make_view(folder / "pediatric_echo_avi" / "pediatric_echo_avi" / view, view)
     return folder
 
 
-def test_a_study_holds_what_the_tables_say(folder: Path, fakes: ModuleType) -> None:
+def test_a_study_holds_what_the_tables_say(folder: Path) -> None:
     data = EchoNetPediatric(folder)
     assert data.names == ["A4C_CR1", "A4C_CR2", "A4C_CR3", "PSAX_CR1"]
     study, truth = data[0], fakes.heart(1).beats[0]
@@ -67,7 +67,7 @@ def test_a_study_holds_what_the_tables_say(folder: Path, fakes: ModuleType) -> N
     assert beat.ef_percent is None
 
 
-def test_points_become_the_cavity(folder: Path, fakes: ModuleType) -> None:
+def test_points_become_the_cavity(folder: Path) -> None:
     tracing, truth = EchoNetPediatric(folder).tracing(0), fakes.heart(1)
     for mask, frame in zip(tracing.masks(112, 112), (tracing.ed_frame, tracing.es_frame), strict=True):
         cavity = resize(np.asarray(truth.masks[frame] == STRUCTURES["lv"], dtype=np.uint8) * 255, 112) > 127

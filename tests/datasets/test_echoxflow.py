@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from echogen import InputError
 from echogen.datasets.echoxflow import EchoXFlow, even_ecg
 from echogen.datasets.registry import open_dataset, recognise
-from echogen.measure.geometry import lv_geometry
+from echogen.measurement.geometry import lv_geometry
 from echogen.records import STRUCTURES
 
 zarr = pytest.importorskip("zarr")

@@ -16,7 +16,7 @@ import wfdb
 from echogen import InputError, write
 from echogen.datasets.mimic_pairs import MimicPairs, PatientPair
 from echogen.datasets.registry import open_dataset, recognise
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.records import Cine, Study
 
 ECHO_HEADER = ("subject_id", "study_id", "acquisition_datetime", "dicom_filepath")

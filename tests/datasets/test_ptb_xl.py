@@ -14,7 +14,7 @@ import wfdb
 from echogen import InputError
 from echogen.datasets.ptb_xl import PtbXl
 from echogen.datasets.registry import open_dataset, recognise
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 
 HEADER = ("ecg_id", "patient_id", "age", "sex", "report", "scp_codes", "strat_fold", "filename_lr", "filename_hr")
 ROWS = [

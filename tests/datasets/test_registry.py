@@ -6,7 +6,6 @@ import inspect
 import json
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from echogen.datasets.clip_store import ARRAYS, ECG_BEFORE_S, ECG_RATE_HZ, FPS, 
 from echogen.datasets.local_studies import PairedStudies, PhantomStudies
 from echogen.datasets.paired_folder import write_pair, write_phantom_pairs
 from echogen.datasets.registry import DATASETS, Records, Sign, open_dataset, recognise
+from echogen.testing import data_sets as fakes
 
 MARKS = {
     "echonet-dynamic": ("FileList.csv", "FileName,EF,ESV,EDV,FrameHeight,FrameWidth,FPS,NumberOfFrames,Split"),
@@ -62,14 +62,14 @@ def test_every_entry_names_a_loader_and_where_to_ask(name: str, tmp_path: Path) 
     assert "\n" not in str(caught.value)
 
 
-def test_opening_by_name(tmp_path: Path, fakes: ModuleType) -> None:
+def test_opening_by_name(tmp_path: Path) -> None:
     folder = fakes.make_echonet_dynamic(tmp_path / "data", [fakes.FakeVideo("0X1A", "TRAIN", 1)])
     name = recognise(folder)
     assert name == "echonet-dynamic"
     data: Records = open_dataset(name, folder, split="train")
     assert (len(data), data.names) == (1, ["0X1A"])
     assert [study.cine.view for study in data] == ["A4C"]
-    with pytest.raises(InputError, match=r"no data set 'EchoNet'; it must be one of echonet-dynamic"):
+    with pytest.raises(InputError, match=r"no data set 'EchoNet'; did you mean echonet-lvh\? Known are echonet-dynamic, "):
         open_dataset("EchoNet", folder)
     with pytest.raises(InputError, match=r"takes no option 'view'; it takes skip_missing, split"):
         open_dataset(name, folder, view="A4C")
@@ -77,7 +77,7 @@ def test_opening_by_name(tmp_path: Path, fakes: ModuleType) -> None:
         open_dataset(name, tmp_path / "elsewhere")
 
 
-def test_paired_folders_are_studies(tmp_path: Path, fakes: ModuleType) -> None:
+def test_paired_folders_are_studies(tmp_path: Path) -> None:
     write_phantom_pairs(tmp_path, 1, frames=12, size=64, seed=5)
     assert recognise(tmp_path) == "paired-folder"
     data = PairedStudies(tmp_path)

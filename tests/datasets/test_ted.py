@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,11 +10,12 @@ import pytest
 from echogen import InputError
 from echogen.datasets.ted import Ted
 from echogen.records import STRUCTURES
+from echogen.testing import data_sets as fakes
 
 FPS = 25.0
 
 
-def make(folder: Path, fakes: ModuleType) -> Path:
+def make(folder: Path) -> Path:
     """Four patients: as it should be, without masks, with a stated rate and flat pixels, beginning at end-systole."""
     study = fakes.heart(1)
     beat = study.beats[0]
@@ -39,11 +39,11 @@ def make(folder: Path, fakes: ModuleType) -> Path:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, fakes: ModuleType) -> Path:
-    return make(tmp_path_factory.mktemp("data") / "TED", fakes)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("data") / "TED")
 
 
-def test_a_study_is_a_whole_beat_with_its_masks(folder: Path, fakes: ModuleType) -> None:
+def test_a_study_is_a_whole_beat_with_its_masks(folder: Path) -> None:
     data, truth = Ted(folder, fps=FPS), fakes.heart(1)
     assert data.names == [f"patient{number:03d}" for number in range(1, 5)]
     study = data[0]
@@ -76,10 +76,10 @@ def test_without_a_rate_there_are_no_times(folder: Path) -> None:
     assert data[2].cine.fps == pytest.approx(50.0)
 
 
-def test_what_is_missing_is_named(tmp_path: Path, fakes: ModuleType) -> None:
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folders patientNNN .*creatis.*ted"):
         Ted(tmp_path)
-    database = make(tmp_path, fakes) / "database"
+    database = make(tmp_path) / "database"
     (database / "patient002" / "patient002_4CH_sequence.mhd").unlink()
     with pytest.raises(InputError, match=r"1 of the 4 videos .*patient002_4CH_sequence\.mhd is the first"):
         Ted(tmp_path, fps=FPS)

@@ -2,18 +2,16 @@
 
 import contextlib
 import logging
-import runpy
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from echogen import InputError
 from echogen.ecg import ecg_info, read_ecg
+from echogen.testing import ecg_files as w
 
-w = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("consumer_writers.py"))))
 RECORDED = {
     "ecg_2021-12-17.csv": "2021-12-17 09:00:00 +0100",
     "ecg_2022-01-05.csv": "2022-01-05 23:59:00 +0100",

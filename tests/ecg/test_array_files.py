@@ -2,10 +2,7 @@
 
 import os
 import pickle
-import runpy
 import zlib
-from pathlib import Path
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -17,8 +14,8 @@ from hypothesis.extra import numpy as hnp
 
 from echogen import InputError
 from echogen.ecg import ecg_info, find_landmarks, read_ecg
+from echogen.testing import ecg_files as w
 
-w = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("consumer_writers.py"))))
 writes_files = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
 signals = hnp.arrays(np.float64, st.tuples(st.integers(1, 12), st.integers(100, 400)), elements=st.floats(-1.25, 1.25, width=32))
 TWELVE = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from echogen import Ecg, InputError
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recording
 from echogen.ecg import choose_lead, clean, find_landmarks, lead_signal, read_ecg, resample, signal_quality
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.phantom.electrical import make_ecg as phantom_ecg
 from echogen.phantom.rhythm import make_rhythm
 

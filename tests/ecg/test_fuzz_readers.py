@@ -1,45 +1,35 @@
 """Damaged files of every ECG and echo format, and shards, are read or refused in one sentence; nothing else happens."""
 
-import importlib
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture(scope="module")
-def fuzz():
-    """The benchmark."""
-    sys.path.insert(0, str(BENCHMARKS))
-    yield importlib.import_module("fuzz")
-    sys.path.remove(str(BENCHMARKS))
+from echogen.testing.fuzz import KINDS, corpus_module
+from echogen.testing.fuzz.attempts import Audit, attempt
+from echogen.testing.fuzz.damage import damaged
 
 
 @pytest.fixture(scope="module", params=["ecg", "echo"])
-def kind(request, fuzz):
+def kind(request):
     """The module that makes and reads the files of a kind, the files, and what half of them are read with.
 
     Made here and, where they are at hand, real: small ones, so that many can be tried.
     """
-    module, _, stated = fuzz.KINDS[request.param]
-    made = importlib.import_module(module)
+    made = corpus_module(request.param)
     corpus = {name: files for name, files in made.corpus().items() if sum(map(len, files.values())) < 200_000}
-    return made, corpus, stated
+    return made, corpus, KINDS[request.param].stated
 
 
-def outcomes(folder, fuzz, kind, first, last):
+def outcomes(folder, kind, first, last):
     """(index, name, outcome, said) of each file that is neither read nor refused, and how often each of these happened."""
     made, corpus, stated = kind
     strange, usual = [], {"read": 0, "refused": 0}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for index in range(first, last):
-            name, files, arguments = fuzz.case(corpus, 1, index, stated)
-            outcome, said = fuzz.attempt(folder, files, arguments, None, made.read)
+            name, files, arguments = damaged(corpus, 1, index, stated)
+            outcome, said = attempt(folder, files, arguments, read=made.read)
             if outcome in usual:
                 usual[outcome] += 1
             else:
@@ -47,33 +37,33 @@ def outcomes(folder, fuzz, kind, first, last):
     return strange, usual
 
 
-def test_every_undamaged_file_made_here_is_read(tmp_path, fuzz, kind):
+def test_every_undamaged_file_made_here_is_read(tmp_path, kind):
     made, corpus, stated = kind
     for name, files in corpus.items():
         if "/" not in name:
             needs = stated if name in ("NPY", "CSV", "Pickle") else {}
-            assert fuzz.attempt(tmp_path, files, needs, None, made.read) == ("read", ""), name
+            assert attempt(tmp_path, files, needs, read=made.read) == ("read", ""), name
 
 
-def test_damaged_files_are_read_or_refused(tmp_path, fuzz, kind):
-    strange, usual = outcomes(tmp_path, fuzz, kind, 0, 400)
+def test_damaged_files_are_read_or_refused(tmp_path, kind):
+    strange, usual = outcomes(tmp_path, kind, 0, 400)
     assert not strange
     # The damage is neither harmless nor hopeless.
     assert min(usual.values()) > 40
 
 
 @pytest.mark.slow
-def test_many_damaged_files_are_read_or_refused(tmp_path, fuzz, kind):
-    strange, _ = outcomes(tmp_path, fuzz, kind, 400, 20_000)
+def test_many_damaged_files_are_read_or_refused(tmp_path, kind):
+    strange, _ = outcomes(tmp_path, kind, 400, 20_000)
     assert not strange
 
 
-def test_the_same_number_makes_the_same_file(fuzz, kind):
+def test_the_same_number_makes_the_same_file(kind):
     made, corpus, stated = kind
     again = made.corpus()
     assert {name: again[name] for name in corpus} == corpus
-    assert fuzz.case(corpus, 3, 17, stated) == fuzz.case(corpus, 3, 17, stated)
-    assert fuzz.case(corpus, 4, 17, stated)[1] != fuzz.case(corpus, 3, 17, stated)[1]
+    assert damaged(corpus, 3, 17, stated) == damaged(corpus, 3, 17, stated)
+    assert damaged(corpus, 4, 17, stated)[1] != damaged(corpus, 3, 17, stated)[1]
 
 
 def test_the_drawn_ecg_among_them_is_found(tmp_path, kind):
@@ -86,8 +76,8 @@ def test_the_drawn_ecg_among_them_is_found(tmp_path, kind):
         assert read_study(tmp_path / next(iter(files))).ecg is not None
 
 
-def test_the_audit_sees_what_is_written(tmp_path, fuzz):
-    audit = fuzz.Audit()
+def test_the_audit_sees_what_is_written(tmp_path):
+    audit = Audit()
     audit.on = True
     (tmp_path / "a").write_bytes(b"x")
     np.zeros(3).tofile(tmp_path / "b")

@@ -1,9 +1,6 @@
 """ISHNE Holter, AliveCor ATC and BDF: what small writers write comes back to the last count, and damage is refused."""
 
-import runpy
 import struct
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from echogen import InputError
 from echogen.ecg import ecg_info, find_landmarks, read_ecg
+from echogen.testing import ecg_files as w
 
-w = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("consumer_writers.py"))))
 writes_files = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
 counts_16 = hnp.arrays(np.int64, st.tuples(st.integers(1, 12), st.integers(2, 400)), elements=st.integers(-700, 700))
 TWELVE = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")

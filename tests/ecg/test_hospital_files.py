@@ -1,8 +1,6 @@
 """SCP-ECG, HL7 aECG, MUSE and Philips: what small writers write comes back to the last count, and real files agree."""
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
+import base64
 
 import numpy as np
 import pytest
@@ -13,8 +11,8 @@ from echogen import InputError
 from echogen.ecg import ecg_info, find_landmarks, read_ecg
 from echogen.ecg.scp import stored_samples, undecimate
 from echogen.ecg.scp_huffman import HuffmanTable, decode, default_codes
+from echogen.testing import ecg_files as w
 
-w = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("writers.py"))))
 writes_files = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -253,8 +251,8 @@ def test_xli_holds_every_16_bit_value(tmp_path):
     random = np.random.default_rng(0)
     leads = {name: random.integers(-32768, 32768, 4000) for name in ("V1", "V2")}
     data = w.philips(leads | {"V3": np.zeros(4000, np.int64)}, resolution="0.05", compression="")
-    packed = w.base64.b64encode(w.xli([*leads.values(), np.zeros(4000, np.int64)])).decode().encode()
-    plain = w.base64.b64encode(np.concatenate([*leads.values(), np.zeros(4000)]).astype("<i2").tobytes())
+    packed = base64.b64encode(w.xli([*leads.values(), np.zeros(4000, np.int64)])).decode().encode()
+    plain = base64.b64encode(np.concatenate([*leads.values(), np.zeros(4000)]).astype("<i2").tobytes())
     ecg = read_bytes(
         tmp_path, "wild.xml", data.replace(plain, packed).replace(b"numberofleads", b'compression="XLI" numberofleads')
     )

@@ -1,9 +1,6 @@
 """PDFs that draw an ECG as lines: scale, leads, rows and columns; what is no drawn ECG is refused."""
 
 import contextlib
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +9,8 @@ from hypothesis import strategies as st
 
 from echogen import InputError
 from echogen.ecg import ecg_info, find_landmarks, read_ecg
+from echogen.testing import ecg_files as w
 
-w = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("consumer_writers.py"))))
 COLUMNS = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
 
 

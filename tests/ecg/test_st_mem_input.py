@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import signal as dsp
 
 from echogen.cine.published_crop import first_lit_row, resize_linear, ultrasound_crop
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.ecg.st_mem_input import notebook_input, published_input, st_mem_input, z_normalise
 from echogen.errors import InputError
 from echogen.phantom.electrical import make_ecg

@@ -13,16 +13,17 @@ import torch
 
 from echogen import Ecg, InputError
 from echogen.generators import EchoPulse, Generator
-from echogen.generators.add_student import LEARNED, add_student
 from echogen.generators.base import hash_weights
-from echogen.generators.echopulse import STUDENT
-from echogen.generators.echopulse_config import FirstFrame
+from echogen.generators.echopulse.add_student import LEARNED, add_student
+from echogen.generators.echopulse.config import FirstFrame
+from echogen.generators.echopulse.student import STUDENT
+from echogen.generators.echopulse.token_guesser import Guess
 from echogen.training.recipe import Recipe
-from echogen.training.tasks.few_steps import FewStepsTask, _by_kind
-from echogen.training.teacher import FIRST_STUDENT_SEED, Answer, Teacher, Way, ask, gather
+from echogen.training.tasks.few_steps import FewStepsTask, by_kind
+from echogen.training.teacher import FIRST_STUDENT_SEED, Answer, SamplingSchedule, Teacher, ask, gather
 from echogen.training.trainer import train
 
-WAY = Way(steps=4, first=FirstFrame(3, 2, candidates=2))
+SCHEDULE = SamplingSchedule(steps=4, first=FirstFrame(3, 2, candidates=2))
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +36,15 @@ def folder(tiny: EchoPulse, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def answers(tiny: EchoPulse) -> list[Answer]:
-    teacher = Teacher.of(tiny, WAY)
+    teacher = Teacher(tiny, SCHEDULE)
     return [answer for seed in range(6) for answer in ask(teacher, seed)]
 
 
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training run."""
-    way = {"steps": 4, "first": {"steps": 3, "latents": 2}}
-    data = {"generator": str(folder), "cache": str(folder / "answers"), "hearts": 6, "held_out": 2, "way": way}
+    schedule = {"steps": 4, "first": {"steps": 3, "latents": 2}}
+    data = {"generator": str(folder), "cache": str(folder / "answers"), "hearts": 6, "held_out": 2, "schedule": schedule}
     recipe = Recipe("few-steps", steps=60, batch_size=2, learning_rate=1e-2, warmup_steps=5, weight_decay=0.0, ema_decay=0.9,
                     sample_every=0, data=data)  # fmt: skip
     path = tmp_path_factory.mktemp("run") / "student"
@@ -54,26 +55,21 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("live", [False, True])
 def test_a_teacher_guesses_what_the_generator_guesses(tiny: EchoPulse, ecg: Ecg, live: bool) -> None:
     config = replace(tiny.config, live=replace(tiny.config.live, steps=tiny.config.steps))
-    heart = EchoPulse(config, tiny.tokenizer, tiny.transformer, tiny.device)
-    first = heart.config.first
+    guesses: list[Guess] = []
+    generator = EchoPulse(config, tiny.tokenizer, tiny.transformer, tiny.device, observer=guesses.append)
+    first = config.first
     assert first is not None
-    way = Way(config.steps, config.temperature, config.temperature_end, config.choice_temperature, first)
-    teacher = Teacher.of(heart, way)
-    teacher.config = replace(teacher.config, live=heart.config.live)
-    seen: list[list[torch.Tensor]] = []
-    for maker in (heart, teacher):
-        usual, ids = maker._fill, []
-
-        def watched(network, question, new, usual=usual, ids=ids, **way):  # type: ignore[no-untyped-def]
-            ids.append(usual(network, question, new, **way))
-            return ids[-1]
-
-        maker._fill = watched  # type: ignore[method-assign]
-        for _ in maker.stream(ecg, start_s=3.0, seconds=2.0, seed=2, live=live):
+    schedule = SamplingSchedule(config.steps, config.temperature, config.temperature_end, config.choice_temperature, first)
+    teacher = Teacher(generator, schedule)
+    teacher.generator.config = replace(teacher.generator.config, live=config.live)
+    for each in (generator, teacher.generator):
+        for _ in each.stream(ecg, start_s=3.0, seconds=2.0, seed=2, live=live):
             pass
-        seen.append(ids)
-    assert len(seen[0]) == len(seen[1]) == len(teacher.answers)
-    assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
+    mask_id = tiny.transformer.config.mask_id
+    assert len(guesses) == len(teacher.answers)
+    for guess, answer in zip(guesses, teacher.answers, strict=True):
+        window = guess.query.window(guess.tokens, mask_id)[0, ..., 0]
+        np.testing.assert_array_equal(answer.window, window.numpy())
 
 
 def test_an_answer_tells_how_it_came_about(answers: list[Answer], tiny: EchoPulse) -> None:
@@ -97,7 +93,7 @@ def test_an_answer_tells_how_it_came_about(answers: list[Answer], tiny: EchoPuls
         mass += total.flatten().tolist()
     # What was drawn is among the codes that are kept as often as their probabilities say.
     assert np.mean(listed) == pytest.approx(np.mean(mass), abs=0.02)
-    kinds = _by_kind(answers)
+    kinds = by_kind(answers)
     assert all(kinds.values())
     assert {int(group[0].given) for group in kinds["first"]} == {0}
 
@@ -109,10 +105,16 @@ def test_a_student_comes_nearer_to_its_teacher_on_hearts_it_has_not_seen(run: Pa
         assert facts["after"][kind]["loss"] < facts["before"][kind]["loss"] - 0.02, facts
 
 
+def test_a_recipe_of_before_may_call_the_schedule_way(run: Path, folder: Path) -> None:
+    old = {"generator": str(folder), "cache": str(folder / "answers"), "hearts": 6, "held_out": 2, "way": {"steps": 4}}
+    with pytest.warns(DeprecationWarning, match=r"data\.schedule"):
+        assert FewStepsTask(Recipe("few-steps", steps=1, data=old)).data.schedule.steps == 4
+
+
 def test_answers_are_asked_for_once(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("echogen.training.teacher.multiprocessing", None)  # whoever asks again needs it
     seeds = range(FIRST_STUDENT_SEED, FIRST_STUDENT_SEED + 6)
-    found = gather(str(folder), WAY, folder / "answers", seeds)
+    found = gather(str(folder), SCHEDULE, folder / "answers", seeds)
     assert len(found) == 6
     assert all(isinstance(answer, Answer) for heart in found for answer in heart)
 
@@ -124,7 +126,7 @@ def test_a_generator_is_given_its_student_which_is_saved_with_it(run: Path, fold
     plain, student = (Generator.from_pretrained(path, "cpu") for path in (folder, taught))
     assert isinstance(student, EchoPulse)
     assert (student.config.steps, student.config.live.steps) == (1, 1)
-    one, other = (heart(ecg, start_s=3.0, seconds=1.0, steps=1, seed=1).frames for heart in (plain, student))
+    one, other = (each(ecg, start_s=3.0, seconds=1.0, steps=1, seed=1).frames for each in (plain, student))
     assert not np.array_equal(one, other)
     np.testing.assert_array_equal(one[0], other[0])  # the first frame is the transformer's own
     assert hash_weights(taught) != hash_weights(folder)
@@ -141,12 +143,12 @@ def test_a_generator_is_given_its_student_which_is_saved_with_it(run: Path, fold
 
 def test_a_student_is_given_to_its_own_generator_only(run: Path, folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    heart = Generator.from_pretrained(folder, "cpu")
-    assert isinstance(heart, EchoPulse)
+    generator = Generator.from_pretrained(folder, "cpu")
+    assert isinstance(generator, EchoPulse)
     with torch.no_grad():
-        heart.transformer.first += 1.0
+        generator.transformer.first += 1.0
     other.mkdir()
-    heart.save_pretrained(other)
+    generator.save_pretrained(other)
     before = (other / "generator.json").read_text()
     with pytest.raises(InputError, match="made for other weights"):
         add_student(run, other, steps=1, live_steps=1)
@@ -166,6 +168,6 @@ def test_only_a_fitting_generator_has_a_student(tiny: EchoPulse) -> None:
     critical = EchoPulse(tiny.config, tiny.tokenizer, tiny.transformer, tiny.device)
     critical.config = replace(tiny.config, order="critic")
     with pytest.raises(InputError, match="without a critic"):
-        Teacher.of(critical, WAY)
+        Teacher(critical, SCHEDULE)
     with pytest.raises(InputError, match="no generator of the system echopulse"):
-        gather("echodiffusion-small", WAY, Path("nowhere"), [FIRST_STUDENT_SEED])
+        gather("echodiffusion-small", SCHEDULE, Path("nowhere"), [FIRST_STUDENT_SEED])

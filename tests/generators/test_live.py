@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echogen import Cine, Ecg, InputError
+from echogen.ecg_window.stream import EcgStream
 from echogen.generators import EchoPulse
-from echogen.generators.arriving import ArrivingEcg
 from echogen.generators.base import Generator
-from echogen.generators.echopulse_config import EchoPulseConfig, LivePace
+from echogen.generators.echopulse.config import EchoPulseConfig, LivePace
+from echogen.generators.echopulse.frame_renderer import FrameRenderer
+from echogen.generators.precision import Precision
 from echogen.phantom.speckle import SpeckleLayer
 
 FPS = 32.0
@@ -67,14 +69,14 @@ def test_each_part_comes_as_soon_as_its_ecg_is_there_and_not_before(tiny: EchoPu
         ends.append((len(part.frames), heard_s - float(part.times_s[-1]) - 1 / FPS))
         if len(ends) == 4:
             break
-    live = tiny.live
+    live = tiny.live_timing
     assert [frames for frames, _ in ends] == [1, *[round(live.part_s * FPS)] * 3]
     assert all(live.future_s - 1e-6 <= ahead <= live.future_s + 2 * 10 / ecg.rate_hz for _, ahead in ends)
     assert live.delay_s < 1.0
 
 
 def test_ecg_that_is_not_there_yet_does_not_matter(tiny: EchoPulse, ecg: Ecg) -> None:
-    live, start, seconds = tiny.live, 4.0, 1.0 / FPS + 0.5
+    live, start, seconds = tiny.live_timing, 4.0, 1.0 / FPS + 0.5
     other = np.array(ecg.signal_mv)
     other[:, int((start + seconds + live.future_s) * ecg.rate_hz) + 1 :] *= -3.0
     shared = {"start_s": start, "seconds": 1.5, "live": True}
@@ -87,30 +89,26 @@ def test_it_begins_when_the_rhythm_is_known(tiny: EchoPulse, ecg: Ecg) -> None:
     pieces = cut(ecg, [25])
     first = next(tiny.stream(pieces, live=True))
     assert first.times_s.tolist() == [0.0]
-    assert next(pieces).start_s == pytest.approx(tiny.live.lead_in_s, abs=0.11)
+    assert next(pieces).start_s == pytest.approx(tiny.live_timing.lead_in_s, abs=0.11)
 
 
 def test_a_given_first_frame_begins_it(tiny: EchoPulse, ecg: Ecg) -> None:
     image = Cine(np.random.default_rng(0).integers(0, 255, (1, 128, 128)).astype(np.uint8), np.zeros(1))
-    first = next(tiny.stream(ecg, start_s=3.0, live=True, frames=image))
+    first = next(tiny.stream(ecg, start_s=3.0, live=True, reference=image))
     sector = SpeckleLayer(tiny.config.speckle, 0).scanner.inside.numpy()
     np.testing.assert_allclose(first.frames[0].astype(float), image.frames[0] * sector, atol=1.0)
 
 
 def test_parts_are_drawn_as_the_whole_would_be(tiny: EchoPulse) -> None:
     ids = torch.randint(0, 25, (1, 5, 16, 1), generator=torch.Generator().manual_seed(0))
-    usual = tiny.dtype
-    try:
-        tiny.dtype = torch.float32
-        whole, moved, _ = tiny._draw(ids, 5, True)
-        parts = [tiny._draw(ids[:, :until], new, True) for until, new in ((1, 1), (3, 2), (5, 2))]
-        later = tiny._draw(ids[:, 1:], 1, False)
-    finally:
-        tiny.dtype = usual
-    assert len(whole) == 17
-    torch.testing.assert_close(torch.cat([picture for picture, _, _ in parts]), whole, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(torch.cat([motion for _, motion, _ in parts]), moved, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(later[0], whole[-4:], atol=1e-4, rtol=1e-3)
+    renderer = FrameRenderer(tiny.tokenizer, Precision(tiny.device, torch.float32), ())
+    whole = renderer.draw(ids, 5, True)
+    parts = [renderer.draw(ids[:, :until], new, True) for until, new in ((1, 1), (3, 2), (5, 2))]
+    later = renderer.draw(ids[:, 1:], 1, False)
+    assert len(whole.picture) == 17
+    torch.testing.assert_close(torch.cat([part.picture for part in parts]), whole.picture, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(torch.cat([part.displacement for part in parts]), whole.displacement, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(later.picture, whole.picture[-4:], atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("pace", [LivePace(latents=1, ahead=3), LivePace(latents=4, prefix=2, steps=1), LivePace(prefix=20)])
@@ -125,34 +123,29 @@ def test_what_it_keeps_does_not_grow_and_a_lost_electrode_is_borne(tiny: EchoPul
     lost[:, int(4.0 * ecg.rate_hz) :] = 0.0
     made = tiny(replace(ecg, signal_mv=np.concatenate([lost, 0 * lost], axis=1)), start_s=11.0, seconds=2.0, live=True)
     assert len(made.frames) == 2 * FPS
-    maker, sizes = EchoPulse(tiny.config, tiny.tokenizer, tiny.transformer, tiny.device), []
-    usual = maker._guess
-
-    def watched(scene: object, sampling: object, index: int, kept: torch.Tensor, *rest: object) -> torch.Tensor:
-        sizes.append(kept.shape[1])
-        return usual(scene, sampling, index, kept, *rest)  # type: ignore[arg-type]
-
-    maker._guess = watched  # type: ignore[method-assign, assignment]
+    given: list[int] = []
+    networks = tiny.tokenizer, tiny.transformer, tiny.device
+    maker = EchoPulse(tiny.config, *networks, observer=lambda guess: given.append(guess.query.given))
     maker(ecg, start_s=3.0, seconds=3.0, live=True)
-    assert max(sizes) == 1 + tiny.config.live.prefix
-    assert sizes[:3] == [1, 1, 3]
+    assert max(given) == 1 + tiny.config.live.prefix
+    assert given[:3] == [0, 1, 3]  # the first frame is guessed alone
 
 
 @pytest.mark.parametrize("name", ["stream", "call"])
 def test_who_cannot_says_so(ecg: Ecg, tiny: EchoPulse, name: str) -> None:
     class Still(EchoPulse):
-        live = None  # type: ignore[assignment]
+        live_timing = None  # type: ignore[assignment]
 
     still = Still(tiny.config, tiny.tokenizer, tiny.transformer, tiny.device)
     with pytest.raises(InputError, match="cannot follow a live ECG"):
         next(still.stream(ecg, live=True)) if name == "stream" else still(ecg, live=True)
-    assert Generator.live.fget(still) is None  # type: ignore[attr-defined]
+    assert Generator.live_timing.fget(still) is None  # type: ignore[attr-defined]
 
 
 @given(rate=st.sampled_from([250.0, 513.625, 128.0]), samples=st.lists(st.integers(1, 900), min_size=1, max_size=5))
 def test_pieces_keep_the_clock_of_the_whole(rate: float, samples: list[int]) -> None:
     whole = Ecg(np.random.default_rng(0).normal(size=(2, 9000)), rate, ("I", "II"), -1.7)
-    ours, theirs = ArrivingEcg(whole), ArrivingEcg(cut(whole, samples))
+    ours, theirs = EcgStream(whole), EcgStream(cut(whole, samples))
     for start in np.arange(-1.7, whole.end_s - 4.0, 0.73):
         one, other = (source.around(start - 3.0, start + 0.9) for source in (ours, theirs))
         assert one is not None

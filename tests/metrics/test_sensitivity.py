@@ -13,15 +13,16 @@ from scipy.ndimage import gaussian_filter
 from torch import distributed
 
 from echogen.errors import InputError
-from echogen.metrics import features, image
-from echogen.metrics.clips import Clip
-from echogen.metrics.collectors import Pair
-from echogen.metrics.evaluation import METRICS
-from echogen.metrics.frechet import FrechetDistance
-from echogen.metrics.memorisation import Memorisation
-from echogen.metrics.mmd import MaximumMeanDiscrepancy
-from echogen.metrics.processes import reduce_across_processes
-from echogen.metrics.set_collectors import SetDiscrepancy, SetDistance
+from echogen.metrics.evaluation.clips import Clip
+from echogen.metrics.evaluation.collectors import Pair
+from echogen.metrics.evaluation.processes import reduce_across_processes
+from echogen.metrics.evaluation.run import METRICS
+from echogen.metrics.memorisation.similarity import Memorisation
+from echogen.metrics.pictures import likeness as image
+from echogen.metrics.sets import features
+from echogen.metrics.sets.collectors import SetDiscrepancy, SetDistance
+from echogen.metrics.sets.frechet import FrechetDistance
+from echogen.metrics.sets.mmd import MaximumMeanDiscrepancy
 from echogen.networks.config import save_network
 from echogen.networks.echo_features import EchoFeatures, EchoFeaturesConfig
 from echogen.phantom.simulate import simulate

@@ -113,7 +113,7 @@ def test_weights_that_do_not_fit_are_refused(saved):
     path.write_text(json.dumps(document | {"temporal_depth_decoder": 3}))
     refused(saved, "do not fit")
     path.write_text(json.dumps(document | {"spirals": 3}))
-    refused(saved, "no field 'spirals'")
+    refused(saved, "no setting spirals")
     path.write_text(json.dumps(document | {"heads": 5}))
     refused(saved, "heads")
 

@@ -178,7 +178,7 @@ def test_every_weight_learns_and_one_clip_is_learned():
 @pytest.mark.parametrize("first", [True, False])
 def test_a_decoder_with_noise_draws_what_its_generator_says_and_shares_it_within_a_latent(first):
     tokenizer = make(smooth_head_channels=12, noise_channels=3, active_patches=SECTOR)
-    features = tokenizer.decoded(torch.rand(1, 3, len(SECTOR), 32))
+    features = tokenizer.decode_features(torch.rand(1, 3, len(SECTOR), 32))
 
     @torch.no_grad()
     def drawn(seed):

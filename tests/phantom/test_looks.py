@@ -7,7 +7,7 @@ import pytest
 
 from echogen.commands.simulate import simulate as command
 from echogen.errors import InputError
-from echogen.metrics.speckle import speckle_widths
+from echogen.metrics.pictures.speckle import speckle_widths
 from echogen.phantom.looks import HELD_OUT_MACHINES, LOOKS, MACHINES, VARIED, draw_look
 from echogen.phantom.simulate import simulate
 from echogen.phantom.tissue import Levels

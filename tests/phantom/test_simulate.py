@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from echogen.errors import InputError
-from echogen.measure.geometry import lv_geometry
+from echogen.measurement.geometry import lv_geometry
 from echogen.phantom.rhythm import make_rhythm
 from echogen.phantom.simulate import draw_heart, heart_volume_ml, render, simulate, true_beats, with_ef, with_probe
 from echogen.physiology import area_length_volume_ml

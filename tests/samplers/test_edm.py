@@ -14,16 +14,16 @@ from echogen.samplers.edm import (
     SOLVERS,
     Denoiser,
     Edm,
-    denoised,
-    drawn,
     dynamic_threshold,
     edm_loss,
+    estimate_clean,
     heun,
     loss_weight,
     multistep,
     noise_levels,
     preconditioning,
-    replayed,
+    random_normal,
+    recorded_normal,
 )
 
 MEAN, SPREAD = 0.3, 0.25
@@ -42,7 +42,7 @@ def exact(start: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 def end_of(solver: str, steps: int, edm: Edm = PLAIN, seed: int = 0) -> torch.Tensor:
-    normal = drawn(torch.Generator().manual_seed(seed), CPU)
+    normal = random_normal(torch.Generator().manual_seed(seed), CPU)
     return SOLVERS[solver](lambda x, sigma: of_gaussian(x.double(), sigma), (4, 6), steps, edm, normal)
 
 
@@ -62,12 +62,16 @@ def test_few_steps_of_the_multistep_solver_beat_those_of_heun_at_equal_looks() -
 
 
 def test_churn_draws_from_the_data() -> None:
-    normal = drawn(torch.Generator().manual_seed(1), CPU)
+    normal = random_normal(torch.Generator().manual_seed(1), CPU)
     x = heun(of_gaussian, (4000,), 160, Edm(threshold=None, churn=40.0, churn_noise=1.0), normal)
     assert float(x.mean()) == pytest.approx(MEAN, abs=0.02)
     assert float(x.std()) == pytest.approx(SPREAD, abs=0.02)
     again = heun(
-        of_gaussian, (4000,), 160, Edm(threshold=None, churn=40.0, churn_noise=1.0), drawn(torch.Generator().manual_seed(2), CPU)
+        of_gaussian,
+        (4000,),
+        160,
+        Edm(threshold=None, churn=40.0, churn_noise=1.0),
+        random_normal(torch.Generator().manual_seed(2), CPU),
     )
     assert not torch.allclose(x, again)
 
@@ -149,13 +153,13 @@ def test_a_denoiser_thresholds_and_tells_who_watches() -> None:
     assert float(quiet.abs().max()) > 1
     x = torch.randn(2, 3)
     torch.testing.assert_close(
-        Denoiser(lambda x, _: x, PLAIN)(x, 2.0), denoised(lambda x, _: x, x, torch.full((2,), 2.0), SPREAD)
+        Denoiser(lambda x, _: x, PLAIN)(x, 2.0), estimate_clean(lambda x, _: x, x, torch.full((2,), 2.0), SPREAD)
     )
 
 
 def test_recorded_draws_are_replayed_in_their_order() -> None:
     draws = [torch.arange(4.0), None, torch.ones(2)]
-    normal = replayed(draws)
+    normal = recorded_normal(draws)
     assert normal((2, 2)).tolist() == [[0, 1], [2, 3]]
     assert normal((3,)).tolist() == [0, 0, 0]
     assert normal((1, 2)).tolist() == [[1, 1]]

@@ -5,7 +5,7 @@ import torch
 
 from echogen.errors import InputError
 from echogen.samplers import published
-from echogen.samplers.published import Drawn, Recorded, draw_codes, hidden_count, likelihood, sample
+from echogen.samplers.published import RandomChoices, RecordedChoices, draw_codes, hidden_count, likelihood, sample
 
 CODES, MASK = 7, 7
 
@@ -45,7 +45,7 @@ def test_known_ids_stay_and_every_new_one_is_filled(predict, known):
         seen.append(hidden.shape[1])
         return predict(ids, places)
 
-    ids = sample(watched, start, 16 - known, MASK, Drawn(torch.Generator().manual_seed(1)), steps=6)
+    ids = sample(watched, start, 16 - known, MASK, RandomChoices(torch.Generator().manual_seed(1)), steps=6)
     assert torch.equal(ids[:, :known], start)
     assert (ids < CODES).all()
     assert seen == [hidden_count(step, 6, 16 - known) for step in range(6)]
@@ -59,7 +59,7 @@ def test_tokens_once_kept_stay_without_a_critic_and_may_go_with_one(predict):
             inputs.append(ids)
             return predict(ids, places)
 
-        chance = Drawn(torch.Generator().manual_seed(1))
+        chance = RandomChoices(torch.Generator().manual_seed(1))
         sample(watched, torch.zeros(2, 0, dtype=torch.int64), 16, MASK, chance, steps=8, score=score, noise_scale=0.0)
         return [((before != MASK) & (after == MASK)).any() for before, after in pairwise(inputs)]
 
@@ -71,21 +71,21 @@ def test_tokens_once_kept_stay_without_a_critic_and_may_go_with_one(predict):
 def test_recorded_uniforms_decide_as_gumbel_noise(predict):
     steps, known = 4, torch.zeros(2, 0, dtype=torch.int64)
     uniforms = torch.rand(steps, 2, 16, CODES)
-    ids = sample(predict, known, 16, MASK, Recorded(uniforms), steps=1, temperature=0.9)
+    ids = sample(predict, known, 16, MASK, RecordedChoices(uniforms), steps=1, temperature=0.9)
     likeliest = predict(torch.full((2, 16), MASK), torch.arange(16).expand(2, -1)).argmax(-1)
     assert torch.equal(ids, likeliest)  # the temperature of the last step is 0
-    first = sample(predict, known, 16, MASK, Recorded(uniforms), steps=steps)
-    assert torch.equal(first, sample(predict, known, 16, MASK, Recorded(uniforms), steps=steps))
-    other = sample(predict, known, 16, MASK, Recorded(torch.rand_like(uniforms)), steps=steps, temperature=50.0)
+    first = sample(predict, known, 16, MASK, RecordedChoices(uniforms), steps=steps)
+    assert torch.equal(first, sample(predict, known, 16, MASK, RecordedChoices(uniforms), steps=steps))
+    other = sample(predict, known, 16, MASK, RecordedChoices(torch.rand_like(uniforms)), steps=steps, temperature=50.0)
     assert not torch.equal(first, other)
 
 
 def test_what_was_not_recorded_cannot_be_replayed(predict):
     known = torch.zeros(2, 0, dtype=torch.int64)
     with pytest.raises(InputError, match="no numbers for a critic"):
-        sample(predict, known, 16, MASK, Recorded(), steps=3, score=lambda ids: torch.zeros(ids.shape))
+        sample(predict, known, 16, MASK, RecordedChoices(), steps=3, score=lambda ids: torch.zeros(ids.shape))
     with pytest.raises(InputError, match="at least one new token"):
-        sample(predict, known, 0, MASK, Recorded())
+        sample(predict, known, 0, MASK, RecordedChoices())
 
 
 @pytest.mark.parametrize("codes", [2, 7, 64, 100])

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from echogen import InputError
-from echogen.datasets import clip_store
 from echogen.networks.config import config_from_dict, config_to_dict, load_network, save_network
 from echogen.networks.masked_transformer import MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.quantizers import QuantizerConfig
@@ -18,6 +17,7 @@ from echogen.networks.st_mem import StMem, StMemConfig
 from echogen.networks.token_critic import load_critic, with_guesses
 from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
 from echogen.records import Ecg
+from echogen.testing.clip_stores import small_store
 from echogen.training import Recipe, Task, load_recipe, train
 from echogen.training.recipe import settings
 from echogen.training.tasks import make_task
@@ -26,7 +26,6 @@ from echogen.training.tasks.echopulse_transformer import (
     EchoPulseTransformerTask,
     WindowData,
     ecg_start,
-    latent_times,
 )
 
 FRAMES = 41
@@ -36,9 +35,7 @@ FRAMES = 41
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of one clip, two random tokenizers (of the paper's kind and of the phantom's) and a random ST-MEM."""
     folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip_store, "SHARD_CLIPS", 1)
-        clip_store._write_shard((str(folder / "clips"), 0, clip_store.FIRST_TRAINING_SEED, FRAMES))
+    small_store(folder / "clips", frames=FRAMES)
     torch.manual_seed(0)
     sizes: dict[str, Any] = {
         "patch": 32, "dim": 16, "heads": 2, "spatial_depth_encoder": 1, "temporal_depth_encoder": 1, "temporal_depth_decoder": 1,
@@ -49,11 +46,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ecg = StMemConfig(seq_len=1000, patch_size=50, width=24, depth=1, heads=2, head_dim=12, mlp_dim=48)
     save_network(StMem(ecg), folder / "st_mem")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def one_clip_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip_store, "SHARD_CLIPS", 1)
 
 
 def plan(runs: Path, tmp_path: Path, *, data: Any = None, network: Any = None, options: Any = None, **changes: Any) -> Recipe:
@@ -232,10 +224,6 @@ def test_an_ecg_window_lies_within_the_ecg_and_covers_the_video() -> None:
         assert -2.0 <= start <= first
         assert first + 1.0 <= start + 4.0 <= 8.0 + 1e-9
     assert ecg_start(ecg, 0.0, 1.0, 12.0, rng) == -2.0
-
-
-def test_a_latent_s_time_is_the_mean_of_its_frames() -> None:
-    assert latent_times(np.arange(5.0), 2).tolist() == [0.0, 1.5, 3.5]
 
 
 def test_the_paper_s_recipe_has_the_paper_s_numbers() -> None:

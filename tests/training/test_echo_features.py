@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from echogen import InputError
-from echogen.metrics.features import EchoClipFeatures, features_of
+from echogen.metrics.sets.features import EchoClipFeatures, features_of
 from echogen.networks.echo_features import ANSWERS, EchoFeatures, EchoFeaturesConfig, frame_pairs
 from echogen.records import Cine
 from echogen.training import Recipe, load_recipe, train
 from echogen.training.tasks import TASKS, make_task
-from echogen.training.tasks.echo_features import ORDERS, Harm, blurred, harmed, ordered, truths
+from echogen.training.tasks.echo_features import ORDERS, Degradation, blurred, degrade, step_order, true_answers
 
 NETWORK = {"steps": 6, "stride": 4, "image_size": 48, "widths": [8, 16, 16], "dims": 32}
-PLAIN = Harm(speckle=1.0, blur=0.0, noise=0.0, gamma=1.0, gain=1.0, order=0)
+PLAIN = Degradation(speckle=1.0, blur=0.0, noise=0.0, gamma=1.0, gain=1.0, order=0)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +71,12 @@ def test_what_is_asked_is_true_of_what_is_shown(clips: Path) -> None:
     task = make_task(plan(clips))
     clip, config = task.store[0], task.config
     steps = np.arange(config.steps)
-    said = truths(clip, 2, config, PLAIN, steps)
+    said = true_answers(clip, 2, config, PLAIN, steps)
     for name, size in ANSWERS.items():
         assert said[name].shape == (1 if name in ("view", "rhythm", "order") else config.steps if size < 0 else size,)
     assert 50 + 15 * float(said["ef"][0]) == pytest.approx(clip.heart["ef_percent"], abs=8)
     np.testing.assert_allclose(50 + 8 * said["length"], np.array(clip.heart["length_px"])[2 + 4 * steps], rtol=1e-4)
-    frozen = truths(clip, 2, config, Harm(1.0, 0.0, 0.0, 1.0, 1.0, ORDERS.index("frozen")), np.full(config.steps, 3))
+    frozen = true_answers(clip, 2, config, Degradation(1.0, 0.0, 0.0, 1.0, 1.0, ORDERS.index("frozen")), np.full(config.steps, 3))
     assert np.isnan(frozen["ef"]).all()
     assert np.isnan(frozen["heart_rate"]).all()
     assert len(set(frozen["length"].tolist())) == 1
@@ -84,20 +84,20 @@ def test_what_is_asked_is_true_of_what_is_shown(clips: Path) -> None:
 
 def test_orders() -> None:
     rng = np.random.default_rng(0)
-    shown = {name: ordered(8, number, rng) for number, name in enumerate(ORDERS)}
+    shown = {name: step_order(8, number, rng) for number, name in enumerate(ORDERS)}
     assert shown["real"].tolist() == list(range(8))
     assert shown["reversed"].tolist() == list(range(8))[::-1]
     assert sorted(shown["shuffled"].tolist()) == list(range(8)) != shown["shuffled"].tolist()
     assert len(set(shown["frozen"].tolist())) == 1
 
 
-def test_harm_does_what_it_says() -> None:
+def test_degradations_do_what_they_say() -> None:
     rng = np.random.default_rng(0)
     speckled = rng.integers(0, 256, (3, 64, 64), dtype=np.uint8)
     plain = np.full((3, 64, 64), 128, dtype=np.uint8)
 
     def spread(**change: float) -> float:
-        return float(harmed(speckled, plain, Harm(**(vars(PLAIN) | change)), rng).std())
+        return float(degrade(speckled, plain, Degradation(**(vars(PLAIN) | change)), rng).std())
 
     assert spread(speckle=0.0) < spread(speckle=0.5) < spread() < spread(noise=0.1)
     assert spread(blur=2.0) < spread(blur=0.7) < spread()

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from echogen import InputError
-from echogen.datasets import clip_store
 from echogen.generators import EchoDiffusion, Generator
-from echogen.generators.assemble_cascade import assemble_cascade
-from echogen.generators.cascade import paper_cascade
+from echogen.generators.echodiffusion.assemble import assemble_cascade
+from echogen.generators.echodiffusion.cascade import paper_cascade
 from echogen.networks.video_unet import VideoUnetConfig
 from echogen.records import Cine
+from echogen.testing.clip_stores import small_store
 from echogen.training import Recipe, load_recipe, train
 from echogen.training.tasks import make_task
 
@@ -29,16 +29,7 @@ SECOND = {"size": 32, "frames": 8, "steps": 2, "churn": 1.0, "before": {"size": 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of two clips of 20 frames."""
-    folder = tmp_path_factory.mktemp("clips")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip_store, "SHARD_CLIPS", 2)
-        clip_store._write_shard((str(folder), 0, clip_store.FIRST_TRAINING_SEED, 20))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def two_clips_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip_store, "SHARD_CLIPS", 2)
+    return small_store(tmp_path_factory.mktemp("clips"), 2, 20)
 
 
 def plan(clips: Path, *, frame_step: int = 4, **changes: Any) -> Recipe:
@@ -76,7 +67,7 @@ def test_the_loss_falls_and_trained_stages_make_a_generator(clips: Path, tmp_pat
     assert isinstance(heart, EchoDiffusion)
     assert (heart.native_fps, heart.window_s, heart.config.cascade.guidance) == (16.0, 0.5, 2.0)
     image = Cine(np.zeros((1, 64, 64), np.uint8), np.zeros(1))
-    assert heart(None, seconds=0.5, frames=image, ef_percent=50).frames.shape == (8, 32, 32)
+    assert heart(None, seconds=0.5, reference=image, ef_percent=50).frames.shape == (8, 32, 32)
     started = make_task(plan(clips, init_from=str(tmp_path / "one" / "weights")))
     saved = heart.cascade.networks[0].token_norm.weight
     assert torch.equal(started.network.token_norm.weight, saved)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from echogen import InputError
-from echogen.datasets import clip_store
 from echogen.datasets.paired_folder import write_pair
 from echogen.networks.perceptual import VGG_STAGES, load_features, perceptual_distance
 from echogen.networks.video_tokenizer import VideoTokenizerConfig
 from echogen.records import Cine
+from echogen.testing.clip_stores import small_store
 from echogen.training import Recipe, TrainingStopped, load_recipe, train
 from echogen.training.adversarial import DiscriminatorOptions, discriminator_config
 from echogen.training.checkpoint import load_checkpoint
@@ -37,19 +37,10 @@ OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_shards() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip_store, "SHARD_CLIPS", 1)
-        yield
-
-
 @pytest.fixture(scope="module")
-def clips(small_shards: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of one shard with one clip of 9 frames."""
-    folder = tmp_path_factory.mktemp("clips")
-    clip_store._write_shard((str(folder), 0, clip_store.FIRST_TRAINING_SEED, 9))
-    return folder
+    return small_store(tmp_path_factory.mktemp("clips"))
 
 
 def plan(data: dict[str, Any], **changes: Any) -> Recipe:
@@ -279,7 +270,7 @@ def test_another_modality_by_config_alone(tmp_path: Path) -> None:
         ({"data": {"frames": 5, "contrast": [1.4, 0.6]}}, "rising"),
         ({"network": {"image_size": 36}}, "not a multiple of the patch size"),
         ({"network": {"channels_in": 2}}, "grey"),
-        ({"network": {"width": 3}}, "no field 'width'"),
+        ({"network": {"width": 3}}, "no setting network.width"),
         ({"network": quantizer(kind="lfq", codebook_size=1000)}, "power of two"),
         ({"options": {"discriminator": {"widths": [8] * 7}}}, "fewer entries"),
         ({"options": {"discriminator": {"widths": [8], "attention_after": [1]}}}, "attention_after"),

@@ -13,7 +13,7 @@ from echogen.networks.config import load_network
 from echogen.networks.ef_regressor import EfRegressor, EfRegressorConfig
 from echogen.training import Recipe, load_recipe, train
 from echogen.training.tasks import make_task
-from echogen.training.tasks.ef_regressor import settle, shown_ef_percent, varied
+from echogen.training.tasks.ef_regressor import recompute_batch_norm, shown_ef_percent, varied
 
 NETWORK = {"frames": 24, "size": 32, "widths": [8, 12], "blocks": [1, 1], "stem_width": 6, "stem_stride": [2, 4]}
 
@@ -28,7 +28,7 @@ def plan(clips: Path, **changes: Any) -> Recipe:
         "task": "ef-regressor", "steps": 30, "batch_size": 6, "learning_rate": 1e-2, "warmup_steps": 5, "ema_decay": 0.8,
         "schedule": "constant", "precision": "fp32", "save_every": 1000, "sample_every": 0, "log_every": 1000,
         "clip_norm": 100.0, "data": {"clips": str(clips)}, "network": NETWORK,
-        "options": {"pad": 2, "short_share": 0.0, "outline_steps": 10, "outline_frames": 12, "settling_batches": 4},
+        "options": {"pad": 2, "short_share": 0.0, "outline_steps": 10, "outline_frames": 12, "normalisation_batches": 4},
     }  # fmt: skip
     return Recipe(**(values | changes))
 
@@ -101,15 +101,15 @@ def test_wrong_settings_are_one_sentence_and_the_recipe_makes_the_small_network(
     assert EfRegressorConfig.small().channels == 1
 
 
-def test_normalisations_settle_on_what_they_are_shown() -> None:
+def test_batch_norms_are_recomputed_over_the_given_batches() -> None:
     torch.manual_seed(0)
     network = EfRegressor(EfRegressorConfig(frames=8, size=16, channels=1, widths=(4,), blocks=(1,), stem_width=4)).eval()
     videos = torch.rand(6, 8, 16, 16)
     before = network(videos)
-    settle(network, [videos])
+    recompute_batch_norm(network, [videos])
     assert not network.training
-    settled = network(videos)
+    after = network(videos)
     network.train()
-    torch.testing.assert_close(settled, network(videos), atol=0.5, rtol=0)
-    assert (settled - before).abs().max() > 1
+    torch.testing.assert_close(after, network(videos), atol=0.5, rtol=0)
+    assert (after - before).abs().max() > 1
     assert all(module.momentum == 0.1 for module in network.modules() if isinstance(module, torch.nn.BatchNorm3d))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from echogen import InputError
-from echogen.metrics.identity import HeartIdentity
+from echogen.metrics.memorisation.identity import HeartIdentity
 from echogen.networks.identity import Identity
 from echogen.records import Cine
 from echogen.training import Recipe, load_recipe, train

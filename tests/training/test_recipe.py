@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echogen.errors import InputError
-from echogen.training.recipe import Recipe, first_difference, load_recipe, recipe_values, settings
+from echogen.training.recipe import Recipe, first_difference, load_recipe, recipe_values, settings, with_present_names
 
 TEXT = """
 task: tokenizer
@@ -120,6 +120,7 @@ def test_unreadable_files(tmp_path):
 
 def test_shipped_recipes_load_by_name():
     shipped = sorted((Path(__file__).parents[2] / "src" / "echogen" / "training" / "recipes").glob("*.yaml"))
+    assert shipped
     for file in shipped:
         assert load_recipe(file.stem).task
 
@@ -171,3 +172,10 @@ def test_what_may_change_on_resume():
 def test_a_written_recipe_reads_back_the_same(values):
     recipe = Recipe(**values)
     assert settings(Recipe, yaml.safe_load(yaml.safe_dump(recipe_values(recipe)))) == recipe
+
+
+def test_former_names_go_on_working():
+    recipe = Recipe(task="a", steps=3, options={"old": 4, "other": 5})
+    with pytest.warns(DeprecationWarning, match=r"options\.old of a recipe is called options\.new"):
+        assert with_present_names(recipe, {"options.old": "options.new"}).options == {"new": 4, "other": 5}
+    assert with_present_names(recipe, {"data.old": "data.new"}) == recipe

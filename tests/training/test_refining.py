@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from echogen import InputError
-from echogen.datasets import clip_store
-from echogen.generators.refined import Refiner
+from echogen.generators.wrappers.refined import Refiner
 from echogen.records import Cine
+from echogen.testing.clip_stores import small_store
 from echogen.training import Recipe, load_recipe, train
 from echogen.training.tasks import make_task
 
@@ -23,20 +23,12 @@ NETWORK = {
 EDM = {"sigma_data": 0.06, "sigma_max": 0.8, "ln_sigma_mean": -2.6, "threshold": None}
 
 
-@pytest.fixture(autouse=True)
-def two_clips_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip_store, "SHARD_CLIPS", 2)
-
-
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two clips at 64 frames per second, and two of 256 x 256."""
     folders = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip_store, "SHARD_CLIPS", 2)
-        for kind, frames, fps, finer in (("2x-time", 8, 64.0, 1), ("2x-space", 2, 8.0, 2)):
-            folders[kind] = tmp_path_factory.mktemp(kind)
-            clip_store._write_shard((str(folders[kind]), 0, clip_store.FIRST_TRAINING_SEED, frames), fps, finer)
+    for kind, frames, fps, finer in (("2x-time", 8, 64.0, 1), ("2x-space", 2, 8.0, 2)):
+        folders[kind] = small_store(tmp_path_factory.mktemp(kind), 2, frames, fps=fps, finer=finer)
     return folders
 
 

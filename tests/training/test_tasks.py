@@ -12,8 +12,9 @@ import torch
 
 from echogen import InputError
 from echogen.datasets import clip_store
-from echogen.generators.conditioning import FEATURES
+from echogen.ecg_window.features import FEATURES
 from echogen.records import STRUCTURES
+from echogen.testing.clip_stores import small_store
 from echogen.training import Recipe, Task, load_recipe, train
 from echogen.training.tasks import TASKS, make_task
 
@@ -29,16 +30,7 @@ TRANSFORMER = {
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of one shard with one clip of 41 frames."""
-    folder = tmp_path_factory.mktemp("clips")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip_store, "SHARD_CLIPS", 1)
-        clip_store._write_shard((str(folder), 0, clip_store.FIRST_TRAINING_SEED, 41))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def one_clip_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip_store, "SHARD_CLIPS", 1)
+    return small_store(tmp_path_factory.mktemp("clips"), frames=41)
 
 
 def plan(task: str, **changes: Any) -> Recipe:
@@ -75,12 +67,10 @@ def tokenizer_plan(clips: Path, **changes: Any) -> Recipe:
 def tokenizer(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float, float]:
     """A trained tokenizer's folder, and the loss before and after."""
     folder = tmp_path_factory.mktemp("tokenizer")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip_store, "SHARD_CLIPS", 1)
-        task = make_task(tokenizer_plan(clips, steps=150))
-        before = loss_of(task)
-        train(task, task.recipe, folder / "run", progress=False)
-        return folder / "run" / "weights", before, loss_of(task)
+    task = make_task(tokenizer_plan(clips, steps=150))
+    before = loss_of(task)
+    train(task, task.recipe, folder / "run", progress=False)
+    return folder / "run" / "weights", before, loss_of(task)
 
 
 def test_the_tokenizer_overfits_one_clip(tokenizer: tuple[Path, float, float]) -> None:
@@ -138,7 +128,7 @@ def test_a_discriminator_of_frames_learns_beside_a_decoder_with_noise(
 
     @torch.inference_mode()
     def drawn(seed: int) -> torch.Tensor:
-        features = network.decoded(network.quantizer.decode_ids(ids))
+        features = network.decode_features(network.quantizer.decode_ids(ids))
         picture: torch.Tensor = network.picture(features, random=torch.Generator().manual_seed(seed))[:, :, 0]
         return picture
 
@@ -215,9 +205,7 @@ def test_the_cavity_size_is_told_unless_it_or_the_ef_is_hidden(
 def test_a_heart_of_which_nothing_is_shown_is_one_that_can_be_seen_well(
     tokenizer: tuple[Path, float, float], tmp_path: Path
 ) -> None:
-    store = tmp_path / "clips"
-    for shard in range(3):
-        clip_store._write_shard((str(store), shard, clip_store.FIRST_TRAINING_SEED, 25))
+    store = small_store(tmp_path / "clips", 3, 25)
     clips = clip_store.ClipStore(store)
     contrast = []
     for index in range(3):

@@ -1,4 +1,4 @@
-"""What the pages share: who may open them, the headers they are sent with, mistakes in one sentence, and where they listen."""
+"""Shared parts of the pages: access control, headers, mistakes in one sentence, and the address to listen at."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def allowed_hosts(host: str, token: str | None) -> tuple[str, ...]:
 
 
 def same_token(given: str | None, token: str | None) -> bool:
-    """Whether the token is the right one, told in a time that does not depend on it; without a token everything is."""
+    """True if the token is the right one, compared in constant time; without a token everything is right."""
     return token is None or hmac.compare_digest((given or "").encode(), token.encode())
 
 
@@ -129,7 +129,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address_of(waiting: socket.socket, host: str, token: str | None) -> str:
-    """Where the page is, with its token, as one types it into a browser."""
+    """Address of the page, with its token, as one types it into a browser."""
     shown_host = f"[{host}]" if ":" in host else host
     return f"http://{shown_host}:{waiting.getsockname()[1]}/" + (f"#{token}" if token else "")
 

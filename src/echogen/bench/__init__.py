@@ -1,7 +1,7 @@
-"""How fast a generator is on this machine: a video part by part (`making`), and along with a live ECG (`live`)."""
+"""Speed of a generator on this machine: a video part by part (`video`), and along with a live ECG (`live`)."""
 
 from echogen.bench.live import LiveRun, looped, measure_live, memory_mb
-from echogen.bench.making import (
+from echogen.bench.video import (
     IDLE_LOAD,
     Machine,
     Part,

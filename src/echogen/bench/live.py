@@ -1,4 +1,4 @@
-"""How well a generator keeps up with an ECG that arrives while it is recorded."""
+"""Speed of a generator that follows an ECG while it is being recorded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from echogen.bench.making import name_of, now
+from echogen.bench.video import name_of, now
 from echogen.ecg import find_landmarks
 from echogen.errors import InputError
 from echogen.generators import Generator
@@ -82,7 +82,7 @@ def looped(ecg: Ecg, piece_s: float = PIECE_S) -> Iterator[Ecg]:
         done += length
 
 
-class Listened:
+class ReceivedPieces:
     """Pieces of an ECG that remember when the last of them was handed out."""
 
     def __init__(self, pieces: Iterable[Ecg], clock: Callable[[], float]) -> None:
@@ -102,10 +102,10 @@ def timed_parts(
     generator: Generator, pieces: Iterable[Ecg], clock: Callable[[], float], **asked: Any
 ) -> Iterator[tuple[Cine, float]]:
     """The parts of a live video, each with the seconds from the last piece of ECG that it needed until it was there."""
-    listened = Listened(pieces, clock)
-    assert generator.live is not None
-    for part in generator.stream(listened, start_s=generator.live.lead_in_s, live=True, **asked):
-        yield part, clock() - listened.handed_s
+    received = ReceivedPieces(pieces, clock)
+    assert generator.live_timing is not None
+    for part in generator.stream(received, start_s=generator.live_timing.lead_in_s, live=True, **asked):
+        yield part, clock() - received.handed_s
 
 
 def measure_live(
@@ -122,7 +122,7 @@ def measure_live(
 
     Raises `InputError` as the generator does, for less than a first and two further parts, and where it cannot follow an ECG.
     """
-    live = generator.live
+    live = generator.live_timing
     if live is None:
         raise InputError(f"The generator {generator.name} cannot follow a live ECG.")
     if seconds < live.first_s + 2 * live.part_s or starts < 1:

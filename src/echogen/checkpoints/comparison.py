@@ -1,4 +1,4 @@
-"""How what a recorded network gave is compared with what ours gives."""
+"""Comparison of a recorded network's outputs with those of our own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Comparison:
 
     @property
     def passes(self) -> bool:
-        """Whether the error is within the tolerance; an error that is not a number is not."""
+        """True if the error is within the tolerance; an error that is not a number is not."""
         return bool(self.error <= self.tolerance)
 
 
@@ -41,7 +41,7 @@ def largest_error(ours: Any, recorded: Any) -> float:
 
 
 def wrong_ids(ours: Any, recorded: Any, margin: Any = None) -> float:
-    """How many ids differ, among those whose recorded margin (if there is one) is at least `SURE_MARGIN`."""
+    """Number of ids that differ, among those whose recorded margin (if there is one) is at least `SURE_MARGIN`."""
     one, other = np.asarray(ours), np.asarray(recorded)
     if one.shape != other.shape:
         return float("inf")

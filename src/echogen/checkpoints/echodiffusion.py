@@ -18,21 +18,21 @@ from echogen.checkpoints.echodiffusion_weights import our_name, video_unet_from
 from echogen.checkpoints.reading import read_tensors
 from echogen.cine.published_timing import published_resample
 from echogen.errors import InputError
-from echogen.generators.cascade import Cascade, CascadeConfig, Stage, frames_per_second, published_cascade, resized
-from echogen.generators.echodiffusion import EchoDiffusion, EchoDiffusionConfig
-from echogen.metrics.image import ssim
+from echogen.generators.echodiffusion.cascade import Cascade, CascadeConfig, Stage, frames_per_second, published_cascade, resized
+from echogen.generators.echodiffusion.generator import EchoDiffusion, EchoDiffusionConfig
+from echogen.metrics.pictures.likeness import ssim
 from echogen.networks.video_unet import VideoUnet
 from echogen.samplers.edm import (
     Edm,
-    denoised,
+    add_noise,
     dynamic_threshold,
     edm_loss,
+    estimate_clean,
     log_snr,
     loss_weight,
     noise_levels,
-    noised,
     preconditioning,
-    replayed,
+    recorded_normal,
 )
 
 GUIDED_TOLERANCE = 2e-4
@@ -113,10 +113,10 @@ def cascade_of(imagen: Mapping[str, Any], frames: int, guidance: float = 5.0) ->
     )
 
 
-def _refuse_others(told: Mapping[str, Any], fixed: Mapping[str, Any], what: str) -> None:
+def _refuse_others(stated: Mapping[str, Any], fixed: Mapping[str, Any], what: str) -> None:
     for name, value in fixed.items():
-        if told.get(name, value) != value:
-            raise InputError(f"A {what} with {name}: {told[name]} is not supported.")
+        if stated.get(name, value) != value:
+            raise InputError(f"A {what} with {name}: {stated[name]} is not supported.")
 
 
 def echodiffusion_from(files: Sequence[Mapping[str, Tensor]], given: Mapping[str, Any]) -> EchoDiffusion:
@@ -128,8 +128,8 @@ def echodiffusion_from(files: Sequence[Mapping[str, Tensor]], given: Mapping[str
     stages = split_stages(files)
     networks = [video_unet_from(tensors, f"video U-Net of stage {number}") for number, tensors in enumerate(stages, start=1)]
     if "imagen" in given:
-        for told in (given.get("unets") or {}).values():
-            _refuse_others(told, _FIXED | {"resnet_groups": VideoUnet.config_class().groups}, "network")
+        for unet in (given.get("unets") or {}).values():
+            _refuse_others(unet, _FIXED | {"resnet_groups": VideoUnet.config_class().groups}, "network")
         dataset = given.get("dataset") or {}
         fps, seconds = float(dataset.get("fps", 32)), float(dataset.get("duration", 2.0))
         guidance = float((given.get("checkpoint") or {}).get("cond_scale", 5.0))
@@ -161,14 +161,14 @@ def check_network(path: Path) -> list[Comparison]:
     """All recorded outputs of one network, and gradients as a share of the largest."""
     record = read_tensors(path)
     network = video_unet_from(read_tensors(_beside(path, ".weights.safetensors")))
-    told = torch.where(record["in.text_mask"][:, 0], record["in.text_embeds"][:, 0, 0], 0.0)
-    second = torch.arange(len(told)) == 1
+    ef_values = torch.where(record["in.text_mask"][:, 0], record["in.text_embeds"][:, 0, 0], 0.0)
+    second = torch.arange(len(ef_values)) == 1
     video = record["in.x"].clone().requires_grad_()
     smaller = {}
     if network.config.lowres:
         smaller = {"lowres": record["in.lowres_cond_img"], "lowres_level": record["in.lowres_noise_times"]}
 
-    def run(ef: Tensor | None = told, **how: Any) -> Tensor:
+    def run(ef: Tensor | None = ef_values, **how: Any) -> Tensor:
         output: Tensor = network(video, record["in.time"], record["in.cond_images"], ef, **smaller, **how)
         return output
 
@@ -176,7 +176,7 @@ def check_network(path: Path) -> list[Comparison]:
     (cond * record["grad.w_cotangent"]).sum().backward()
     with torch.no_grad():
         outputs = {"cond": cond, "null": run(None), "ignore_time": run(still=True)}
-        outputs["mask_second_false"] = run(torch.where(second, 0.0, told))
+        outputs["mask_second_false"] = run(torch.where(second, 0.0, ef_values))
     comparisons = []
     for name, recorded in record.items():
         if guided := re.fullmatch(r"out\.cfg([\d.]+)", name):
@@ -217,7 +217,7 @@ def _numerics(record: Mapping[str, Tensor], described: Mapping[str, Any], cascad
     rows = len(sigma)
     frame, ef = record["in.cond_images"].expand(rows, -1, -1, -1), record["in.text_embeds"][:, 0, 0].expand(rows)
     for guidance, name in ((1.0, "precond.D_raw"), (5.0, "precond.D_dynamic_cfg5")):
-        clean = denoised(cascade.predict(0, frame, ef, guidance, None), record["precond.x"], sigma, edm.sigma_data)
+        clean = estimate_clean(cascade.predict(0, frame, ef, guidance, None), record["precond.x"], sigma, edm.sigma_data)
         if guidance == 1.0:
             yield Comparison(name, largest_error(clean, record[name]))
             yield Comparison("precond.D_clamp_static", largest_error(clean.clamp(-1, 1), record["precond.D_clamp_static"]))
@@ -259,7 +259,7 @@ def _traces(record: Mapping[str, Tensor], described: Mapping[str, Any], cascade:
         videos = again.sample(
             record["in.cond_images"],
             record["in.text_embeds"][:, 0, 0],
-            replayed(draws),
+            recorded_normal(draws),
             guidance=float(how["cond_scale"]),
             watch=lambda _, *look, looks=looks: looks.append(look),
         )
@@ -291,12 +291,12 @@ def _losses(record: Mapping[str, Tensor], described: Mapping[str, Any], cascade:
             video = resized(images, frames if still else before.frames, before.size, config.resize)
             level = draws[0].expand(rows)
             video = resized(video, frames, stage.size, config.resize) * 2.0 - 1.0
-            smaller = {"lowres": noised(video, level, draws[1]), "lowres_level": log_snr(level)}
+            smaller = {"lowres": add_noise(video, level, draws[1]), "lowres_level": log_snr(level)}
         ln_sigma, noise, kept = draws[-3:]
         frame, ef = record["in.cond_images"].expand(rows, -1, -1, -1), record["in.text_embeds"][:, 0, 0].expand(rows)
-        told: dict[str, Any] = {"frame": frame, "ef": ef, "keep": kept < 1.0 - EF_DROPOUT, "still": still, **smaller}
+        conditions: dict[str, Any] = {"frame": frame, "ef": ef, "keep": kept < 1.0 - EF_DROPOUT, "still": still, **smaller}
         loss = edm_loss(
-            partial(network, **told),
+            partial(network, **conditions),
             resized(images, frames, stage.size, config.resize) * 2.0 - 1.0,
             edm.ln_sigma_mean + edm.ln_sigma_std * ln_sigma,
             noise,
@@ -331,8 +331,8 @@ def check_names(path: Path) -> list[Comparison]:
     config, networks = published_cascade(listed["model"])
     index = listed["stage"] - 1
     imagen = listed["hparams"] | {"image_sizes": listed["image_size"], "resize_mode": listed["resize_mode"]}
-    told = cascade_of(imagen, config.stages[index].frames)
-    same = (told.stages[0], told.edm, told.resize) == (config.stages[index], config.edm, config.resize)
+    stated = cascade_of(imagen, config.stages[index].frames)
+    same = (stated.stages[0], stated.edm, stated.resize) == (config.stages[index], config.edm, config.resize)
     return [
         Comparison("networks that differ", float(network.config != networks[index]), 0.0),
         Comparison("samplings that differ", float(not same), 0.0),

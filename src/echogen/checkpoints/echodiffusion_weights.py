@@ -15,7 +15,7 @@ from echogen.checkpoints.reading import load_into
 from echogen.errors import InputError
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
 
-#: What a released name becomes, one substitution after the other.
+#: Substitutions that turn a released name into ours, one after the other.
 _RULES = [
     (re.compile(pattern), ours)
     for pattern, ours in (
@@ -75,7 +75,7 @@ _RULES = [
         (r"\.g$", ".weight"),
     )
 ]
-#: What is in the files and in no computation.
+#: Names that are in the files and in no computation.
 _UNUSED = re.compile(r"^mid_attn\.(fn\.fn\.)?null_attn_bias$")
 
 

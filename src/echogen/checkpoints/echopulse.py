@@ -27,7 +27,7 @@ from echogen.networks.published_discriminator import gradient_penalty, hinge_dis
 from echogen.networks.published_tokenizer import PublishedTokenizer
 from echogen.networks.published_transformer import PublishedTransformer, hidden_subset, masked_token_loss
 from echogen.samplers.maskgit import guided
-from echogen.samplers.published import Recorded, sample
+from echogen.samplers.published import RecordedChoices, sample
 
 __all__ = ["CHECKS", "networks_from", "our_names"]
 
@@ -78,7 +78,7 @@ def code_directions(tokenizer: PublishedTokenizer, latents: Tensor) -> Tensor:
 
 
 def code_margin(tokenizer: PublishedTokenizer, latents: Tensor) -> Tensor:
-    """How much more similar each latent is to its nearest code than to the next one, (B, T' S)."""
+    """Margin of each latent's similarity to its nearest code over the next one, (B, T' S)."""
     codebook = tokenizer.get_buffer("quantizer.codebook")[0]
     best = (code_directions(tokenizer, latents) @ codebook.t()).topk(2, dim=-1).values
     return best[..., 0] - best[..., 1]
@@ -223,7 +223,7 @@ def check_sample(path: Path) -> list[Comparison]:
         known,
         total - known.shape[1],
         transformer.config.mask_id,
-        Recorded(record.get("gumbel_uniforms"), record.get("critic_uniforms")),
+        RecordedChoices(record.get("gumbel_uniforms"), record.get("critic_uniforms")),
         steps=int(asked["steps"]),
         temperature=float(asked["kwargs"].get("starting_temperature", 0.9)),
         score=None if critic is None else lambda ids: critic(ids, shape, keys),

@@ -149,7 +149,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _count(tensors: Tensors, pattern: str) -> int:
-    """How many numbers stand at the place of (\\d+) in the names."""
+    """Count of the numbers at the place of (\\d+) in the names."""
     return len({match[1] for name in tensors if (match := re.match(pattern, name))})
 
 

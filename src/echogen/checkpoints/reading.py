@@ -20,10 +20,10 @@ from echogen.errors import InputError
 
 #: Bytes of the largest file that is read, as it lies on the disk and unpacked.
 LARGEST_FILE = 8 * 2**30
-#: Where a training run keeps the network in what it saves; averaged weights (EMA) come first, so that they win.
+#: Keys under which training runs save the network; averaged weights (EMA) come first, so that they win.
 EMA_KEYS = ("ema", "ema_model", "model_ema", "ema_state_dict", "state_dict_ema", "model_state_dict_ema")
 NETWORK_KEYS = ("state_dict", "model", "model_state_dict", "network", "net", "weights", "module")
-#: What wrappers (averaging, several devices, compilation) write before every name.
+#: Prefixes that wrappers (averaging, several devices, compilation) write before every name.
 EMA_PREFIX, WRAPPER_PREFIXES = "ema_model.", ("module.", "online_model.", "_orig_mod.")
 #: Single numbers that such wrappers keep beside the weights.
 COUNTERS = frozenset({"step", "steps", "initted", "n_averaged"})
@@ -115,7 +115,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path, *, zipped: bool) -> Any:
-    """What a torch file holds; only tensors and plain values are ever made from it."""
+    """Read a torch file; only tensors and plain values are ever made from it."""
     try:
         if zipped:
             with zipfile.ZipFile(path) as archive:
@@ -138,7 +138,7 @@ def _read_torch(path: Path, *, zipped: bool) -> Any:
 
 
 def _what_else(head: bytes) -> str:
-    """What a file is that holds no weights, from its first bytes."""
+    """Name the kind of a file that holds no weights, from its first bytes."""
     for mark, name in _PICTURES.items():
         if head.startswith(mark):
             return f"a {name} picture"

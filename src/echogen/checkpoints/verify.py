@@ -20,13 +20,13 @@ from echogen.errors import InputError
 MANIFEST = "manifest.json"
 #: Modules beside this one that hold `CHECKS`, one a system.
 SYSTEMS = ("echopulse", "st_mem", "ef_regressor", "echodiffusion", "full_keys")
-#: What recorded components are called; all other files in the folder are weights or descriptions.
+#: Names of recorded components; all other files in the folder are weights or descriptions.
 RECORDED = ("*.npz", "*.io.safetensors", "full_keys_*.json")
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What came of one recorded file: its comparisons, or why there are none (one sentence)."""
+    """Outcome of one recorded file: its comparisons, or the reason for having none (one sentence)."""
 
     file: str
     comparisons: tuple[Comparison, ...] = ()
@@ -34,7 +34,7 @@ class Verified:
 
     @property
     def passes(self) -> bool:
-        """Whether something was compared and all of it is within its tolerance."""
+        """True if something was compared and all of it is within its tolerance."""
         return self.error is None and bool(self.comparisons) and all(each.passes for each in self.comparisons)
 
 

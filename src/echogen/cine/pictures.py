@@ -94,7 +94,7 @@ def decode_pictures(
     if fps is not None or len(frames) == 1:
         times: SecondsArray = np.arange(len(frames)) / (fps or 1.0)
     elif kind == "TIFF":
-        times = np.asarray(np.arange(len(frames)) * _page_interval_s(path, described, len(frames)), dtype=np.float64)
+        times = np.arange(len(frames), dtype=np.float64) * _page_interval_s(path, described, len(frames))
     else:
         times, notes = _times(path, durations_ms, _GIF_TICK_S if kind == "GIF" else _TICK_S)
     return np.stack(frames), times, notes

@@ -39,6 +39,11 @@ def read_cine(path: str | Path, *, fps: float | None = None) -> Cine:
     Hz instead of the file's own times (echo files often state a wrong rate). The notes of the cine tell what was guessed.
     Raises `InputError` for a file that is missing, empty, damaged, too large (2 GB decoded) or of another kind, and for one
     that states no times, or such as no echocardiogram has, unless fps is given.
+
+    >>> import echogen
+    >>> echogen.write(echogen.simulate(seconds=0.5).cine, "heart.gif")
+    >>> echogen.read_cine("heart.gif").frames.shape
+    (16, 128, 128)
     """
     path = Path(path)
     check_fps(fps)
@@ -68,7 +73,13 @@ def _with_sensible_scale(cine: Cine) -> Cine:
 
 
 def read_image(path: str | Path) -> ByteArray:
-    """The first frame of anything `read_cine` reads: (height, width) uint8. Raises `InputError` alike, but needs no times."""
+    """The first frame of anything `read_cine` reads: (height, width) uint8. Raises `InputError` alike, but needs no times.
+
+    >>> import echogen
+    >>> echogen.write(echogen.simulate(seconds=0.5).cine, "heart.gif")
+    >>> echogen.read_image("heart.gif").shape
+    (128, 128)
+    """
     path = Path(path)
     kind = file_kind(path)
     if kind == "video":

@@ -80,6 +80,10 @@ def write(
     s; label: a word for the strip, such as "synthetic". scale: enlarge moving pictures by this whole number.
     Raises `InputError` for another suffix, a folder that does not exist, a scale out of 1..16, an unknown lead, or an ECG at
     another time.
+
+    >>> import echogen
+    >>> study = echogen.simulate(seconds=0.5)
+    >>> echogen.write(study.cine, "heart.mp4", ecg=study.ecg, lead="II")
     """
     path = Path(path)
     suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +11,7 @@ import typer
 
 from echogen.commands.common import check_folder, check_input, progress_bar
 from echogen.errors import InputError
+from echogen.files import whole_folder
 
 if TYPE_CHECKING:
     from echogen.generators.base import Generator
@@ -56,9 +55,10 @@ def adapt(
     from echogen.generators.base import Generator
 
     if merge is not None:
-        heart = Generator.from_pretrained(model, device, merge)
-        _write_whole(output, lambda folder: _save_merged(heart, merge, folder))
-        typer.echo(f"Wrote {output}, {heart.name} with {merge} in it.")
+        generator = Generator.from_pretrained(model, device, merge)
+        with whole_folder(output) as unfinished:
+            _save_merged(generator, merge, unfinished)
+        typer.echo(f"Wrote {output}, {generator.name} with {merge} in it.")
         return
     assert clips is not None
     if importlib.util.find_spec("peft") is None:
@@ -69,18 +69,18 @@ def adapt(
     if {path.resolve() for path in clips} & {path.resolve() for path in judged}:
         raise InputError("A clip cannot be learned from and held out at once; name it once.")
 
-    from echogen.training import adapting
+    from echogen.training import adaptation as adapting
 
-    heart = Generator.from_pretrained(model, device)
-    tokenizer = adapting.check_tokenizer(heart.adaptable)
+    generator = Generator.from_pretrained(model, device)
+    tokenizer = adapting.check_tokenizer(generator.adaptable)
     known = [adapting.read_clip(path, tokenizer) for path in clips]
     unknown = [adapting.read_clip(path, tokenizer) for path in judged]
     plan = adapting.AdapterPlan(steps=steps, rank=rank, decoder_only=decoder_only, seed=seed)
     with progress_bar("adapting") as progress:
         adapted = adapting.adapt(tokenizer, known, plan, progress)
     facts: dict[str, Any] = {
-        "base": heart.name,
-        "base_weights_hash": heart.weights_hash,
+        "base": generator.name,
+        "base_weights_hash": generator.weights_hash,
         "clips": [clip.facts for clip in known],
         "held_out": [clip.facts for clip in unknown],
     }
@@ -89,7 +89,8 @@ def adapt(
         before, after = (adapting.reconstruction_error(network, unknown)[0] for network in (tokenizer, adapted.tokenizer))
         facts |= {"held_out_before": before._asdict(), "held_out_after": after._asdict()}
         where = f"on {_clips(len(unknown), 'held-out ')}"
-    _write_whole(output, lambda folder: adapting.save_adapter(folder, adapted, tokenizer, facts))
+    with whole_folder(output) as unfinished:
+        adapting.save_adapter(unfinished, adapted, tokenizer, facts)
     size = sum(path.stat().st_size for path in output.iterdir()) / 1e6
     typer.echo(
         f"Wrote {output} ({size:.1f} MB) from {_clips(len(known))} in {adapted.seconds / 60:.1f} min; "
@@ -104,13 +105,13 @@ def _listing(model: str) -> str:
     from echogen.generators.base import Generator
     from echogen.networks.adapters import adapter_folders, load_adapter
 
-    heart = Generator.from_pretrained(model, "cpu")
+    generator = Generator.from_pretrained(model, "cpu")
     lines = []
-    for folder in adapter_folders(heart.folder):
+    for folder in adapter_folders(generator.folder):
         facts = load_adapter(folder).facts
         change = f"MSE {facts['before']['mse']:.2e} -> {facts['after']['mse']:.2e}"
         lines.append(f"{folder.name}: {_clips(len(facts['clips']))}, {change} on them")
-    return "\n".join(lines) or f"{heart.name} has no adapters."
+    return "\n".join(lines) or f"{generator.name} has no adapters."
 
 
 def _clips(count: int, kind: str = "") -> str:
@@ -127,22 +128,9 @@ def _check_new(output: Path) -> None:
     check_folder(parent.parent if parent.name == ADAPTERS else parent)
 
 
-def _save_merged(heart: Generator, adapter: str, folder: Path) -> None:
+def _save_merged(generator: Generator, adapter: str, folder: Path) -> None:
     """The whole generator with its adapter merged, and beside it what the adapter said of itself."""
     from echogen.networks.adapters import ADAPTER_FACTS_FILE, find_adapter
 
-    heart.save_pretrained(folder)
-    shutil.copy(find_adapter(adapter, heart.folder) / ADAPTER_FACTS_FILE, folder)
-
-
-def _write_whole(output: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a new folder beside the output, then move it there; nothing is left of one that failed."""
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
-        unfinished.mkdir(parents=True)
-        write(unfinished)
-        if output.exists():
-            output.rmdir()
-        unfinished.rename(output)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    generator.save_pretrained(folder)
+    shutil.copy(find_adapter(adapter, generator.folder) / ADAPTER_FACTS_FILE, folder)

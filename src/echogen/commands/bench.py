@@ -56,7 +56,7 @@ def bench(
                 generator, ecg, machine, frames=frames, steps=steps, first_frame=image, repeats=repeats, progress=progress
             )
         runs.append(run)
-        if live and generator.live is not None:
+        if live and generator.live_timing is not None:
             with progress_bar(f"{generator.name}, live") as progress:
                 live_runs.append(measure_live(generator, ecg, place, seconds=live, progress=progress))
     rates = ", ".join(f"{rate:.2f} in {name}" for name, rate in machine.matmul_tflops.items())
@@ -95,7 +95,7 @@ def _generators(model: str, paper: bool, device: torch.device, dtype: str | None
             raise InputError(f"The generator {generator.name} computes in its own type only; leave --dtype out.")
         generator.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
     image = None
-    if isinstance(generator, EchoPulsePublished) and "frames" in generator.takes:
+    if isinstance(generator, EchoPulsePublished) and "reference" in generator.takes:
         image = grey_image(*generator.tokenizer.config.image_size)
     yield generator, image
 

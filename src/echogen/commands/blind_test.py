@@ -13,7 +13,7 @@ from echogen.commands.common import check_folder, check_output, progress_bar, wr
 from echogen.errors import InputError
 
 if TYPE_CHECKING:
-    from echogen.app.blind_test import BlindTest, Plan
+    from echogen.app.blind_test.session import BlindTest, Plan
 
 
 def blind_test(
@@ -60,7 +60,7 @@ def blind_test(
         raise InputError("--json belongs to --report; leave it out.")
     if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("uvicorn") is None:
         raise InputError("The page needs fastapi and uvicorn, which are not installed; run: pip install 'echogen[serve]'.")
-    from echogen.app.blind_test import Plan
+    from echogen.app.blind_test.session import Plan
 
     plan = Plan(str(real.resolve()), str(generated.resolve()), count, repeats, seconds, size, whole, seed)
     _serve(plan, output, host, port, token, show_result)
@@ -68,7 +68,7 @@ def blind_test(
 
 def _serve(plan: Plan, output: Path, host: str, port: int, token: str | None, show_result: bool) -> None:
     check_folder(output if output.is_dir() else output.parent)
-    from echogen.app.blind_server import Desk, create_app
+    from echogen.app.blind_test.server import Desk, create_app
     from echogen.app.page import address_of, allowed_hosts, listen, serve
 
     hosts = allowed_hosts(host, token)
@@ -83,8 +83,8 @@ def _serve(plan: Plan, output: Path, host: str, port: int, token: str | None, sh
 
 def _prepared(plan: Plan, output: Path) -> tuple[BlindTest, tuple[bytes, ...]]:
     """The test of the folder, set up now or earlier, and its clips as the page gets them."""
-    from echogen.app.blind_clips import encoded_clips, set_up
-    from echogen.app.blind_test import TEST_FILE, check_same_plan, read_test
+    from echogen.app.blind_test.clips import encoded_clips, set_up
+    from echogen.app.blind_test.session import TEST_FILE, check_same_plan, read_test
 
     test = read_test(output)
     if test is not None:
@@ -106,8 +106,8 @@ def _prepared(plan: Plan, output: Path) -> tuple[BlindTest, tuple[bytes, ...]]:
 def _report(folder: Path, json: Path | None) -> None:
     if json is not None:
         check_output(json, (".json",))
-    from echogen.app.blind_report import read_all_answers
-    from echogen.app.blind_report import report as figures_of
+    from echogen.app.blind_test.report import read_all_answers
+    from echogen.app.blind_test.report import report as figures_of
 
     found = figures_of(read_all_answers(folder))
     if json is not None:
@@ -133,9 +133,9 @@ def _print(found: dict[str, Any]) -> None:
     table = Table("reader", "clips", "accuracy %", "p", "sensitivity %", "specificity %", box=None, padding=(0, 2, 0, 0))
     for name, figures in [*found["readers"].items(), ("all", found["pooled"])]:
         p = figures["accuracy"].get("p_against_chance")
-        told = "" if p is None else "-" if p != p else "<0.001" if p < 0.001 else f"{p:.3f}"
+        p_text = "" if p is None else "-" if p != p else "<0.001" if p < 0.001 else f"{p:.3f}"
         shares = [_figure(figures[key]) for key in ("accuracy", "sensitivity", "specificity")]
-        table.add_row(name, str(figures["accuracy"]["n"]), shares[0], told, *shares[1:])
+        table.add_row(name, str(figures["accuracy"]["n"]), shares[0], p_text, *shares[1:])
     console.print(table)
     for name, figures in found["readers"].items():
         own, prime = figures["with_oneself"]["kappa"], _figure(figures["d_prime"], percent=False)

@@ -1,21 +1,26 @@
-"""What the verbs share: options, checks made before any work, progress, and JSON written whole."""
+"""Shared parts of the verbs: options, checks made before any work, progress, and JSON written whole."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from echogen.errors import InputError
+from echogen.files import json_text, write_json
 
 if TYPE_CHECKING:
     from echogen.records import Ecg
+
+__all__ = [
+    "EcgRate", "EcgUnit", "EchoRate", "Sex", "View", "check_folder", "check_fps", "check_input", "check_output", "check_seconds",
+    "json_text", "progress_bar", "read_part", "write_json",
+]  # fmt: skip
 
 View = Literal["A4C", "A2C"]
 Sex = Literal["m", "f"]
@@ -89,11 +94,12 @@ def read_part(
 ) -> Ecg:
     """The ECG from start_s on for so many seconds, and what there is from before_s before to after_s after that part.
 
-    It keeps the clock of the file, and nothing else of the file is read.
+    It keeps the clock of the file, and nothing else of the file is read. A gap before or after the part asked for cuts short
+    what comes with it.
 
     Raises `InputError` naming the longest possible length if the file ends before start_s + seconds.
     """
-    from echogen.ecg import ecg_info, read_ecg
+    from echogen.ecg import ecg_info, read_around_gaps
 
     available = ecg_info(path, rate_hz=rate_hz, unit=unit).duration_s
     # A frame is at its start, so half a millisecond short is not too short.
@@ -107,7 +113,8 @@ def read_part(
         )
     first = max(0.0, start_s - before_s)
     last = min(available, start_s + seconds + after_s)
-    return read_ecg(path, rate_hz=rate_hz, unit=unit, start_s=first, seconds=last - first)
+    wanted = (start_s, min(start_s + seconds, available))
+    return read_around_gaps(path, rate_hz=rate_hz, unit=unit, start_s=first, seconds=last - first, keep_s=wanted)[0]
 
 
 @contextmanager
@@ -121,31 +128,3 @@ def progress_bar(label: str) -> Iterator[Callable[[float, float], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(label, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write a JSON document whole or not at all; numbers that are not finite become null."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(json_text(document) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def json_text(document: dict[str, Any]) -> str:
-    """The document as JSON; numbers that are not finite become null, since JSON knows none."""
-    return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    """Dicts, lists, text, finite numbers and None only; numbers keep six decimals."""
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return round(value, 6) if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value

@@ -11,8 +11,8 @@ import typer
 from echogen.commands.common import check_output, progress_bar, write_json
 
 if TYPE_CHECKING:
-    from echogen.metrics.evaluation import Evaluation
-    from echogen.metrics.figures import Row
+    from echogen.metrics.evaluation.figures import Row
+    from echogen.metrics.evaluation.run import Evaluation
 
 
 def evaluate(
@@ -40,8 +40,8 @@ def evaluate(
     way) and control (another clip, shuffled beats or EFs), each null or with value, low, high and n; measuring_error (what the
     segmenter itself gives on clips of known truth); and note. Beside these, clips counts real, generated and paired ones.
     """
-    from echogen.metrics.evaluation import chosen_metrics
-    from echogen.metrics.evaluation import evaluate as judge
+    from echogen.metrics.evaluation.run import chosen_metrics
+    from echogen.metrics.evaluation.run import evaluate as judge
 
     names = None if metrics is None else chosen_metrics(metrics)
     if json is not None:

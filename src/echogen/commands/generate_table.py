@@ -14,25 +14,30 @@ from typing import TYPE_CHECKING, Any, get_args
 import typer
 
 from echogen.commands.common import FASTEST_FPS, Sex, View, check_folder, check_input, json_text, progress_bar
-from echogen.commands.generate import Case, make_video
+from echogen.commands.video_case import Case, load_generator, make_video
 from echogen.errors import InputError
 
 if TYPE_CHECKING:
     from echogen.datasets.shard_writing import Origin
     from echogen.datasets.shards import Sample
-    from echogen.generators.base import Generator
-    from echogen.generators.private import Private
+    from echogen.generators.video_generator import VideoGenerator
     from echogen.records import ByteArray, Cine
 
 _NAME = "name"
 COLUMNS = (_NAME, *(field.name for field in fields(Case)))
 _YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+#: Videos in one shard; a stopped run makes at most so many anew.
 PER_SHARD = 100
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: its number from 1, what to call its video, and what that shall show."""
+    """A row of the table.
+
+    number: of the row, from 1.
+    name: of its video.
+    case: options of its video.
+    """
 
     number: int
     name: str
@@ -52,25 +57,22 @@ def generate_table(
         check_folder(output.parent)
     from echogen.commands.prepare import described
     from echogen.datasets.shard_writing import begin, finish, plan_for, write_shard
-    from echogen.generators.base import Generator
-    from echogen.generators.private import Private
-    from echogen.metrics.bank import copy_filter
 
-    heart = Generator.from_pretrained(model, device, adapter)
+    generator = load_generator(model, device, adapter, private=private)
     for row in rows:
-        check_row(row, heart, table)
-    guarded = Private(heart, copy_filter(heart)) if private else None
+        check_row(row, generator, table)
+    system = generator.core
     asked = [_plain(asdict(row.case)) for row in rows]
     of = {
         "table_sha256": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
-        "model": heart.name,
-        "weights_hash": heart.weights_hash,
-        "adapter": heart.adapter and heart.adapter.digest,
+        "model": system.name,
+        "weights_hash": system.weights_hash,
+        "adapter": system.adapter and system.adapter.digest,
         "private": private,
     }
     plan = plan_for(of, [row.name for row in rows], PER_SHARD)
     with progress_bar("generating") as progress:
-        videos = TableVideos(rows, heart, guarded, lambda done: progress(done, len(rows)))
+        videos = TableVideos(rows, generator, lambda done: progress(done, len(rows)))
         for shard in begin(output, plan):
             write_shard(output, plan, videos, shard)
         typer.echo(described(finish(output, plan), output))
@@ -78,20 +80,24 @@ def generate_table(
 
 @dataclass(frozen=True)
 class TableVideos:
-    """The videos of a table as samples, each made when it is asked for."""
+    """Videos of a table as samples for shards, each made when its sample is asked for.
+
+    rows: of the table.
+    generator: with its wrappers.
+    progress: called with the number of videos that are made.
+    """
 
     rows: Sequence[Row]
-    heart: Generator
-    guarded: Private | None
+    generator: VideoGenerator
     progress: Callable[[int], None]
 
     @property
     def names(self) -> list[str]:
-        """What each row's video is called."""
+        """Name of each row's video."""
         return [row.name for row in self.rows]
 
     def origin(self, index: int) -> Origin:
-        """The row's ECG file."""
+        """Return the origin of a row's video: its ECG file and that file's hash."""
         from echogen.datasets.shard_writing import Origin
 
         ecg = self.rows[index].case.ecg
@@ -99,23 +105,23 @@ class TableVideos:
         return Origin(source, hashlib.sha256(ecg.read_bytes()).hexdigest() if ecg and ecg.is_file() else None)
 
     def sample(self, index: int, key: str) -> Sample:
-        """The video of a row with its masks; its labels are what `generate` writes beside a video: the EF is the measured one."""
+        """Make the video of a row with its masks; its labels are the JSON of `generate`, in which the EF is the measured one."""
         from echogen.datasets.shards import Sample
 
         self.progress(index)
-        video = make_video(self.heart, self.rows[index].case, self.guarded)
+        video = make_video(self.generator, self.rows[index].case)
         labels = json.loads(json_text(video.document))
-        labels |= {"view": self.rows[index].case.view, "sex": self.rows[index].case.sex, "synthetic": True}
+        labels |= {"view": video.cine.view, "sex": self.rows[index].case.sex, "synthetic": True}
         return Sample(key, video.cine, video.ecg, masks_of(video.cine), labels)
 
 
 def masks_of(cine: Cine) -> ByteArray | None:
-    """The chambers in every frame by the shipped segmenter; None for frames that are not 128 x 128 or a multiple of it."""
+    """Segment the chambers in every frame; None for frames that are not 128 x 128 pixels or a multiple of it."""
     import numpy as np
 
     from echogen.cine.sector import CANONICAL_SIZE
-    from echogen.measure import load_segmenter
-    from echogen.measure.segmentation import segment
+    from echogen.measurement import load_segmenter
+    from echogen.measurement.segmentation import segment
 
     count, height, width = cine.frames.shape
     times, rest = divmod(height, CANONICAL_SIZE)
@@ -126,7 +132,7 @@ def masks_of(cine: Cine) -> ByteArray | None:
 
 
 def read_table(path: Path, defaults: Case) -> list[Row]:
-    """The rows of a table. Raises `InputError` naming the row and the column of what cannot be used."""
+    """Read the rows of a table. Raises `InputError` naming the row and the column of what cannot be used."""
     if not path.is_file():
         raise InputError(f"There is no table {path}; check its name.")
     try:
@@ -152,23 +158,19 @@ def read_table(path: Path, defaults: Case) -> list[Row]:
     return rows
 
 
-def check_row(row: Row, heart: Generator, table: Path) -> None:
-    """Refuse what the generator does not take. Raises `InputError` naming the row."""
-    from echogen.generators.base import Sampling
-    from echogen.records import Conditions
-
-    case = row.case
+def check_row(row: Row, generator: VideoGenerator, table: Path) -> None:
+    """Raise `InputError`, naming the row, for files that are not there or conditions that the generator does not take."""
     try:
-        check_input(case.ecg)
-        check_input(case.image)
-        heart._check(Conditions(ef_percent=case.ef, view=case.view, sex=case.sex, text=case.text))
-        Sampling(case.guidance, case.steps, case.seed)
+        check_input(row.case.ecg)
+        check_input(row.case.image)
+        generator.check(row.case.conditions())
+        row.case.sampling()
     except InputError as error:
         raise InputError(f"Row {row.number} of {table}: {error}") from error
 
 
 def _value(column: str, cell: str, where: str, folder: Path) -> Any:
-    """What a cell says. Raises `InputError` where it does not say what its column needs."""
+    """Return the value of a cell. Raises `InputError` where its column needs another one."""
     if column in ("ecg", "image"):
         return folder / cell
     if column in ("text", "ecg_unit"):
@@ -193,7 +195,7 @@ def _value(column: str, cell: str, where: str, folder: Path) -> Any:
     return value
 
 
-#: Lowest and highest value of a column of numbers, and which kind of numbers.
+#: Lowest value, highest value and type of a column of numbers.
 _RANGES: dict[str, tuple[float, float, type[int] | type[float]]] = {
     "ef": (0.1, 99.9, float),
     "ecg_start": (0.0, 30 * 86400.0, float),
@@ -207,5 +209,5 @@ _RANGES: dict[str, tuple[float, float, type[int] | type[float]]] = {
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """A case for the plan: files by their names, so that the folder may be moved."""
+    """Return the options of a case for the plan: files by their names, so that the folder may be moved."""
     return {name: value.name if isinstance(value, Path) else value for name, value in values.items()}

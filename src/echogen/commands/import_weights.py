@@ -23,8 +23,8 @@ def import_weights(
     check_folder(output.absolute().parent)
     for file in files:
         check_input(file)
-    from echogen.checkpoints.importing import import_weights as run
-    from echogen.checkpoints.importing import importer_for
+    from echogen.checkpoints.importers import import_weights as run
+    from echogen.checkpoints.importers import importer_for
 
     makes = importer_for(system).makes
     with progress_bar("importing") as progress:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from echogen.app.describing import describe
+from echogen.app.file_facts import describe
 from echogen.commands.common import EcgRate, EcgUnit, EchoRate, check_fps, check_input, json_text
 
 
@@ -42,6 +42,8 @@ def _readable(value: Any) -> str:
         return "\n".join(f"{key}: {_readable(inner)}" for key, inner in said)
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "\n".join(_readable(inner).replace("\n", ", ") for inner in value)
     if isinstance(value, list):
         return ", ".join(map(str, value))
     if isinstance(value, float):

@@ -13,7 +13,7 @@ from echogen.commands.common import EchoRate, check_folder, check_fps, progress_
 from echogen.errors import InputError
 
 if TYPE_CHECKING:
-    from echogen.datasets.preparing import Job
+    from echogen.datasets.preparation import Job
     from echogen.datasets.shard_writing import Written
 
 
@@ -53,7 +53,7 @@ def prepare(
         check_folder(output.parent)
     if output.resolve().is_relative_to(dataset.resolve()):
         raise InputError(f"The output {output} lies inside the data set; choose a folder elsewhere.")
-    from echogen.datasets.preparing import Job, prepare_plan, source_of
+    from echogen.datasets.preparation import Job, prepare_plan, source_of
     from echogen.datasets.shard_writing import begin, finish
 
     options = {"split": split, "fps": fps}
@@ -69,7 +69,7 @@ def prepare(
 
 
 def described(written: Written, output: Path) -> str:
-    """What came of it, in one sentence. Raises `InputError` where nothing could be used."""
+    """Summary of the outcome in one sentence. Raises `InputError` where nothing could be used."""
     from echogen.datasets.shards import MANIFEST
 
     if not written.samples:
@@ -81,8 +81,8 @@ def described(written: Written, output: Path) -> str:
 
 def _written(jobs: list[Job], workers: int | None, ray: str | None) -> Iterator[int]:
     """The numbers of the shards, each when it is done."""
-    from echogen.datasets.preparing import prepare_shard
-    from echogen.metrics.processes import in_processes
+    from echogen.datasets.preparation import prepare_shard
+    from echogen.metrics.evaluation.processes import in_processes
 
     processes = min(workers or os.cpu_count() or 1, len(jobs))
     if ray is not None:

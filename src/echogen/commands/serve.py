@@ -34,14 +34,14 @@ def serve(
 
     hosts = allowed_hosts(host, token)
     with listen(host, port) as waiting:
-        from echogen.app.serve_server import create_app
-        from echogen.app.serve_sockets import MOST_MESSAGE_BYTES
-        from echogen.app.serve_studio import Limits, Studio
+        from echogen.app.serve.job_queue import JobQueue, Limits
+        from echogen.app.serve.server import create_app
+        from echogen.app.serve.sockets import MOST_MESSAGE_BYTES
         from echogen.generators.base import Generator
-        from echogen.measure import load_segmenter
+        from echogen.measurement import load_segmenter
 
-        studio = Studio(Generator.from_pretrained(model, device), load_segmenter(), Limits(streams=streams))
-        app = create_app(studio, token=token, hosts=hosts)
+        jobs = JobQueue(Generator.from_pretrained(model, device), load_segmenter(), Limits(streams=streams))
+        app = create_app(jobs, token=token, hosts=hosts)
         address = address_of(waiting, host, token)
         with contextlib.suppress(KeyboardInterrupt):
             serve_page(

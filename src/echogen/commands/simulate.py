@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,6 +21,7 @@ from echogen.commands.common import (
     write_json,
 )
 from echogen.errors import InputError
+from echogen.files import whole_folder
 
 if TYPE_CHECKING:
     from echogen.phantom.rhythm import Rhythm
@@ -112,10 +112,7 @@ def _save(study: Study, folder: Path, facts: dict[str, Any]) -> None:
     assert ecg is not None
     assert study.masks is not None
     r_s = [beat.r_s for beat in study.beats if beat.r_s is not None]
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    try:
+    with whole_folder(folder) as unfinished:
         write(cine, unfinished / "cine.npz")
         write(cine, unfinished / "cine.mp4", ecg=ecg, r_s=r_s, label="phantom")
         np.savez_compressed(
@@ -132,6 +129,3 @@ def _save(study: Study, folder: Path, facts: dict[str, Any]) -> None:
         ]
         truth = facts | {"ef_percent": study.ef_percent, "sex": study.sex, "mm_per_pixel": cine.mm_per_pixel, "beats": beats}
         write_json(unfinished / "truth.json", truth)
-        unfinished.replace(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

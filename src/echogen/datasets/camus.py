@@ -19,11 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
+from echogen.arrays import ByteArray
 from echogen.cine.mhd import read_mhd
 from echogen.cine.nifti import read_nifti
 from echogen.cine.stored import grey_levels, with_square_pixels
 from echogen.errors import InputError
-from echogen.records import STRUCTURES, Beat, ByteArray, Cine, Study
+from echogen.records import STRUCTURES, Beat, Cine, Study
 
 SPLITS = ("training", "validation", "testing")
 #: Patients of each split in the whole data set.
@@ -39,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CamusInfo:
-    """What an Info_*.cfg says: frames of end-diastole and end-systole from 0; EF in %, volumes in ml; None where it is silent."""
+    """Facts in an Info_*.cfg: frames of end-diastole and end-systole from 0; EF in %, volumes in ml; None for what it lacks."""
 
     ed_frame: int
     es_frame: int
@@ -104,7 +105,7 @@ class Camus:
         return [f"{patient.name}_{CHAMBERS[view]}" for patient, view, _ in self._places]
 
     def info(self, index: int) -> CamusInfo:
-        """What the cfg of an index says. Raises `InputError` where it is missing or malformed."""
+        """Read the cfg of an index. Raises `InputError` where it is missing or malformed."""
         patient, view, _ = self._places[index]
         return read_info(patient / f"Info_{CHAMBERS[view]}.cfg")
 

@@ -16,11 +16,10 @@ import argparse
 import json
 import logging
 import multiprocessing
-import os
-import shutil
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from echogen.errors import InputError
+from echogen.files import whole_folder
 from echogen.phantom.anatomy import cavity_outline
 from echogen.phantom.electrical import make_ecg
 from echogen.phantom.looks import LOOKS, PLAIN
@@ -41,6 +41,7 @@ FPS = 32.0
 ECG_RATE_HZ = 128.0
 ECG_BEFORE_S, ECG_AFTER_S = 2.0, 1.0
 LABEL_EVERY = 8
+#: Clips in a shard of 3 s clips: 350 MB.
 SHARD_CLIPS = 50
 ARRAYS = ("frames", "structure", "displacement", "labels", "cavity", "ecg")
 #: Training hearts have seeds from here on; everything below is held out for tests and benchmarks.
@@ -61,7 +62,7 @@ def draw_recording(seed: int, seconds: float, look: str = PLAIN) -> tuple[Heart,
 
 
 def describe(heart: Heart, frames: int, fps: float = FPS) -> dict[str, Any]:
-    """What a recording shows, as plain values for JSON; nan becomes null.
+    """Describe a recording in plain values for JSON; nan becomes null.
 
     length_px, width_px: of every frame's cavity, its width being its area over its length.
     """
@@ -95,25 +96,30 @@ def cavity_cells(cavity: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return (cavity.reshape(-1, 32, cell, 32, cell).mean((2, 4)) * 255).astype(np.uint8)
 
 
-def _write_shard(
-    job: tuple[str, int, int, int], fps: float = FPS, finer: int = 1, look: str = PLAIN, other_ef: bool = False
-) -> int:
-    folder, shard, first_seed, frames = job
-    torch.set_num_threads(1)
-    final = Path(folder) / f"shard_{shard:04d}"
+@dataclass(frozen=True)
+class _Shard:
+    """Shard to render: its folder, the seed of its first clip, and everything that `render_clips` is told of each clip."""
+
+    final: Path
+    first_seed: int
+    clips: int
+    frames: int
+    fps: float
+    finer: int
+    look: str
+
+
+def _write_shard(job: _Shard) -> None:
+    final, frames, fps, finer = job.final, job.frames, job.fps, job.finer
     if final.exists():
-        return shard
-    unfinished = final.with_suffix(f".partial{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+        return
     seconds = frames / fps
     columns: dict[str, list[NDArray[Any]]] = {
         name: [] for name in ("frames", "structure", "displacement", "labels", "cavity", "ecg")
     }
     hearts = []
-    for clip in range(SHARD_CLIPS):
-        seed = first_seed + shard * SHARD_CLIPS + clip
-        heart, ecg = draw_recording(seed, seconds, look)
+    for seed in range(job.first_seed, job.first_seed + job.clips):
+        heart, ecg = draw_recording(seed, seconds, job.look)
         drawn = render(heart, np.arange(frames) / fps, seed, finer=finer)
         moved = drawn.displacement.reshape(frames, 2, 64, 2 * finer, 64, 2 * finer).mean((3, 5)) / finer
         columns["frames"].append(drawn.frames)
@@ -123,11 +129,24 @@ def _write_shard(
         columns["cavity"].append(cavity_cells(drawn.labels == STRUCTURES["lv"]))
         columns["ecg"].append(ecg)
         hearts.append({"seed": seed, **describe(heart, frames, fps)})
-    for name, values in columns.items():
-        np.save(unfinished / f"{name}.npy", np.stack(values))
-    (unfinished / "hearts.json").write_text(json.dumps(hearts))
-    unfinished.rename(final)
-    return shard
+    with whole_folder(final) as unfinished:
+        for name, values in columns.items():
+            np.save(unfinished / f"{name}.npy", np.stack(values))
+        (unfinished / "hearts.json").write_text(json.dumps(hearts))
+
+
+def _each_written(jobs: Sequence[_Shard], processes: int) -> Iterator[None]:
+    """Write the shards, with one thread each, and yield after each."""
+    if processes > 1:
+        with multiprocessing.get_context("spawn").Pool(processes, torch.set_num_threads, (1,)) as pool:
+            yield from pool.imap_unordered(_write_shard, jobs)
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield from map(_write_shard, jobs)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def render_clips(
@@ -141,19 +160,24 @@ def render_clips(
     fps: float = FPS,
     finer: int = 1,
     look: str = PLAIN,
+    clips_per_shard: int = SHARD_CLIPS,
 ) -> None:
     """Render at least this many clips into a store, whole shards, in parallel; shards that exist are kept.
 
-    fps: of the frames. finer: as of `phantom.simulate.render`. look: one of `phantom.looks.LOOKS`.
+    frames: of each clip. first_seed: of the first clip; the next ones count on. processes: 1 renders in this process.
+    progress: called with the clips done and all clips. fps: of the frames. finer: as of `phantom.simulate.render`.
+    look: one of `phantom.looks.LOOKS`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    shards = -(-clips // SHARD_CLIPS)
-    jobs = [(str(folder), shard, first_seed, frames) for shard in range(shards)]
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for done, _ in enumerate(pool.imap_unordered(partial(_write_shard, fps=fps, finer=finer, look=look), jobs), start=1):
-            if progress:
-                progress(done * SHARD_CLIPS, shards * SHARD_CLIPS)
+    shards = -(-clips // clips_per_shard)
+    jobs = [
+        _Shard(folder / f"shard_{shard:04d}", first_seed + shard * clips_per_shard, clips_per_shard, frames, fps, finer, look)
+        for shard in range(shards)
+    ]
+    for done, _ in enumerate(_each_written(jobs, processes), start=1):
+        if progress:
+            progress(done * clips_per_shard, shards * clips_per_shard)
 
 
 @dataclass(frozen=True)
@@ -184,24 +208,27 @@ class ClipStore:
     def __init__(self, folder: str | Path) -> None:
         shards = store_shards(folder)
         if not shards:
-            raise InputError(
-                f"There are no rendered clips in {folder}; make them with: python -m echogen.datasets.clip_store {folder}."
-            )
+            raise InputError(f"There are no rendered clips in {folder}; make them with: echogen render -o {folder}.")
         self._arrays = [{name: np.load(p / f"{name}.npy", mmap_mode="r") for name in ARRAYS} for p in shards]
         self._hearts = [json.loads((p / "hearts.json").read_text()) for p in shards]
+        #: Index after the last clip of each shard.
+        self._ends = list(accumulate(map(len, self._hearts)))
 
     def __len__(self) -> int:
-        return SHARD_CLIPS * len(self._arrays)
+        return self._ends[-1]
 
     def __getitem__(self, index: int) -> Clip:
-        shard, clip = divmod(index, SHARD_CLIPS)
+        if not 0 <= index < len(self):
+            raise IndexError(f"clip {index} of {len(self)}")
+        shard = bisect_right(self._ends, index)
+        clip = index - (self._ends[shard - 1] if shard else 0)
         arrays = self._arrays[shard]
         part = {name: values[clip] for name, values in arrays.items()}
         return Clip(**part, heart=self._hearts[shard][clip])
 
 
 def main() -> None:
-    """Render a store: python -m echogen.datasets.clip_store FOLDER [CLIPS] [--look LOOK] [--first-seed SEED]."""
+    """Older form of `echogen render`: python -m echogen.datasets.clip_store FOLDER [CLIPS] [--look LOOK] [--first-seed SEED]."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("clips", type=int, nargs="?", default=2400)
@@ -210,10 +237,10 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
-    def told(done: int, total: int) -> None:
+    def show_progress(done: int, total: int) -> None:
         logging.info("%d of %d clips", done, total)
 
-    render_clips(options.folder, options.clips, first_seed=options.first_seed, look=options.look, progress=told)
+    render_clips(options.folder, options.clips, first_seed=options.first_seed, look=options.look, progress=show_progress)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from echogen.datasets.preparing import Job, prepare_shard
+from echogen.datasets.preparation import Job, prepare_shard
 from echogen.errors import InputError
 
 LOCAL, HERE = "local", "auto"
-#: How long a cluster may take to answer; Ray itself would try for minutes.
+#: Longest wait in s for a cluster to answer; Ray itself would try for minutes.
 _ANSWER_S = 5.0
 #: Rows hold two numbers and a sentence; Ray wants at least 75 MB for them.
 _OBJECT_STORE_BYTES = 100 << 20

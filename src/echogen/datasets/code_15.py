@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from echogen.datasets.listed import Listed, ListedRecords
+from echogen.datasets.table_loader import TableEntry, TableRecords
 from echogen.datasets.tables import Row, Source, read_rows
 from echogen.ecg import read_ecg
 from echogen.ecg.hdf5 import numbers, opened
@@ -28,7 +28,7 @@ _TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.
 
 
 @dataclass(frozen=True)
-class Entry(Listed):
+class Entry(TableEntry):
     """A row of exams.csv.
 
     name: the exam's id. sex: "m", "f" or None. diagnoses: those of `DIAGNOSES` that it has. normal: None if not stated. died,
@@ -45,7 +45,7 @@ class Entry(Listed):
     follow_up_years: float | None
 
 
-class Code15(ListedRecords[Entry, Ecg]):
+class Code15(TableRecords[Entry, Ecg]):
     """The ECGs of the data set (12 leads in mV at 400 Hz), in the order of exams.csv; one is read when it is asked for.
 
     folder: holds exams.csv and the parts. skip_missing: leave out listed exams that are in no part (their names are in `missing`)
@@ -80,7 +80,7 @@ class Code15(ListedRecords[Entry, Ecg]):
 
 
 def _place(folder: Path, part: str) -> Path | None:
-    """Where a part lies."""
+    """Path of a part."""
     name = Path(part).name
     paths = (folder / name, folder / Path(name).stem / name, folder / "raw" / name)
     return next((path for path in paths if name and path.is_file()), None)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from echogen.arrays import Floats
 from echogen.cine.colour import ColourCine, read_colour
 from echogen.cine.drawn_line import find_lines
 from echogen.cine.drawn_sweep import DrawnSignal, line_signal
@@ -16,8 +16,6 @@ from echogen.cine.reading import read_cine
 from echogen.ecg.detectors import CLEAR_CONTRAST, Detection, detect_qrs, irregularity
 from echogen.errors import InputError
 from echogen.records import Ecg, Study
-
-Floats = NDArray[np.float64]
 
 #: Samples per second of an ECG taken from the picture.
 RATE_HZ = 250.0
@@ -53,7 +51,7 @@ class DrawnEcg:
 
     @property
     def accepted(self) -> bool:
-        """Whether the verdict is good or usable."""
+        """True if the verdict is good or usable."""
         return self.verdict != "rejected"
 
 
@@ -63,6 +61,12 @@ def read_study(path: str | Path, *, fps: float | None = None) -> Study:
     path: anything `read_cine` reads. fps: frames per second in Hz instead of the file's own times. The ECG is None where none
     is drawn or it cannot be trusted; `read_drawn_ecg` says why. Its amplitude has no unit: the median QRS is 1 high.
     Raises `InputError` as `read_cine` does.
+
+    >>> import echogen
+    >>> echogen.write(echogen.simulate(seconds=1.0).cine, "heart.mp4")
+    >>> study = echogen.read_study("heart.mp4")
+    >>> len(study.cine.times_s), study.ecg
+    (32, None)
     """
     cine = read_cine(path, fps=fps)
     try:

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from echogen.arrays import Floats, Mask
 from echogen.cine.reading import read_cine
-from echogen.datasets.listed import Listed, ListedVideos
+from echogen.datasets.table_loader import TableEntry, TableVideos
 from echogen.datasets.tables import Source, read_rows
-from echogen.datasets.tracings import Floats, Mask, Tracing, beat_between, outline_mask, tracing_of
+from echogen.datasets.tracings import Tracing, beat_between, outline_mask, tracing_of
 from echogen.errors import InputError
 from echogen.records import Beat, Cine, Study
 
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Entry(Listed):
+class Entry(TableEntry):
     """A row of FileList.csv: name without suffix; EF in %, volumes in ml; frames per second; frames promised; split."""
 
     ef_percent: float
@@ -46,7 +47,7 @@ class Entry(Listed):
     split: str
 
 
-class EchoNetDynamic(ListedVideos[Entry]):
+class EchoNetDynamic(TableVideos[Entry]):
     """The videos of the data set as studies, in the order of FileList.csv; a video is read when it is asked for.
 
     folder: holds FileList.csv and Videos. split: "TRAIN", "VAL", "TEST" or None for all. skip_missing: leave out listed videos

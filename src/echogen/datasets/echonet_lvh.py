@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from echogen.cine.reading import read_cine
-from echogen.datasets.listed import Listed, ListedVideos
+from echogen.datasets.table_loader import TableEntry, TableVideos
 from echogen.datasets.tables import Row, Source, read_rows
 from echogen.datasets.tracings import beat_between
 from echogen.errors import InputError
@@ -52,7 +52,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Entry(Listed):
+class Entry(TableEntry):
     """The rows of one video: name without suffix, frames per second (None if not stated), split, measurements."""
 
     fps: float | None
@@ -61,7 +61,7 @@ class Entry(Listed):
 
     @property
     def mm_per_pixel(self) -> float | None:
-        """What the measured lines say of the pixels: the median of mm over pixels, None where they disagree or there is none."""
+        """Pixel size by the measured lines: the median of mm over pixels, None where they disagree or there is none."""
         sides = [10.0 * one.value_cm / one.length_px for one in self.measurements if one.length_px >= 1 and one.value_cm > 0]
         middle = float(np.median(sides)) if sides else 0.0
         return middle if sides and np.ptp(sides) <= _MOST_SPREAD * middle else None
@@ -71,7 +71,7 @@ class Entry(Listed):
         return min((one.frame for one in self.measurements if one.what.lower() == what.lower()), default=None)
 
 
-class EchoNetLvh(ListedVideos[Entry]):
+class EchoNetLvh(TableVideos[Entry]):
     """The videos of the data set as studies, in the order of MeasurementsList.csv; a video is read when it is asked for.
 
     folder: holds MeasurementsList.csv and Batch1 to Batch4. split: "train", "val", "test" or None for all. fps: used where the

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from echogen.arrays import Floats
 from echogen.cine.reading import read_cine
-from echogen.datasets.listed import Listed, ListedVideos
+from echogen.datasets.table_loader import TableEntry, TableVideos
 from echogen.datasets.tables import Source, read_rows
-from echogen.datasets.tracings import Floats, Tracing, beat_between, tracing_of
+from echogen.datasets.tracings import Tracing, beat_between, tracing_of
 from echogen.errors import InputError
 from echogen.records import Cine, Study
 
@@ -43,7 +44,7 @@ _NESTED = (
 
 
 @dataclass(frozen=True)
-class Entry(Listed):
+class Entry(TableEntry):
     """A row of FileList.csv. name: VIEW_NAME; view: "A4C" or "PSAX"; EF in %, age in years, weight in kg, height in cm.
 
     What the table leaves open is None. fold: 0..9.
@@ -58,7 +59,7 @@ class Entry(Listed):
     fold: int
 
 
-class EchoNetPediatric(ListedVideos[Entry]):
+class EchoNetPediatric(TableVideos[Entry]):
     """The videos of the data set as studies, view by view in the order of FileList.csv; a video is read when it is asked for.
 
     folder: as unpacked, or the folder of one view. views: of "A4C" and "PSAX"; folds: of 0..9 (see `SPLITS`); None is all there

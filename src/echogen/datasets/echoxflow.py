@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from echogen.arrays import ByteArray, Floats
 from echogen.cine.limits import check_size
 from echogen.cine.scan_conversion import BeamGeometry, native_mm_per_pixel, scan_convert
 from echogen.cine.stored import grey_levels
@@ -40,12 +41,10 @@ from echogen.datasets.echoxflow_files import (
     times_of,
 )
 from echogen.datasets.tracings import outline_mask
-from echogen.ecg.formats import fill_short_gaps
-from echogen.ecg.source import stated_mv
+from echogen.ecg.gaps import fill_short_gaps
+from echogen.ecg.units import stated_mv
 from echogen.errors import InputError
-from echogen.records import STRUCTURES, Beat, ByteArray, Cine, Ecg, SecondsArray, Study
-
-Floats = NDArray[np.float64]
+from echogen.records import STRUCTURES, Beat, Cine, Ecg, SecondsArray, Study
 
 _VIEWS = {"4ch": "A4C", "2ch": "A2C"}
 _MM_PER_M = 1000.0
@@ -54,7 +53,7 @@ _EVEN_WITHIN_S = 0.002
 
 
 class Strain(NamedTuple):
-    """What contours enclose (a cavity of `STRUCTURES`), and how many of their points lie across the wall, the inner one first."""
+    """Cavity that contours enclose (one of `STRUCTURES`), and the number of their points across the wall, the inner one first."""
 
     cavity: str
     across: int
@@ -140,7 +139,7 @@ class EchoXFlow:
         return [recording.name for recording in self.recordings]
 
     def labels(self, index: int) -> dict[str, Any]:
-        """What identifies an index, as plain values."""
+        """Identifying labels of an index, as plain values."""
         return {"exam_id": self.recordings[index].exam_id, "recording_id": self.recordings[index].recording_id}
 
     def __getitem__(self, index: int) -> Study:

@@ -1,4 +1,4 @@
-"""What EchoXFlow's files say of its recordings: the catalogue, the folds, where beams lie, whose contours a store has."""
+"""Facts in EchoXFlow's files about its recordings: the catalogue, the folds, the beams' geometry, the contours' owners."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Recording:
         return f"{self.exam_id}/{self.recording_id}"
 
     def place(self, folder: Path) -> Path | None:
-        """Where its store lies: as the catalogue says, or in a folder of its exam; None where it is not there."""
+        """Path of the recording's store, by the catalogue or in a folder of its exam; None where it is missing."""
         stored = Path(self.zarr_path)
         below = (stored, Path("exams") / stored, Path("exams", self.exam_id, stored.name), Path(self.exam_id, stored.name))
         return next((folder / path for path in below if (folder / path).exists()), None)
@@ -57,7 +57,7 @@ class ContourLink:
 
 
 def times_of(path: str) -> str:
-    """Where the times of an array lie."""
+    """Name of the array that holds the times of an array."""
     return path.replace("data/", "timestamps/", 1)
 
 
@@ -96,7 +96,7 @@ def exams_in(folder: Path, folds: Sequence[int]) -> set[str]:
 
 
 def sector_geometry(manifest: Any, where: str) -> BeamGeometry:
-    """Where the brightness mode of a recording lies, by its manifest. Raises `InputError` where that does not say it."""
+    """Sector geometry of a recording's brightness mode, by its manifest. Raises `InputError` where the manifest lacks it."""
     for sector in _mappings(_get(manifest, "sectors")) + _mappings(_get(manifest, "linked_panels")):
         shown = {
             sector.get("semantic_id"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from echogen.cine.reading import read_cine
-from echogen.datasets.listed import Listed, ListedVideos
+from echogen.datasets.table_loader import TableEntry, TableVideos
 from echogen.datasets.tables import Source
 from echogen.errors import InputError
 from echogen.records import VIEWS, Cine, Study
@@ -28,14 +28,14 @@ _SUFFIXES = (".mp4", ".avi")
 
 
 @dataclass(frozen=True)
-class Entry(Listed):
+class Entry(TableEntry):
     """A line of a list: name without suffix, view (of `LABELS`), split."""
 
     view: str
     split: str
 
 
-class Ev9v(ListedVideos[Entry]):
+class Ev9v(TableVideos[Entry]):
     """The videos of the data set as studies, in the order of the lists; a video is read when it is asked for.
 
     folder: holds the lists and Videos. split: "train", "validation", "test" or None for all lists that are there. views: of
@@ -81,7 +81,7 @@ class Ev9v(ListedVideos[Entry]):
 
 
 def _video(place: Path, name: str) -> Path:
-    """Where a video lies; where it should lie if it is not there."""
+    """Path of a video, or the path at which it is missing."""
     paths = [place / f"{name}{suffix}" for suffix in _SUFFIXES]
     return next((path for path in paths if path.is_file()), paths[0])
 

@@ -10,7 +10,7 @@ import numpy as np
 from echogen.cine.reading import read_cine
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
 from echogen.datasets.paired_folder import PairedFolder, ecg_path, read_ecg_pickle
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.records import Beat, Cine, Ecg, Study
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from echogen.cine.reading import read_cine
-from echogen.datasets.listed import Listed, ListedVideos
+from echogen.datasets.table_loader import TableEntry, TableVideos
 from echogen.datasets.tables import Row, Source, read_rows
 from echogen.errors import InputError
 from echogen.records import Cine, Study
@@ -40,7 +40,7 @@ class Volumes:
 
 
 @dataclass(frozen=True)
-class Entry(Listed):
+class Entry(TableEntry):
     """A row of FileList.csv. name: the study's id; patient: None if not stated; parent: the clip's path in MIMIC-IV-ECHO.
 
     one_plane: measured in this clip; two_planes: with the two-chamber view, which is not here. fps: None if not stated.
@@ -53,7 +53,7 @@ class Entry(Listed):
     fps: float | None
 
 
-class MimicLvVolumes(ListedVideos[Entry]):
+class MimicLvVolumes(TableVideos[Entry]):
     """The clips of the data set as studies, in the order of FileList.csv; a clip is read when it is asked for.
 
     folder: holds FileList.csv and dicom. echo_folder: of MIMIC-IV-ECHO, where clips are looked for that are not in dicom.
@@ -87,7 +87,7 @@ class MimicLvVolumes(ListedVideos[Entry]):
 
 
 def _place(folder: Path) -> Path:
-    """Where FileList.csv lies: the folder, or the newest version in a mirror of physionet.org."""
+    """Folder of FileList.csv: the folder given, or the newest version in a mirror of physionet.org."""
     versions = sorted((folder / _MIRROR).glob(f"*/{_TABLE}"))
     return versions[-1].parent if versions and not (folder / _TABLE).is_file() else folder
 

@@ -161,7 +161,7 @@ class MimicPairs:
         return self.entries[index].clip_path
 
     def labels(self, index: int) -> dict[str, Any]:
-        """Whose clip and ECG an index has, as plain values."""
+        """Patient and recordings of an index, as plain values."""
         known = asdict(self.entries[index])
         return {key: known[key] for key in ("subject_id", "echo_study_id", "ecg_study_id", "apart_s")}
 
@@ -177,7 +177,7 @@ class MimicPairs:
 
 
 def _ecg_folder(named: Path, echo_folder: Path, beside: bool) -> Path:
-    """Where record_list.csv lies."""
+    """Folder of record_list.csv."""
     places = [named, echo_folder, *echo_folder.absolute().parents[:2]] if beside else [named]
     for place in places:
         found = project_folder(place, "mimic-iv-ecg", _ECG_TABLE)

@@ -76,7 +76,7 @@ def _member(content: memoryview, info: zipfile.ZipInfo) -> memoryview:
 
 
 def _inflated(data: memoryview, size: int) -> tuple[memoryview, int]:
-    """What deflated bytes unpack to, which may not be more than `size` bytes, and its check sum."""
+    """Unpack deflated bytes to at most `size` bytes, with their check sum."""
     out = np.empty(size, np.uint8).data
     unpacker, done, check = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0
     for start in range(0, len(data), _PIECE):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from echogen.arrays import ByteArray
 from echogen.cine.reading import read_cine
 from echogen.cine.video import open_video
 from echogen.cine.writing import write
@@ -24,7 +25,7 @@ from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, draw_recordin
 from echogen.ecg.restricted_pickle import read_array_pickle
 from echogen.errors import InputError
 from echogen.phantom.simulate import render
-from echogen.records import ByteArray, Cine, FloatArray
+from echogen.records import Cine, FloatArray
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".gif")
 VIDEO, ECG = "video", "ekg"
@@ -40,7 +41,7 @@ class PairedClip:
 
 
 def ecg_path(video: str | Path, root: str | Path = "") -> Path:
-    """Where the ECG of a video lies: under `ekg` where the video is under `video` (below `root` or anywhere), else beside it.
+    """Path of a video's ECG: under `ekg` where the video is under `video` (below `root` or anywhere), else beside it.
 
     The first of these that exists is given, or the first one.
     """
@@ -110,7 +111,7 @@ class PairedFolder:
 
 
 def _promised_frames(video: Path) -> int:
-    """How many frames the header of a video states; 0 where it states none or is not read."""
+    """Number of frames in a video's header; 0 where it states none or is not read."""
     import av
 
     try:

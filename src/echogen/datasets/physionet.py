@@ -1,4 +1,4 @@
-"""Where a project of PhysioNet lies: in the folder that was named, or in a mirror of physionet.org below it."""
+"""Folder of a PhysioNet project: the folder that was named, or its place in a mirror of physionet.org below that."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from echogen.datasets.listed import Listed, ListedRecords
 from echogen.datasets.physionet import project_folder
+from echogen.datasets.table_loader import TableEntry, TableRecords
 from echogen.datasets.tables import Row, Source, read_rows
 from echogen.ecg import read_ecg
 from echogen.errors import InputError
@@ -35,7 +35,7 @@ _MOST_YEARS = 120.0
 
 
 @dataclass(frozen=True)
-class Entry(Listed):
+class Entry(TableEntry):
     """A row of the table.
 
     name: the ECG's number, five digits. patient_id: None if not stated. age_years: 90 stands for 90 and above. sex: "m", "f" or
@@ -52,7 +52,7 @@ class Entry(Listed):
     fold: int
 
 
-class PtbXl(ListedRecords[Entry, Ecg]):
+class PtbXl(TableRecords[Entry, Ecg]):
     """The ECGs of the data set (12 leads in mV), in the order of its table; one is read when it is asked for.
 
     folder: holds ptbxl_database.csv. split: "TRAIN" (folds 1 to 8), "VAL" (9), "TEST" (10) or None for all. rate_hz: 500 or 100.

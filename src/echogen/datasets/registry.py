@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from echogen.errors import InputError
+from echogen.registry import Registry
 
 
 class Records(Protocol):
-    """What a loader makes of a folder: records by index, read when they are asked for, and their names in the same order."""
+    """Records of an opened folder: read by index when they are asked for, with their names in the same order."""
 
     def __len__(self) -> int: ...
 
@@ -36,7 +37,7 @@ class Sign:
     columns: tuple[str, ...] = ()
 
     def in_folder(self, folder: Path) -> bool:
-        """Whether the folder has it."""
+        """True if the folder has this sign."""
         path = next(folder.glob(self.pattern), None)
         return path is not None and set(self.columns) <= set(_header(path) if self.columns else ())
 
@@ -58,8 +59,7 @@ class DatasetEntry:
 
 _PEDIATRIC = "pediatric_echo_avi/"
 
-#: By name. A folder is recognised as the first whose sign it shows.
-DATASETS: dict[str, DatasetEntry] = {
+_BUILT_IN: dict[str, DatasetEntry] = {
     "echonet-dynamic": DatasetEntry(
         what="10,030 four-chamber videos of 112 x 112 pixels with EF, volumes and two traced frames each",
         where="https://echonet.github.io/dynamic",
@@ -138,7 +138,7 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "phantom": DatasetEntry(
         what="simulated clips with their ECG and every beat's volumes, as rendered for training",
-        where="python -m echogen.datasets.clip_store FOLDER",
+        where="echogen render -o FOLDER",
         loader="echogen.datasets.local_studies:PhantomStudies",
         signs=(Sign("shard_*/hearts.json"),),
     ),
@@ -151,22 +151,53 @@ DATASETS: dict[str, DatasetEntry] = {
 }
 
 
-def open_dataset(name: str, folder: str | Path, **options: Any) -> Records:
-    """The records of a data set in a folder. name: of `DATASETS`. options: what its loader takes.
+#: The data sets by name; a package adds its own by an entry point of `echogen.datasets`. A folder is recognised as the first
+#: whose sign it shows.
+DATASETS: Registry[DatasetEntry] = Registry(
+    "data set",
+    "echogen.datasets",
+    "echogen.datasets.registry:DatasetEntry",
+    _BUILT_IN,
+    meaning=lambda entry: entry.what,
+)
 
+
+def open_dataset(name: str, folder: str | Path, **options: Any) -> Records:
+    """Open a data set on disk: records by index, each read when it is asked for.
+
+    name: of `DATASETS`; `echogen list datasets` names all.
+    folder: the folder as the data set is given out.
+    options: what its loader takes, such as split="TEST".
+    Returns records with `names` in the same order; `Study`, `Ecg` or, for mimic-pairs, a pair of both.
     Raises `InputError` for an unknown name, an option that the loader does not take, and as the loader does.
+
+    >>> import echogen
+    >>> from echogen.datasets.paired_folder import write_phantom_pairs
+    >>> write_phantom_pairs("clips", 2, frames=16, size=64)
+    >>> studies = echogen.open_dataset("paired-folder", "clips")
+    >>> len(studies), studies[0].cine.frames.shape
+    (2, (16, 64, 64))
     """
-    if name not in DATASETS:
-        raise InputError(f"There is no data set {name!r}; it must be one of {', '.join(DATASETS)}.")
+    loader = dataset_loader(name)
     if not Path(folder).is_dir():
         raise InputError(f"There is no folder {folder}; name the folder that holds the data set {name}.")
-    module, kind = DATASETS[name].loader.split(":")
-    loader = getattr(import_module(module), kind)
-    taken = set(_options(loader))
+    taken = set(loader_options(loader))
     if unknown := sorted(set(options) - taken):
         raise InputError(f"The data set {name} takes no option {unknown[0]!r}; it takes {', '.join(sorted(taken)) or 'none'}.")
     records: Records = loader(folder, **options)
     return records
+
+
+def dataset_loader(name: str) -> Callable[..., Records]:
+    """Import the loader of a data set. Raises `InputError` for an unknown name."""
+    module, kind = DATASETS.find(name).loader.split(":")
+    loader: Callable[..., Records] = getattr(import_module(module), kind)
+    return loader
+
+
+def loader_options(loader: Callable[..., Records]) -> list[str]:
+    """Return the names of what a loader takes after its folder."""
+    return list(inspect.signature(loader).parameters)[1:]
 
 
 def recognise(folder: str | Path) -> str | None:
@@ -174,12 +205,7 @@ def recognise(folder: str | Path) -> str | None:
     folder = Path(folder)
     if not folder.is_dir():
         return None
-    return next((name for name, entry in DATASETS.items() if any(sign.in_folder(folder) for sign in entry.signs)), None)
-
-
-def _options(loader: Any) -> list[str]:
-    """The parameters of a loader after its folder."""
-    return list(inspect.signature(loader).parameters)[1:]
+    return next((name for name, entry in DATASETS.usable() if any(sign.in_folder(folder) for sign in entry.signs)), None)
 
 
 def _header(path: Path) -> list[str]:

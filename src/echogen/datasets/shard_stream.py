@@ -69,7 +69,7 @@ class _Places:
 
 
 class _Transformed(Dataset[Any]):
-    """What a worker makes of each sample."""
+    """Transform that a worker applies to each sample."""
 
     def __init__(self, samples: ShardFolder, transform: Callable[[Sample], Any] | None) -> None:
         self.samples, self.transform = samples, transform
@@ -123,7 +123,7 @@ class ShardStream:
             yield sample
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream is: after the sample that it gave last. Plain values, the same on every host that is equally far."""
+        """Position of the stream after the sample it gave last. Plain values, the same on every host that is equally far."""
         return {"position": self._position, **self._order()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

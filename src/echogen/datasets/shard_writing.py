@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from echogen.datasets.shards import FORMAT, MANIFEST, SUMMARY, Sample, encode, read_summary
 from echogen.errors import InputError
+from echogen.files import whole_file
 
 UNFINISHED = "unfinished"
 _PLAN = "plan.json"
@@ -32,21 +33,21 @@ _LONGEST_KEY = 80
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a sample comes from: a file (its path below the data set's folder) or what else to call it; sha256: of that file."""
+    """Origin of a sample: a file (its path below the data set's folder) or another name; sha256: of that file."""
 
     source: str
     sha256: str | None = None
 
 
 class Samples(Protocol):
-    """What is to be written: samples by index, made when they are asked for."""
+    """Samples to be written, by index, made when they are asked for."""
 
     @property
     def names(self) -> Sequence[str]:
         """One for each sample."""
 
     def origin(self, index: int) -> Origin:
-        """Where the sample of an index comes from."""
+        """Origin of the sample of an index."""
 
     def sample(self, index: int, key: str) -> Sample:
         """The sample of an index; raises `InputError` where it cannot be used."""
@@ -54,7 +55,7 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a folder of shards is made of: the same plan makes the same shards.
+    """Plan of a folder of shards: the same plan makes the same shards.
 
     of: what was read and how, as plain values. names_sha256: of all names in order. samples: how many sources; per_shard: of
     them, in each shard. compress: see `shards.encode`.
@@ -68,13 +69,13 @@ class Plan:
 
     @property
     def shards(self) -> int:
-        """How many shards there will be."""
+        """Number of shards in the end."""
         return -(-self.samples // self.per_shard)
 
 
 @dataclass(frozen=True)
 class Written:
-    """What came of a plan; first_reason: why the first source was rejected."""
+    """Outcome of a plan; first_reason: the reason for rejecting the first rejected source."""
 
     samples: int
     rejected: int
@@ -163,10 +164,10 @@ def finish(folder: Path, plan: Plan) -> Written:
 
 
 def _summary(folder: Path, plan: Plan) -> dict[str, Any]:
-    """What shards.json will say, after the journals of all shards have become the manifest."""
-    partial, rejected = folder / UNFINISHED / MANIFEST, 0
+    """Summary for shards.json, made after the journals of all shards have become the manifest."""
+    rejected = 0
     shards: list[dict[str, Any]] = []
-    with partial.open("wb") as manifest:
+    with whole_file(folder / MANIFEST) as unfinished, unfinished.open("wb") as manifest:
         for shard in range(plan.shards):
             lines = _work(folder, shard, ".jsonl").read_bytes()
             manifest.write(lines)
@@ -174,8 +175,6 @@ def _summary(folder: Path, plan: Plan) -> dict[str, Any]:
             rejected += sum(refused)
             size = (folder / shard_name(shard)).stat().st_size
             shards.append({"file": shard_name(shard), "samples": len(refused) - sum(refused), "bytes": size})
-        _flush(manifest)
-    os.replace(partial, folder / MANIFEST)
     samples = sum(int(shard["samples"]) for shard in shards)
     return {"format": FORMAT, "samples": samples, "rejected": rejected, "shards": shards, "plan": asdict(plan)}
 
@@ -200,7 +199,7 @@ def _made(samples: Samples, index: int, name: str, compress: bool) -> tuple[dict
 
 
 def _content_sha256(sample: Sample) -> str:
-    """Of the frames and of the ECG as they were read."""
+    """SHA-256 of the frames and of the ECG as they were read."""
     digest = hashlib.sha256()
     arrays: list[NDArray[Any]] = []
     if sample.cine is not None:
@@ -213,7 +212,7 @@ def _content_sha256(sample: Sample) -> str:
 
 
 def _continued(partial: Path, journal: Path) -> tuple[int, int]:
-    """How many sources an earlier run had finished, and the length of their tar; what it left half done is cut off."""
+    """Number of sources that an earlier run had finished, and the length of their tar; a half-done rest is cut off."""
     content = journal.read_bytes() if journal.is_file() else b""
     there = partial.stat().st_size if partial.is_file() else 0
     done, kept, size = 0, 0, 0
@@ -246,9 +245,5 @@ def _flush(file: Any) -> None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

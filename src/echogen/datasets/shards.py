@@ -26,20 +26,21 @@ from typing import Any
 
 import numpy as np
 
+from echogen.arrays import ByteArray
 from echogen.datasets.npz_bytes import arrays_of
 from echogen.errors import InputError
-from echogen.records import Beat, ByteArray, Cine, Ecg, Study
+from echogen.records import Beat, Cine, Ecg, Study
 
 SUMMARY, MANIFEST = "shards.json", "manifest.jsonl"
 FORMAT = 1
 CINE, ECG, MASKS, LABELS = "cine.npz", "ecg.npz", "masks.npz", "json"
-#: How many shards a reader keeps open.
+#: Number of shards that a reader keeps open.
 OPEN_SHARDS = 32
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a shard holds under one key; what is unknown is None, and masks are those of the cine's frames.
+    """Sample of a shard under one key; an unknown value is None, and masks are those of the cine's frames.
 
     labels: plain values for JSON. synchronous false among them says that ECG and cine do not share a clock.
     """
@@ -169,7 +170,7 @@ class ShardFolder:
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """What shards.json of a folder says; None where there is none. Raises `InputError` for one of another format."""
+    """Read shards.json of a folder; None where there is none. Raises `InputError` for one of another format."""
     path = folder / SUMMARY
     if not path.is_file():
         return None

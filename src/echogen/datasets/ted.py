@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from echogen.datasets.camus import CamusInfo, read_info, read_sequence
-from echogen.datasets.listed import Listed, ListedVideos
+from echogen.datasets.table_loader import TableEntry, TableVideos
 from echogen.datasets.tables import Source
 from echogen.datasets.tracings import beat_between
 from echogen.errors import InputError
@@ -23,7 +23,7 @@ from echogen.records import Cine, Study
 SOURCE = Source("TED", "the data are at https://www.creatis.insa-lyon.fr/Challenge/ted")
 
 
-class Ted(ListedVideos[Listed]):
+class Ted(TableVideos[TableEntry]):
     """The sequences of the data set as studies, patient by patient; a sequence is read when it is asked for.
 
     folder: as downloaded, or the folder of the patients itself. fps: frames per second, used where a cfg states no rate, as those
@@ -39,13 +39,13 @@ class Ted(ListedVideos[Listed]):
         patients = [path for path in sorted(place.glob("patient*")) if path.is_dir()]
         if not patients:
             raise InputError(f"There are no folders patientNNN in {place}; name the folder of TED ({SOURCE.where}).")
-        listed = [(Listed(patient.name), patient / f"{patient.name}_4CH_sequence.mhd") for patient in patients]
+        listed = [(TableEntry(patient.name), patient / f"{patient.name}_4CH_sequence.mhd") for patient in patients]
         super().__init__(
             folder, listed, table=f"the folder {place.name}", part="the data set", source=SOURCE, skip_missing=skip_missing
         )
 
     def info(self, index: int) -> CamusInfo:
-        """What the cfg of an index says. Raises `InputError` where it is missing or malformed."""
+        """Read the cfg of an index. Raises `InputError` where it is missing or malformed."""
         return read_info(self.paths[index].with_name(f"{self.entries[index].name}_4CH_info.cfg"), SOURCE.where)
 
     def __getitem__(self, index: int) -> Study:

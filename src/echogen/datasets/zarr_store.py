@@ -45,7 +45,7 @@ def opened(path: Path, where: str) -> Iterator[Any]:
 
 
 def attributes(group: Any) -> Mapping[str, Any]:
-    """What a group says of itself."""
+    """Attributes of a group."""
     return dict(group.attrs)
 
 

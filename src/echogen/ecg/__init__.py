@@ -1,7 +1,7 @@
 """ECGs: reading every format, cleaning, landmarks, lead choice and signal quality."""
 
 from echogen.ecg.filters import clean, resample
-from echogen.ecg.formats import EcgInfo, ecg_info, read_ecg
+from echogen.ecg.formats import EcgInfo, ecg_info, read_around_gaps, read_ecg
 from echogen.ecg.landmarks import Landmarks, find_landmarks
 from echogen.ecg.quality import Quality, choose_lead, lead_signal, signal_quality
 
@@ -14,6 +14,7 @@ __all__ = [
     "ecg_info",
     "find_landmarks",
     "lead_signal",
+    "read_around_gaps",
     "read_ecg",
     "resample",
     "signal_quality",

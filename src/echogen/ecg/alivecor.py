@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from echogen.ecg.source import STANDARD_LEADS, Floats, Source
+from echogen.ecg.leads import STANDARD_LEADS
+from echogen.ecg.source import Floats, Source
 from echogen.errors import InputError
 
 SIGNATURE = b"ALIVE\0\0\0"
@@ -41,7 +42,7 @@ def read_blocks(content: bytes, where: str) -> dict[bytes, bytes]:
 
 
 def mains_and_filters(flags: int) -> str:
-    """What the flags of a recording say of its mains and filters, for people."""
+    """Describe in words the mains and filters that the flags of a recording state."""
     names = [name for bit, name in _FILTERS.items() if flags & bit]
     return f"mains {60 if flags & _SIXTY_HZ else 50} Hz, {' and '.join(names) + ' filtered' if names else 'unfiltered'}"
 

@@ -1,4 +1,4 @@
-"""What the other leads say of the beats of one: whether they are beats at all, and which it misses.
+"""Beats of one lead checked against the other leads: false ones, and those that it misses.
 
 A lead across the heart's axis may show a P wave larger than its QRS; a broad, smooth ventricular beat may hardly stand out in it.
 """
@@ -33,7 +33,7 @@ _ALIKE = 0.7
 
 
 class AllLeads:
-    """How steep a signal (leads, samples) in mV is in the leads that show beats; about 1 in a QRS.
+    """Steepness of a signal (leads, samples) in mV in the leads that show beats; about 1 in a QRS.
 
     slope: in half of those leads. steep: in a third of them, for a beat that most leads hardly show. Nothing is said where
     fewer than two leads show any.
@@ -54,7 +54,7 @@ class AllLeads:
         self.steep: Floats = np.sort(shares, axis=0)[-count] if self.known else np.empty(0)
 
     def confirms(self, peaks: Floats) -> bool:
-        """Whether the beats of one lead, at fractional samples, lie where the leads together have theirs."""
+        """Tell whether the beats of one lead, at fractional samples, lie where the leads together have theirs."""
         if not self.known or peaks.size == 0:
             return True
         peaks = self._at(peaks)
@@ -91,7 +91,7 @@ class AllLeads:
         return np.array(beats[len(peaks) :])
 
     def _alike(self, peaks: Floats, offset_s: float, height: float) -> bool:
-        """Whether most beats have something about as steep at this time after them."""
+        """Tell whether most beats have something about as steep at this time after them."""
         there = self._highest(self.steep, peaks + offset_s * self.rate_hz, 0.04)
         return float(np.mean(there > _ALIKE * height)) > 0.5
 

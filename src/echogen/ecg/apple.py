@@ -9,14 +9,26 @@ from __future__ import annotations
 import csv
 import re
 
-from echogen.ecg.source import canonical_lead, mv_per_unit
+from echogen.ecg.leads import canonical_lead
 from echogen.ecg.text import TextLayout, number
+from echogen.ecg.units import mv_per_unit
 
-_RATE = re.compile(r"(\d+(?:[.,]\d+)?)[\s\u00a0\u202f]*[^\W\d_]+\.?")
+_RATE = re.compile(r"(\d+(?:[.,]\d+)?)[\s\u00a0\u202f]*([^\d\s]+)")
+#: The beginnings of the word for Hertz in the languages of the watch.
+_HERTZ = ("hz", "hert", "herz", "herc", "гц", "герц", "херц", "χερτζ", "赫", "ヘルツ", "헤르츠", "هرتز", "הרץ", "เฮิ", "हर्ट्ज")
+#: Every watch samples near 512 Hz: what a number in another word must be to count, in Hz.
+_USUAL_HZ = (500.0, 520.0)
 
 
 def _number_or_none(line: str) -> float | None:
     return number(line, "," if "," in line else ".")
+
+
+def _is_rate(value: float, word: str) -> bool:
+    """Tell whether a number and the word after it are a sampling rate, not a heart rate, a duration or the like."""
+    if word.lower().startswith(_HERTZ):
+        return 50 <= value <= 5000
+    return word[:1].isalpha() and not word.isascii() and _USUAL_HZ[0] <= value <= _USUAL_HZ[1]
 
 
 def apple_layout(head: list[str], encoding: str) -> TextLayout | None:
@@ -34,7 +46,7 @@ def apple_layout(head: list[str], encoding: str) -> TextLayout | None:
         cells = next(csv.reader([line.strip()], delimiter=";" if ";" in line and "," not in line else ","), [])
         value = cells[1].strip() if len(cells) > 1 else ""
         found = _RATE.fullmatch(value)
-        if found and len(cells) == 2 and 50 <= float(found[1].replace(",", ".")) <= 5000:
+        if found and len(cells) == 2 and _is_rate(float(found[1].replace(",", ".")), found[2]):
             rate = rate or float(found[1].replace(",", "."))
         elif len(cells) == 2 and mv_per_unit(value) is not None:
             unit = mv_per_unit(value)
@@ -46,4 +58,4 @@ def apple_layout(head: list[str], encoding: str) -> TextLayout | None:
     if any(_number_or_none(line) is None for line in data[:50]):
         return None
     decimal = "," if any("," in line for line in data) else "."
-    return TextLayout("Apple Watch", first, None, decimal, (0,), (lead,), (unit,), rate, encoding)
+    return TextLayout("Apple Watch", first, None, decimal, (0,), (lead,), (unit,), (rate,), encoding)

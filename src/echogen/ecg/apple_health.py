@@ -15,7 +15,8 @@ from typing import cast
 
 from echogen.ecg.apple import apple_layout
 from echogen.ecg.source import Source
-from echogen.ecg.text import open_text, text_encoding
+from echogen.ecg.text import text_encoding
+from echogen.ecg.text_source import open_text
 from echogen.errors import InputError
 
 FOLDER = "electrocardiograms"
@@ -49,7 +50,7 @@ def _members(archive: zipfile.ZipFile) -> list[str]:
 
 
 def is_apple_health(path: Path, start: bytes) -> bool:
-    """Whether a path is an Apple Health export: its folder, its zip, or the XML file in it."""
+    """Tell whether a path is an Apple Health export: its folder, its zip, or the XML file in it."""
     if path.is_dir():
         return _folder(path) is not None
     if start[:4] == b"PK\x03\x04":
@@ -104,6 +105,9 @@ def _source(chosen: _Recording, mv_of_unit: float | None, rate_hz: float | None)
         found.samples,
         lambda first, last: signal[:, first:last],
         chosen.name,
+        found.rate_source,
+        found.unit_source,
+        found.notes,
     )
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from echogen.ecg.source import Floats, Source, canonical_lead, default_lead_names
+from echogen.ecg.leads import canonical_lead, default_lead_names
+from echogen.ecg.source import Floats, Source
+from echogen.ecg.stamps import HEAD_SAMPLES, array_clock, counting_columns, on_clock
 from echogen.errors import InputError
 
 _MAXIMUM_NPZ_BYTES = 2_000_000_000
@@ -28,25 +30,39 @@ def open_npy(path: Path, mv_of_unit: float | None, rate_hz: float | None) -> Sou
 def array_source(array: NDArray[np.generic], kind: str, where: str, mv_of_unit: float | None, rate_hz: float | None) -> Source:
     """An array of shape (samples,), (leads, samples) or (samples, leads) as a source of the format `kind`.
 
+    A row of time stamps or row numbers among the leads is no lead, and gives the rate where none is stated.
+
     Raises `InputError`, beginning with `where`, for another shape, for other things than real numbers, and without a rate.
     """
     if array.ndim not in (1, 2) or array.size == 0 or array.dtype.kind not in "iuf":
         raise InputError(
             f"{where} holds an array {array.shape} of {array.dtype}; an ECG is one of real numbers, (leads, samples)."
         )
-    if rate_hz is None:
-        raise InputError(f"{where} does not state its sampling rate; give it as rate_hz (--ecg-rate).")
     table = array[None] if array.ndim == 1 else array if array.shape[0] <= array.shape[1] else array.T
+    counting = counting_columns(np.asarray(table[:, :HEAD_SAMPLES], dtype=np.float64).T)
+    stamps = np.asarray(table[counting[0]], dtype=np.float64) if counting else None
+    clock, rate, rate_source, notes = array_clock(stamps, rate_hz, None, where)
+    kept = [n for n in range(len(table)) if n not in counting]
     scale = mv_of_unit or 1.0
 
     def read(first: int, last: int) -> Floats:
-        return np.asarray(table[:, first:last], dtype=np.float64) * scale
+        part = table[:, first:last] if not counting else table[kept, first:last]
+        return np.asarray(part, dtype=np.float64) * scale
 
-    return Source(kind, default_lead_names(table.shape[0]), float(rate_hz), int(table.shape[1]), read)
+    return Source(
+        kind,
+        default_lead_names(len(kept)),
+        rate,
+        clock.samples if clock else int(table.shape[1]),
+        on_clock(clock, len(kept), read) if clock else read,
+        rate_source=rate_source,
+        unit_source="assumed",
+        notes=notes,
+    )
 
 
 def is_ecg_npz(path: Path) -> bool:
-    """Whether a zip file is the NPZ of an `Ecg` (keys signal_mv, rate_hz, lead_names)."""
+    """Tell whether a zip file is the NPZ of an `Ecg` (keys signal_mv, rate_hz, lead_names)."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {f"{key}.npy" for key in _NPZ_KEYS} <= set(archive.namelist())

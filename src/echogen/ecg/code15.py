@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from echogen.ecg.hdf5 import numbers, opened
-from echogen.ecg.source import STANDARD_LEADS, Floats, Source
+from echogen.ecg.leads import STANDARD_LEADS
+from echogen.ecg.source import Floats, Source
 from echogen.errors import InputError
 
 RATE_HZ = 400.0
+_SCALE_NOTE = "The scale of CODE-15% is unsettled: taken for mV, as its authors say, its ECGs may be about twice too large."
 _MAXIMUM_SAMPLES = 1_000_000
 _MAXIMUM_EXAMS = 5_000_000
 
@@ -68,4 +70,7 @@ def open_code15(path: Path, mv_of_unit: float | None, rate_hz: float | None, rec
         signal.shape[1],
         lambda first, last: scaled[:, first:last],
         str(exam),
+        rate_source="format",
+        unit_source="assumed",
+        notes=(_SCALE_NOTE,),
     )

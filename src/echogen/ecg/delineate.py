@@ -1,4 +1,4 @@
-"""Where the waves of each beat begin and end: QRS onset and width, P onset, T peak and end.
+"""Limits of the waves of each beat: QRS onset and width, P onset, T peak and end.
 
 Beats of the usual shape are measured on their average, which has little noise, and take its offsets from their own R peak;
 others (ectopic beats) are measured one by one. Rows are beats, columns samples at fixed offsets from the R peak.
@@ -54,7 +54,7 @@ def _correlation(rows: Floats, template: Floats) -> Floats:
 
 
 def usual_beats(qrs: Floats) -> Mask:
-    """Which rows (beats, samples around R) have the shape and about the size of the median beat."""
+    """Mark the rows (beats, samples around R) that have the shape and about the size of the median beat."""
     template = np.median(qrs, axis=0)
     size = np.ptp(qrs, axis=1) / max(float(np.ptp(template)), 1e-12)
     return np.asarray((_correlation(qrs, template) > 0.9) & (size > 0.5) & (size < 2.0))
@@ -107,7 +107,7 @@ def _bump(template: Floats, upright_until: int | None = None, inverted_until: in
 
 
 def _tangent(template: Floats, peak: int, sign: float, forward: bool, reach: int) -> float:
-    """Where the steepest tangent beside a bump meets the level at its foot, as a fractional index; nan if there is no slope.
+    """Fractional index where the steepest tangent beside a bump meets the level at its foot; nan if there is no slope.
 
     The foot is where the slope falls under a quarter of the steepest, at most `reach` samples from the peak.
     """
@@ -220,7 +220,7 @@ def t_waves(
 
 
 def _irregular(rr_s: Floats) -> bool:
-    """Whether an interval usually differs from the one before it by more than sinus rhythm lets it."""
+    """Tell whether an interval usually differs from the one before it by more than sinus rhythm lets it."""
     return len(rr_s) > 2 and bool(np.median(np.abs(np.diff(rr_s))) > _IRREGULAR * np.median(rr_s))
 
 
@@ -232,7 +232,7 @@ def _slope(values: Floats, rate_hz: float) -> Floats:
 
 
 def _quiet_enough(slope: Floats) -> bool:
-    """Whether the QRS of an average beat stands out of its lead: else that lead only adds noise."""
+    """Tell whether the QRS of an average beat stands out of its lead: else that lead only adds noise."""
     return bool(np.percentile(slope, 40) < 0.12 * slope.max())
 
 

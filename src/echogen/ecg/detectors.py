@@ -40,7 +40,7 @@ class Detection:
 
     @property
     def convincing(self) -> bool:
-        """Whether these are heart beats and not the peaks of noise: clear ones, or fainter ones that both detectors found."""
+        """Tell heart beats from peaks of noise: beats are clear, or fainter and found by both detectors."""
         faint = self.contrast < 0.8 * CLEAR_CONTRAST
         return self.peaks.size > 0 and self.contrast * (self.agreement if faint else 1.0) >= LEAST_CONTRAST
 
@@ -130,7 +130,7 @@ def wavelet_detector(signal: Floats, rate_hz: float) -> Indices:
 
 
 def _matches(ours: Indices, theirs: Indices, tolerance: float) -> NDArray[np.bool_]:
-    """Which of `ours` have one of `theirs` within the tolerance."""
+    """Mark those of `ours` that have one of `theirs` within the tolerance."""
     if ours.size == 0 or theirs.size == 0:
         return np.zeros(ours.size, dtype=np.bool_)
     right = np.searchsorted(theirs, ours).clip(0, theirs.size - 1)
@@ -139,7 +139,7 @@ def _matches(ours: Indices, theirs: Indices, tolerance: float) -> NDArray[np.boo
 
 
 def irregularity(peaks: Indices | Floats, rate_hz: float) -> float:
-    """How unlike a heart beat a series of peaks is: spread of its intervals, worse for impossible rates."""
+    """Measure how unlike heart beats a series of peaks is: spread of its intervals, worse for impossible rates."""
     if peaks.size < 3:
         return 10.0
     intervals = np.diff(peaks) / rate_hz

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from echogen.ecg.source import Floats, Source, mv_per_unit, pick_leads
+from echogen.ecg.leads import canonical_lead, pick_voltages
+from echogen.ecg.source import Floats, Source
+from echogen.ecg.traces import MAXIMUM_SAMPLES, check_size
 from echogen.errors import InputError
 
+#: Transfer syntaxes: numbers are little endian in all but one.
+_IMPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 _SAMPLE_TYPES = {"SB": "i1", "UB": "u1", "SS": "i2", "US": "u2", "SL": "i4", "UL": "u4"}
 #: Lead numbers of SCP-ECG (5.6.3-9-n) and MDC (2:n) codes, for channels without a readable name.
 _CODED_LEADS = {1: "I", 2: "II", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF"} | {n + 2: f"V{n}" for n in range(1, 7)}
@@ -30,15 +36,14 @@ def _label(channel: Any) -> str:
     return meaning or str(channel.get("ChannelLabel", ""))
 
 
-def _mv_per_count(channel: Any, mv_of_unit: float | None) -> float | None:
+def _unit(channel: Any) -> str:
     unit = _first(channel.get("ChannelSensitivityUnitsSequence"))
-    code = str(unit.get("CodeValue", "")) if unit is not None else ""
-    return mv_of_unit or mv_per_unit(code)
+    return str(unit.get("CodeValue", "")) if unit is not None else ""
 
 
-def _numbers(channels: list[Any], rows: list[int], keyword: str, unstated: float) -> Floats:
-    """What the channels of these rows state under a keyword; `unstated` where it is absent or empty."""
-    stated = [channels[row].get(keyword) for row in rows]
+def _numbers(channels: list[Any], keyword: str, unstated: float) -> Floats:
+    """Numbers that channels state under a keyword; `unstated` where it is absent or empty."""
+    stated = [channel.get(keyword) for channel in channels]
     return np.array([unstated if value in (None, "") else float(value) for value in stated])
 
 
@@ -50,13 +55,80 @@ def _rank(group: Any) -> tuple[bool, bool, float]:
     return not derived, "RHYTHM" in label, seconds
 
 
+def _offset_s(group: Any) -> float:
+    """Start of a group on the clock of the recording, in s; MultiplexGroupTimeOffset is in ms."""
+    return float(group.get("MultiplexGroupTimeOffset") or 0.0) / 1000.0
+
+
+def _beside(group: Any, best: Any) -> bool:
+    """Tell whether a group holds other leads of the recording of `best`: as long, as fast, and as original."""
+    own = (_rank(group)[0], int(group.NumberOfWaveformSamples), float(group.SamplingFrequency))
+    if own != (_rank(best)[0], int(best.NumberOfWaveformSamples), float(best.SamplingFrequency)):
+        return False
+    labels = {_label(channel) for channel in group.ChannelDefinitionSequence}
+    return not labels & {_label(channel) for channel in best.ChannelDefinitionSequence}
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One multiplex group: label and unit of each channel, the sample it begins at, and its counts, (samples, channels).
+
+    sensitivity, baseline: of each channel, in its unit. missing: the count that stands for no value, or None.
+    """
+
+    labels: list[str]
+    units: list[str]
+    first: int
+    counts: NDArray[np.integer[Any]]
+    sensitivity: Floats
+    baseline: Floats
+    missing: int | None
+
+    def millivolts(self, channel: int, first: int, last: int, scale: float) -> Floats:
+        """Samples first to last of a channel in mV, nan where there is no value."""
+        raw = self.counts[first:last, channel]
+        values = (raw.astype(np.float64) * self.sensitivity[channel] + self.baseline[channel]) * scale
+        if self.missing is not None:
+            values[raw == self.missing] = np.nan
+        return values
+
+
+def _group(group: Any, order: str, where: str) -> _Group:
+    channels = list(group.ChannelDefinitionSequence)
+    count, samples = len(channels), int(group.NumberOfWaveformSamples)
+    code = _SAMPLE_TYPES.get(str(group.WaveformSampleInterpretation))
+    if code is None:
+        raise InputError(f"{where} stores its waveform in a packed form that is not supported; export it as 16-bit samples.")
+    dtype = np.dtype(order + code)
+    counts = np.frombuffer(group.WaveformData, dtype=dtype, count=count * samples).reshape(samples, count)
+    padding = group.get("WaveformPaddingValue")
+    missing = int(np.frombuffer(padding, dtype=dtype, count=1)[0]) if isinstance(padding, bytes) and padding else None
+    sensitivity = _numbers(channels, "ChannelSensitivity", 1.0) * _numbers(channels, "ChannelSensitivityCorrectionFactor", 1.0)
+    first = min(max(round(_offset_s(group) * float(group.SamplingFrequency)), 0), MAXIMUM_SAMPLES)
+    labels, units = [_label(channel) for channel in channels], [_unit(channel) for channel in channels]
+    return _Group(labels, units, first, counts, sensitivity, _numbers(channels, "ChannelBaseline", 0.0), missing)
+
+
+def is_dicom(start: bytes) -> bool:
+    """Tell whether a file is DICOM by its first bytes, also one without the 128 bytes and `DICM` that should come first."""
+    if start[128:132] == b"DICM":
+        return True
+    group, element, kind = start[:2], int.from_bytes(start[2:4], "little"), start[4:6]
+    length = int.from_bytes(start[4:8], "little")
+    explicit = kind in (b"UL", b"CS", b"UI", b"DA", b"LO", b"SH", b"OB", b"IS", b"DT", b"TM")
+    return group in (b"\x02\0", b"\x08\0") and element <= 0x60 and (explicit or (group == b"\x08\0" and length <= 64))
+
+
 def open_dicom(path: Path, mv_of_unit: float | None, rate_hz: float | None) -> Source:
-    """Open the ECG of a DICOM waveform file."""
+    """Open the ECG of a DICOM waveform file.
+
+    Leads of several groups that are as long and as fast are joined, each at its own time; elsewhere they have no values.
+    """
     import pydicom
 
     where = f"The DICOM file {path.name}"
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
         groups = list(dataset.get("WaveformSequence") or [])
         modality = re.sub(r"\W+", " ", str(dataset.get("Modality") or "unknown"))[:16].strip()
     except Exception as error:
@@ -64,37 +136,37 @@ def open_dicom(path: Path, mv_of_unit: float | None, rate_hz: float | None) -> S
     if not groups:
         raise InputError(f"{where} holds no waveform (its modality is {modality}); give a DICOM ECG.")
     try:
-        group = max(groups, key=_rank)
-        channels = list(group.ChannelDefinitionSequence)
-        count, samples = len(channels), int(group.NumberOfWaveformSamples)
-        rate = float(rate_hz or group.SamplingFrequency)
-        scales = [_mv_per_count(channel, mv_of_unit) for channel in channels]
-        little = not hasattr(dataset, "file_meta") or dataset.file_meta.TransferSyntaxUID.is_little_endian
-        order = "<" if little else ">"
-        code = _SAMPLE_TYPES.get(str(group.WaveformSampleInterpretation))
-        if code is None:
-            raise InputError(f"{where} stores its waveform in a packed form that is not supported; export it as 16-bit samples.")
-        dtype = np.dtype(order + code)
-        data = np.frombuffer(group.WaveformData, dtype=dtype, count=count * samples).reshape(samples, count)
-        padding = group.get("WaveformPaddingValue")
-        missing = np.frombuffer(padding, dtype=dtype, count=1)[0] if isinstance(padding, bytes) and padding else None
-        volts = [index for index, scale in enumerate(scales) if scale is not None]
-        chosen, names = pick_leads([_label(channels[index]) for index in volts], where)
-        rows = [volts[index] for index in chosen]
-        unit_mv = np.array([scales[row] for row in rows], dtype=np.float64)
-        sensitivity = _numbers(channels, rows, "ChannelSensitivity", 1.0)
-        sensitivity *= _numbers(channels, rows, "ChannelSensitivityCorrectionFactor", 1.0)
-        baseline = _numbers(channels, rows, "ChannelBaseline", 0.0)
+        little = not hasattr(dataset, "file_meta") or dataset.file_meta.get("TransferSyntaxUID", _IMPLICIT) != _BIG_ENDIAN
+        best = max(groups, key=_rank)
+        chosen = [best, *(group for group in groups if group is not best and _beside(group, best))]
+        parts = [_group(group, "<" if little else ">", where) for group in chosen]
+        others = [group for group in groups if group not in chosen and _rank(group)[0]]
+        unread = sorted({_label(channel) for group in others for channel in group.ChannelDefinitionSequence})
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"{where} cannot be read; its waveform is cut short or damaged.") from error
+    labels = [label for part in parts for label in part.labels]
+    units = [unit for part in parts for unit in part.units]
+    rows, names, scales, notes = pick_voltages(labels, units, mv_of_unit, where)
+    places = [(part, row, part.first) for part in parts for row in range(len(part.labels))]
+    begin = min(places[row][2] for row in rows)
+    samples = max(places[row][2] + len(places[row][0].counts) for row in rows) - begin
+    check_size(len(rows), samples, where)
 
     def read(first: int, last: int) -> Floats:
-        raw = data[first:last, rows].T
-        values = (raw.astype(np.float64) * sensitivity[:, None] + baseline[:, None]) * unit_mv[:, None]
-        if missing is not None:
-            values[raw == missing] = np.nan
+        values = np.full((len(rows), last - first), np.nan)
+        for n, (row, scale) in enumerate(zip(rows, scales, strict=True)):
+            part, own, start = places[row]
+            low, high = max(first, start - begin), min(last, start - begin + len(part.counts))
+            if low < high:
+                values[n, low - first : high - first] = part.millivolts(own, low + begin - start, high + begin - start, scale)
         return values
 
-    return Source("DICOM", names, rate, samples, read)
+    if len({part.first for part in parts}) > 1:
+        when = [f"{', '.join(part.labels)} from {part.first / float(best.SamplingFrequency):g} s" for part in parts]
+        notes = (*notes, f"The leads were recorded one after another: {'; '.join(when)}.")
+    missing = [label for label in unread if canonical_lead(label) and canonical_lead(label) not in names]
+    if missing:
+        notes = (*notes, f"Other waveforms of the file are not read: those of {', '.join(missing)}.")
+    return Source("DICOM", names, float(rate_hz or best.SamplingFrequency), samples, read, notes=notes)

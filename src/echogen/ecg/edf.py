@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from echogen.ecg.source import Floats, Source, mv_per_unit, pick_leads
+from echogen.ecg.leads import pick_voltages
+from echogen.ecg.source import Floats, Source
+from echogen.ecg.units import is_garbled
 from echogen.errors import InputError
 
 
@@ -48,17 +50,20 @@ def open_edf(path: Path, mv_of_unit: float | None, rate_hz: float | None) -> Sou
     if start[192:197] in (b"EDF+D", b"BDF+D"):
         raise InputError(f"{where} is an interrupted recording (EDF+D); export its parts as continuous files.")
     signals = record._signals
-    usable = [
-        index
-        for index, signal in enumerate(signals)
-        if not signal.label.endswith("Annotations") and (mv_of_unit or mv_per_unit(signal.physical_dimension or "uV") is not None)
-    ]
-    chosen, names = pick_leads([signals[index].label for index in usable], where)
-    leads = [(usable[index], name) for index, name in zip(chosen, names, strict=True)]
+    usable = [index for index, signal in enumerate(signals) if not signal.label.endswith("Annotations")]
+    units = [signals[index].physical_dimension or "uV" for index in usable]
+    chosen, names, scale, notes = pick_voltages([signals[index].label for index in usable], units, mv_of_unit, where)
+    leads = [(usable[index], name, factor) for index, name, factor in zip(chosen, names, scale, strict=True)]
     # The rate that most leads have, the higher one in a tie.
-    size = max(Counter(sizes[index] for index, _ in leads).items(), key=lambda item: (item[1], item[0]))[0]
-    leads = [(index, name) for index, name in leads if sizes[index] == size]
-    scale = [mv_of_unit or mv_per_unit(signals[index].physical_dimension or "uV") or 1.0 for index, _ in leads]
+    size = max(Counter(sizes[index] for index, _, _ in leads).items(), key=lambda item: (item[1], item[0]))[0]
+    others = [name for index, name, _ in leads if sizes[index] != size]
+    leads = [lead for lead in leads if sizes[lead[0]] == size]
+    if others:
+        notes = (*notes, f"Left out, since they have another sampling rate: {', '.join(others)}.")
+    unstated = any(not signals[index].physical_dimension for index, _, _ in leads)
+    guessed = any(is_garbled(signals[index].physical_dimension) for index, _, _ in leads)
+    if unstated and mv_of_unit is None:
+        notes = (*notes, "The unit is not stated and is taken for uV.")
 
     def read(first: int, last: int) -> Floats:
         low, high = first // size, -(-last // size)
@@ -67,6 +72,14 @@ def open_edf(path: Path, mv_of_unit: float | None, rate_hz: float | None) -> Sou
             data = file.read((high - low) * record_bytes)
         part = _parse(header + data, kind == "BDF")._signals
         cut = slice(first - low * size, last - low * size)
-        return np.stack([part[index].data[cut] * factor for (index, _), factor in zip(leads, scale, strict=True)])
+        return np.stack([part[index].data[cut] * factor for index, _, factor in leads])
 
-    return Source(kind, tuple(name for _, name in leads), float(rate_hz or size / record_s), records * size, read)
+    return Source(
+        kind,
+        tuple(name for _, name, _ in leads),
+        float(rate_hz or size / record_s),
+        records * size,
+        read,
+        unit_source="assumed" if unstated or guessed else "file",
+        notes=notes,
+    )

@@ -107,7 +107,7 @@ def resample(ecg: Ecg, rate_hz: float) -> Ecg:
 
 
 def _sinc(first: int, last: int, from_hz: float, to_hz: float) -> tuple[NDArray[np.int64], Floats]:
-    """Of the samples first..last at the new rate: which old samples each is made of, and their weights, (samples, taps) both."""
+    """Old samples that each of the samples first..last at the new rate is made of, and their weights, (samples, taps) both."""
     ratio = min(1.0, to_hz / from_hz)
     half = int(np.ceil(_SINC_LOBES / ratio))
     taps = np.arange(-half + 1, half + 1)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from echogen.ecg.alivecor import SIGNATURE as ATC
 from echogen.ecg.alivecor import open_atc
@@ -16,8 +17,9 @@ from echogen.ecg.apple import apple_layout
 from echogen.ecg.apple_health import is_apple_health, open_apple_health
 from echogen.ecg.arrays import is_ecg_npz, open_npy, open_npz
 from echogen.ecg.code15 import open_code15
-from echogen.ecg.dicom import open_dicom
+from echogen.ecg.dicom import is_dicom, open_dicom
 from echogen.ecg.edf import open_edf
+from echogen.ecg.gaps import Gap, fill_short_gaps, find_gaps, longest_stretch, stretch_around, whole_leads
 from echogen.ecg.hdf5 import SIGNATURE as HDF5
 from echogen.ecg.hl7_aecg import open_hl7_aecg
 from echogen.ecg.ishne import SIGNATURE as ISHNE
@@ -28,25 +30,33 @@ from echogen.ecg.pdf_trace import open_pdf
 from echogen.ecg.philips import open_philips
 from echogen.ecg.pickles import is_pickle, open_pickle
 from echogen.ecg.scp import is_scp, open_scp
-from echogen.ecg.source import Floats, Source, split_record, stated_mv
-from echogen.ecg.text import MAXIMUM_BYTES, open_text, table_layout, text_encoding
+from echogen.ecg.source import Floats, Source, split_record
+from echogen.ecg.tables import table_layout
+from echogen.ecg.text import MAXIMUM_BYTES, text_encoding
+from echogen.ecg.text_source import open_text
+from echogen.ecg.units import stated_mv
 from echogen.ecg.wfdb_file import find_header, open_wfdb
+from echogen.ecg.xlsx import is_xlsx, open_xlsx
 from echogen.ecg.xml_file import root_name
 from echogen.errors import InputError
 from echogen.records import Ecg
+from echogen.registry import Registry
 
-LONGEST_GAP_S = 0.2
 _FORMATS = (
     "WFDB, DICOM, EDF, BDF, SCP-ECG, HL7 aECG, MUSE XML, Philips XML, ISHNE, AliveCor ATC, MATLAB, CODE-15 HDF5, Apple Watch CSV,"
-    " Apple Health exports, PDF traces, CSV, TXT, NPY or pickled arrays"
+    " Apple Health exports, PDF traces, CSV, TXT, XLSX, NPY or pickled arrays"
 )
 #: Beyond this an ECG in mV is taken for one in other units: median and 99.5th percentile of the deviation from the baseline.
 _IMPLAUSIBLE_MEDIAN_MV, _IMPLAUSIBLE_PEAK_MV = 3.0, 40.0
+#: Lines of a text file that tell its layout.
+_HEAD_LINES = 440
 _PICKLE_SUFFIXES = {".pt", ".pth", ".joblib"}
 _FOREIGN = (
     (0, rb"\x89PNG|\xff\xd8\xff|GIF8|BM.{4}\0\0\0\0|II\*\0|MM\0\*|RIFF.{4}WEBP", "a picture"),
     (0, rb"RIFF.{4}AVI |\x1aE\xdf\xa3|\0\0\x01\xba", "a video"),
     (4, rb"ftyp", "a video"),
+    (0, rb"\xd0\xcf\x11\xe0", "an old Office file; save it as XLSX or CSV first"),
+    (0, rb"PK\x03\x04.{26}mimetypeapplication/vnd.oasis", "an OpenDocument file; save it as XLSX or CSV first"),
     (0, rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ", "a compressed archive; unpack it first"),
     (0, rb"(\xef\xbb\xbf)?\s*<|\xff\xfe<|\xfe\xff\0<", "an XML or HTML file"),
 )
@@ -57,42 +67,67 @@ class Reader:
     """One format: whether a file with these first 4096 bytes (none for a folder) is of it, and its opener.
 
     open(path, mV per unit, rate in Hz), and where a file may hold `several` recordings, the name of one or None as well.
+    says: one line for people.
     """
 
     recognises: Callable[[Path, bytes], bool]
     open: Callable[..., Source]
     several: bool = False
+    says: str = ""
 
 
 #: Asked in this order; the first that recognises a file opens it. A WFDB header beside a file goes first, text comes last.
-_READERS = (
-    Reader(lambda path, start: start[128:132] == b"DICM", open_dicom),
-    Reader(lambda path, start: start[:8] in (b"0       ", b"\xffBIOSEMI"), open_edf),
-    Reader(lambda path, start: start[:6] == b"\x93NUMPY", open_npy),
-    Reader(lambda path, start: start[:4] == b"PK\x03\x04" and is_ecg_npz(path), open_npz),
-    Reader(lambda path, start: start.startswith(ISHNE), open_ishne),
-    Reader(lambda path, start: start.startswith(ATC), open_atc),
-    Reader(is_matlab, open_matlab, several=True),
-    Reader(lambda path, start: start.startswith(HDF5), open_code15, several=True),
-    Reader(is_apple_health, open_apple_health, several=True),
-    Reader(is_pickle, open_pickle),
-    Reader(lambda path, start: b"%PDF-" in start[:1024], open_pdf),
-    Reader(lambda path, start: is_scp(start, path.stat().st_size), open_scp),
-    Reader(lambda path, start: root_name(start) == "AnnotatedECG", open_hl7_aecg),
-    Reader(lambda path, start: root_name(start) == "RestingECG", open_muse),
-    Reader(lambda path, start: root_name(start) == "restingecgdata", open_philips),
+#: A package adds its own, asked after these, by an entry point of `echogen.ecg_readers`.
+ECG_READERS: Registry[Reader] = Registry(
+    "ECG reader",
+    "echogen.ecg_readers",
+    "echogen.ecg.formats:Reader",
+    {
+        "dicom": Reader(lambda path, start: is_dicom(start), open_dicom, says="DICOM waveforms"),
+        "edf": Reader(lambda path, start: start[:8] in (b"0       ", b"\xffBIOSEMI"), open_edf, says="EDF, EDF+ and BDF"),
+        "npy": Reader(lambda path, start: start[:6] == b"\x93NUMPY", open_npy, says="arrays of NumPy"),
+        "npz": Reader(
+            lambda path, start: start[:4] == b"PK\x03\x04" and is_ecg_npz(path), open_npz, says="an `Ecg` as echogen stores it"
+        ),
+        "xlsx": Reader(
+            lambda path, start: start[:4] == b"PK\x03\x04" and is_xlsx(path), open_xlsx, several=True, says="Excel workbooks"
+        ),
+        "ishne": Reader(lambda path, start: start.startswith(ISHNE), open_ishne, says="ISHNE Holter recordings"),
+        "alivecor": Reader(lambda path, start: start.startswith(ATC), open_atc, says="AliveCor ATC"),
+        "matlab": Reader(is_matlab, open_matlab, several=True, says="MATLAB files"),
+        "code-15": Reader(lambda path, start: start.startswith(HDF5), open_code15, several=True, says="CODE-15 HDF5"),
+        "apple-health": Reader(is_apple_health, open_apple_health, several=True, says="Apple Health exports"),
+        "pickle": Reader(is_pickle, open_pickle, says="pickled arrays, of which no code is run"),
+        "pdf": Reader(lambda path, start: b"%PDF-" in start[:1024], open_pdf, says="PDFs that draw the trace as lines"),
+        "scp": Reader(lambda path, start: is_scp(start, path.stat().st_size), open_scp, says="SCP-ECG"),
+        "hl7-aecg": Reader(lambda path, start: root_name(start) == "AnnotatedECG", open_hl7_aecg, says="HL7 aECG XML"),
+        "muse": Reader(lambda path, start: root_name(start) == "RestingECG", open_muse, says="MUSE XML"),
+        "philips": Reader(lambda path, start: root_name(start) == "restingecgdata", open_philips, says="Philips XML"),
+    },
+    meaning=lambda reader: reader.says,
 )
+
+
+class NoValues(InputError):
+    """The part of an ECG that was asked for holds nothing but gaps."""
 
 
 @dataclass(frozen=True)
 class EcgInfo:
-    """What an ECG file holds: format, canonical lead names, samples per second, length in s, which of several recordings."""
+    """Facts about an ECG file, without its signal.
+
+    format: its name for people. lead_names: canonical. rate_hz: samples per second. duration_s: length in s, gaps included.
+    record: which of several recordings. rate_source, unit_source, notes: as in `Source`; what was guessed is said there.
+    """
 
     format: str
     lead_names: tuple[str, ...]
     rate_hz: float
     duration_s: float
     record: str | None = None
+    rate_source: str = "file"
+    unit_source: str = "file"
+    notes: tuple[str, ...] = ()
 
 
 def _foreign(start: bytes) -> str | None:
@@ -115,7 +150,7 @@ def _open_unknown(path: Path, start: bytes, mv: float | None, rate_hz: float | N
         raw = file.read(200_000)
     head = raw.decode(encoding, errors="replace").splitlines()
     head = head[:-1] if len(raw) == 200_000 else head
-    layout = apple_layout(head[:400], encoding) or table_layout(head[:400], path, encoding)
+    layout = apple_layout(head[:400], encoding) or table_layout(head[:_HEAD_LINES], f"The text file {path.name}", encoding)
     return open_text(path, layout, mv, rate_hz)
 
 
@@ -143,7 +178,7 @@ def open_ecg(
             raise InputError(f"{path} cannot be read: {error.strerror}.") from error
         if not start:
             raise InputError(f"{path.name} is empty.")
-    reader = None if header else next((reader for reader in _READERS if reader.recognises(path, start)), None)
+    reader = None if header else next((each for _, each in ECG_READERS.usable() if each.recognises(path, start)), None)
     if header is not None:
         source = open_wfdb(header, mv, rate_hz)
     elif reader is not None:
@@ -166,11 +201,13 @@ def open_ecg(
         raise InputError(f"{path.name} holds one ECG only; leave out the record {record!r}.")
     if not 20 <= source.rate_hz <= 100_000:
         raise InputError(
-            f"{path.name} states a sampling rate of {source.rate_hz:g} Hz, which no ECG has; give the true one as rate_hz."
+            f"{path.name} has a sampling rate of {source.rate_hz:g} Hz, at which no ECG can be told; if that is wrong, give the"
+            " true one as rate_hz (--ecg-rate)."
         )
     if source.samples < 2:
         raise InputError(f"{path.name} holds fewer than two samples.")
-    return source
+    given_rate = source.rate_source if rate_hz is None else "given"
+    return replace(source, rate_source=given_rate, unit_source=source.unit_source if mv is None else "given")
 
 
 def ecg_info(
@@ -178,7 +215,9 @@ def ecg_info(
 ) -> EcgInfo:
     """Tell what an ECG file holds without reading its signal; arguments and errors as in `read_ecg`."""
     source = open_ecg(path, rate_hz, unit, record)
-    return EcgInfo(source.format, source.lead_names, source.rate_hz, source.samples / source.rate_hz, source.record)
+    length_s = source.samples / source.rate_hz
+    said = (source.record, source.rate_source, source.unit_source, source.notes)
+    return EcgInfo(source.format, source.lead_names, source.rate_hz, length_s, *said)
 
 
 def _span(source: Source, name: str, start_s: float, seconds: float | None) -> tuple[int, int]:
@@ -195,26 +234,6 @@ def _span(source: Source, name: str, start_s: float, seconds: float | None) -> t
     if last > source.samples:
         raise InputError(f"{name} is {length:.2f} s long, too short for {seconds:.2f} s from {start_s:.2f} s on.")
     return first, last
-
-
-def fill_short_gaps(signal: Floats, rate_hz: float, lead_names: tuple[str, ...], first: int = 0) -> Floats:
-    """Interpolate runs of nan shorter than 0.2 s in a (leads, samples) signal.
-
-    Raises `InputError` naming lead and time for a longer run; `first` is the sample in the file that the signal starts at.
-    """
-    if np.isfinite(signal).all():
-        return signal
-    signal = signal.copy()
-    for row, name in zip(signal, lead_names, strict=True):
-        bad = ~np.isfinite(row)
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], bad, [False]]).astype(np.int8)))
-        for low, high in zip(edges[::2], edges[1::2], strict=True):
-            if (high - low) / rate_hz >= LONGEST_GAP_S:
-                at = f"{(first + low) / rate_hz:.2f} s to {(first + high) / rate_hz:.2f} s"
-                raise InputError(f"Lead {name} has no values (NaN) from {at}; choose a part of the ECG without this gap.")
-        if bad.any():
-            row[bad] = np.interp(np.flatnonzero(bad), np.flatnonzero(~bad), row[~bad])
-    return signal
 
 
 def _check_unit(signal: Floats, rate_hz: float, name: str) -> None:
@@ -245,29 +264,87 @@ def read_ecg(
 
     Recognised by content: WFDB (the `.hea`, a signal file beside it, or the record's name), DICOM waveform, EDF / EDF+ / BDF,
     SCP-ECG, HL7 aECG, MUSE and Philips XML, ISHNE Holter, AliveCor ATC, MATLAB, CODE-15 HDF5, Apple Watch CSV, Apple Health
-    exports, PDFs that draw the trace as lines, text tables (one column a lead), NPY and pickled arrays (leads and samples in
-    either order; nothing in a pickle is run) and the NPZ of an `Ecg`.
+    exports, PDFs that draw the trace as lines, text tables, exports of AcqKnowledge, LabChart, OpenSignals and Shimmer, and Excel
+    sheets (one column a lead), NPY and pickled arrays (leads and samples in either order; nothing in a pickle is run) and the
+    NPZ of an `Ecg`.
     Only ECG leads are kept, under their canonical names (I, aVR, V1, MLII ...); twelve unnamed leads are taken in the
     standard order.
 
-    rate_hz: samples per second; needed for text and NPY, overrides what other files say. unit: mV, uV or V of the stored values,
+    rate_hz: samples per second; needed where neither the file nor its time stamps say it, overrides what the file says; where it
+    contradicts the stamps, nothing is read. unit: mV, uV or V of the stored values,
     or their size (`0.005 mV`); overrides what the file says; without either, mV. start_s, seconds: the part to read, on the
     file's clock, which the `Ecg` keeps; only that part is loaded. record: which ECG of a file of several (an exam id, the CSV of
     an Apple Health export, a MATLAB variable), also as `FILE#RECORD`. Gaps (nan) under 0.2 s are interpolated; a lead without
     any value is left out.
     Raises `InputError` when the file is missing, of a foreign kind, damaged, without ECG leads, shorter than asked, has a
     longer gap, or holds values that cannot be mV.
+
+    >>> import echogen
+    >>> from pydicom.data import get_testdata_file
+    >>> ecg = echogen.read_ecg(get_testdata_file("waveform_ecg.dcm"), start_s=1.0, seconds=5.0)
+    >>> len(ecg.lead_names), ecg.rate_hz, ecg.end_s
+    (12, 1000.0, 6.0)
     """
     name = Path(path).name
     source = open_ecg(path, rate_hz, unit, record)
     first, last = _span(source, name, start_s, seconds)
+    signal = _stored(source, name, first, last)
+    present = np.asarray(np.isfinite(signal).any(axis=1))
+    return _finished(source, name, signal[present], _those(source.lead_names, present), first)
+
+
+def read_around_gaps(
+    path: str | os.PathLike[str],
+    *,
+    rate_hz: float | None = None,
+    unit: str | None = None,
+    start_s: float = 0.0,
+    seconds: float | None = None,
+    record: str | None = None,
+    keep_s: tuple[float, float] | None = None,
+) -> tuple[Ecg, tuple[Gap, ...]]:
+    """Read a part of an ECG file like `read_ecg`, but cut it short before long gaps; also the gaps of the part.
+
+    keep_s: start and end, in s on the file's clock, of what must be whole: the ECG is the longest stretch around it in which
+    the leads have no gap that have none there. Without it the ECG is the longest stretch in which any lead has none. Leads that
+    have a gap in the stretch are left out. Raises `InputError` as `read_ecg` does; for a gap only where no lead is whole.
+    """
+    name = Path(path).name
+    source = open_ecg(path, rate_hz, unit, record)
+    first, last = _span(source, name, start_s, seconds)
+    signal = _stored(source, name, first, last)
+    rate = source.rate_hz
+    gaps = tuple(find_gaps(signal, rate, source.lead_names, first))
+    if keep_s is None:
+        low, high = longest_stretch(signal, rate)
+    else:
+        begin, end = (min(max(round(at * rate) - first, 0), last - first) for at in keep_s)
+        whole = whole_leads(signal[:, begin:end], rate)
+        if not whole.any():
+            present = np.asarray(np.isfinite(signal[:, begin:end]).any(axis=1))
+            part = signal[:, begin:end][present]
+            return _finished(source, name, part, _those(source.lead_names, present), first + begin), gaps
+        low, high = stretch_around(signal[whole], rate, begin, end)
+    whole = whole_leads(signal[:, low:high], rate)
+    return _finished(source, name, signal[whole, low:high], _those(source.lead_names, whole), first + low), gaps
+
+
+def _those(names: tuple[str, ...], chosen: NDArray[np.bool_]) -> tuple[str, ...]:
+    return tuple(name for name, there in zip(names, chosen, strict=True) if there)
+
+
+def _stored(source: Source, name: str, first: int, last: int) -> Floats:
+    """(leads, last - first) the signal in mV, nan in its gaps. Raises `InputError` where it is cut short."""
     signal = source.read(first, last)
     if signal.shape[1] != last - first:
         raise InputError(f"{name} is cut short or damaged: {last - first} samples were expected, {signal.shape[1]} are there.")
-    present = np.asarray(np.isfinite(signal).any(axis=1))
-    if not present.any():
-        raise InputError(f"{name} has no values (only NaN) in the part that was asked for.")
-    names = tuple(lead for lead, there in zip(source.lead_names, present, strict=True) if there)
-    signal = fill_short_gaps(signal[present], source.rate_hz, names, first)
+    return signal
+
+
+def _finished(source: Source, name: str, signal: Floats, names: tuple[str, ...], first: int) -> Ecg:
+    """The ECG of a signal that begins at sample `first` of the file, its short gaps filled. Raises `InputError` for long ones."""
+    if not names:
+        raise NoValues(f"{name} has no values (only NaN) in the part that was asked for.")
+    signal = fill_short_gaps(signal, source.rate_hz, names, first)
     _check_unit(signal, source.rate_hz, name)
     return Ecg(signal.astype(np.float32), source.rate_hz, names, first / source.rate_hz)

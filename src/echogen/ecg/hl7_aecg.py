@@ -10,8 +10,10 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from echogen.ecg.source import Floats, Source, canonical_lead, mv_per_unit
+from echogen.ecg.leads import canonical_lead
+from echogen.ecg.source import Floats, Source
 from echogen.ecg.traces import MAXIMUM_SAMPLES, Trace, source_of_traces
+from echogen.ecg.units import mv_per_unit
 from echogen.ecg.xml_file import number, numbers, parse_xml
 from echogen.errors import InputError
 

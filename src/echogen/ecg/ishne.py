@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from echogen.ecg.source import Floats, Source, default_lead_names, pick_leads
+from echogen.ecg.leads import default_lead_names, pick_leads
+from echogen.ecg.source import Floats, Source
 from echogen.errors import InputError
 
 SIGNATURE = b"ISHNE1.0"

@@ -49,7 +49,7 @@ class Landmarks:
 
     @property
     def wide_qrs(self) -> NDArray[np.bool_]:
-        """Which beats have a QRS of more than 0.12 s: paced, ventricular or with a bundle branch block."""
+        """Mark the beats whose QRS takes more than 0.12 s: paced, ventricular or with a bundle branch block."""
         return np.asarray(self.qrs_width_s > WIDE_QRS_S)
 
 

@@ -16,32 +16,43 @@ from typing import Any
 import numpy as np
 
 from echogen.ecg.hdf5 import member, numbers, opened
+from echogen.ecg.leads import default_lead_names, lead_names, pick_leads
 from echogen.ecg.matlab_elements import MAXIMUM_BYTES, check_elements
-from echogen.ecg.source import Floats, Source, canonical_lead, default_lead_names, mv_per_unit, pick_leads
+from echogen.ecg.rates import rate_of_text
+from echogen.ecg.source import Floats, Source
+from echogen.ecg.stamps import HEAD_SAMPLES, array_clock, counting_columns, on_clock
+from echogen.ecg.units import mv_per_unit, seconds_per_unit
 from echogen.errors import InputError
 
 _MAXIMUM_VALUES = 50_000_000
 _MAXIMUM_LEADS, _FEWEST_SAMPLES = 64, 50
 _MAXIMUM_FIELDS = 500
 _SIGNALS = ("val", "ecg", "ecgdata", "data", "signal", "signals", "sig", "psignal", "feats", "tracings", "tracing", "x", "y")
+#: Names of the sampling rate; those that may mean another rate (the mains, the heart) come last and never beat the others.
 _RATES = (
-    *("fs", "sf", "fsamp", "freq", "frequency", "rate", "srate", "sfreq", "samplerate", "samplingrate", "samplefreq", "hz"),
-    *("samplingfrequency", "samplefrequency", "samplingfreq", "currsamplerate", "fshz", "ratehz"),
+    *("fs", "sf", "fsamp", "srate", "sfreq", "samplerate", "samplingrate", "samplefreq", "samplesperseconds", "samplespersecond"),
+    *("samplingfrequency", "samplefrequency", "samplingfreq", "currsamplerate", "fshz", "ratehz", "ecgfs", "fsecg", "tickrate"),
 )
+_OTHER_RATES = ("freq", "frequency", "rate", "hz")
+#: Below this a number of that name may well be the mains frequency, in Hz.
+_MAINS_HZ = 61.0
+#: Names of the sampling interval, in s unless a variable `..._units` says otherwise, and of a vector of time stamps.
+_INTERVALS = ("isi", "dt", "sampleinterval", "samplinginterval", "samplingperiod", "sampleperiod", "ts")
+_TIMES = ("t", "time", "times", "timestamp", "timestamps", "tm", "timevector", "tvec", "times_s", "zeit")
 _NAMES = ("leads", "leadnames", "leadname", "labels", "channels", "channelnames", "signame", "signames")
 _UNITS = ("unit", "units")
 
 
 @dataclass(frozen=True)
 class _Content:
-    """What a file holds, by variable (`name` or `structure.field`): arrays of numbers, and lists of text."""
+    """Contents of a file by variable (`name` or `structure.field`): arrays of numbers, and lists of text."""
 
     arrays: dict[str, Any]
     texts: dict[str, list[str]]
 
 
 def is_matlab(path: Path, start: bytes) -> bool:
-    """Whether a file is a MATLAB file: by its opening words, or for version 4 by its suffix and a header that makes sense."""
+    """Recognise a MATLAB file: by its opening words, or for version 4 by its suffix and a header that makes sense."""
     if re.match(rb"MATLAB (5\.0|7\.3) MAT-file", start):
         return True
     if path.suffix.lower() != ".mat" or len(start) < 20:
@@ -118,7 +129,7 @@ def _read_hdf5(group: Any, where: str, prefix: str = "") -> _Content:
 
 
 def _is_signal(array: Any) -> bool:
-    """Whether an array is numbers of leads x samples (either way round), or of one lead; sides of 1 do not count."""
+    """Tell whether an array is numbers of leads x samples (either way round), or of one lead; sides of 1 do not count."""
     sides = [side for side in array.shape if side != 1]
     if array.dtype.kind not in "iuf" or not 1 <= len(sides) <= 2 or max(sides) < _FEWEST_SAMPLES:
         return False
@@ -127,10 +138,11 @@ def _is_signal(array: Any) -> bool:
 
 def _signal_name(content: _Content, record: str | None, where: str) -> str:
     """The variable that is the ECG: the one asked for, a usual name, or the only candidate."""
-    candidates = [name for name, array in content.arrays.items() if _is_signal(array)]
+    signals = [name for name, array in content.arrays.items() if _is_signal(array)]
+    candidates = [name for name in signals if _plain(name) not in _TIMES] or signals
     listed = ", ".join(candidates[:8]) + (" ..." if len(candidates) > 8 else "")
     if record is not None:
-        if record not in candidates:
+        if record not in signals:
             raise InputError(f"{where} has no ECG {record!r}; its arrays are {listed or 'none'}.")
         return record
     usual = sorted((_SIGNALS.index(_plain(name)), name) for name in candidates if _plain(name) in _SIGNALS)
@@ -149,17 +161,49 @@ def _signal_name(content: _Content, record: str | None, where: str) -> str:
 def _lead_vectors(content: _Content) -> list[str]:
     """The variables that are one lead each and of one length, or none."""
     vectors = [name for name, array in content.arrays.items() if _is_signal(array) and max(array.shape) == math.prod(array.shape)]
-    leads = [name for name in vectors if canonical_lead(name.rsplit(".", 1)[-1])]
+    named = lead_names([name.rsplit(".", 1)[-1] for name in vectors])
+    leads = [name for name, lead in zip(vectors, named, strict=True) if lead]
     sizes = {max(content.arrays[name].shape) for name in leads}
     return leads if len(leads) > 1 and len(sizes) == 1 and len(leads) * max(sizes) <= _MAXIMUM_VALUES else []
 
 
-def _rate(content: _Content) -> float | None:
+def _scalars(content: _Content) -> dict[str, float]:
+    """Positive numbers by the plain name of their variable, also those written as text (`500 Hz`)."""
+    found: dict[str, float] = {}
     for name, array in content.arrays.items():
-        if _plain(name) in _RATES and math.prod(array.shape) == 1:
+        if math.prod(array.shape) == 1:
             value = float(np.asarray(array[()]).flat[0])
             if math.isfinite(value) and value > 0:
-                return value
+                found.setdefault(_plain(name), value)
+    for name, texts in content.texts.items():
+        value_or_none = rate_of_text(texts[0]) if len(texts) == 1 else None
+        if value_or_none:
+            found.setdefault(_plain(name), value_or_none)
+    return found
+
+
+def _rate(content: _Content) -> float | None:
+    """The sampling rate in Hz that a variable states, or the inverse of the interval; None where none does."""
+    scalars = _scalars(content)
+    units = {_plain(key): texts[0] for key, texts in content.texts.items()}
+    for name in _RATES:
+        if name in scalars:
+            return scalars[name]
+    for name in _INTERVALS:
+        if name in scalars:
+            unit = seconds_per_unit(units.get(f"{name}units", "s")) or 1.0
+            rate = 1.0 / (scalars[name] * unit)
+            if 20 <= rate <= 100_000:
+                return round(rate, 6)
+    others = [scalars[name] for name in _OTHER_RATES if name in scalars and scalars[name] > _MAINS_HZ]
+    return others[0] if others else None
+
+
+def _stamps(content: _Content, samples: int) -> Floats | None:
+    """A vector of time stamps as long as the signal, or None."""
+    for name, array in content.arrays.items():
+        if _plain(name) in _TIMES and math.prod(array.shape) == samples == max(array.shape) and samples > 2:
+            return np.asarray(array[()], dtype=np.float64).ravel()
     return None
 
 
@@ -195,14 +239,22 @@ def _source(
     content: _Content, path: Path, where: str, mv_of_unit: float | None, rate_hz: float | None, record: str | None
 ) -> Source:
     array, labels, name = _table(content, record, where)
-    rate = rate_hz or _rate(content)
-    if rate is None:
-        raise InputError(f"{where} does not state its sampling rate; give it as rate_hz (--ecg-rate).")
     down = array.shape[0] > array.shape[1]
     samples, count = max(array.shape), min(array.shape)
-    rows, names = pick_leads(labels, where) if labels else (list(range(count)), default_lead_names(count))
+    head = np.asarray(array[:HEAD_SAMPLES] if down else array[:, :HEAD_SAMPLES].T, dtype=np.float64)
+    own = [] if labels and any(lead_names(labels)) else counting_columns(head)
+    stamps = _stamps(content, samples)
+    if stamps is None and own:
+        stamps = np.asarray(array[:, own[0]] if down else array[own[0]], dtype=np.float64).ravel()
+    clock, rate, rate_source, notes = array_clock(stamps, rate_hz, _rate(content), where)
+    kept = [n for n in range(count) if n not in own]
+    if labels:
+        rows, names = pick_leads(labels, where)
+    else:
+        rows, names = kept, default_lead_names(len(kept))
     units = [mv_per_unit(texts[0]) for key, texts in content.texts.items() if _plain(key) in _UNITS]
-    scale = mv_of_unit or next((factor for factor in units if factor is not None), 1.0)
+    unit = next((factor for factor in units if factor is not None), None)
+    scale = mv_of_unit or unit or 1.0
     in_memory = array if isinstance(array, np.ndarray) else None
 
     def part(stored: Any, first: int, last: int) -> Floats:
@@ -218,4 +270,14 @@ def _source(
             group, _, own = name.rpartition(".")
             return part(numbers(member(file, group, where) if group else file, own, where), first, last)
 
-    return Source("MATLAB", names, float(rate), int(samples), read, name)
+    return Source(
+        "MATLAB",
+        names,
+        rate,
+        clock.samples if clock else int(samples),
+        on_clock(clock, len(rows), read) if clock else read,
+        name,
+        rate_source,
+        "assumed" if unit is None else "file",
+        notes,
+    )

@@ -1,4 +1,4 @@
-"""Whether a MATLAB 5 file is built soundly, before scipy reads it: its reader follows nested cells until the stack overflows."""
+"""Checks that a MATLAB 5 file is built soundly before scipy reads it, which follows nested cells until the stack overflows."""
 
 from __future__ import annotations
 

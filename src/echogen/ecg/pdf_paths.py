@@ -1,4 +1,4 @@
-"""What a PDF page draws: lines as points on the page and words with their places. Pictures are only counted."""
+"""Drawings of a PDF page: lines as points on the page and words with their places. Pictures are only counted."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Word:
 
 @dataclass
 class Page:
-    """What a page shows, in the order in which it was drawn."""
+    """Lines and words of a page, in the order in which they were drawn."""
 
     lines: list[Line] = field(default_factory=list)
     words: list[Word] = field(default_factory=list)

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from echogen.ecg.leads import STANDARD_LEADS, canonical_lead
 from echogen.ecg.pdf_paths import POINTS_PER_MM, Line, Page, Points, Word, read_pages
-from echogen.ecg.source import STANDARD_LEADS, Floats, Source, canonical_lead
+from echogen.ecg.source import Floats, Source
 from echogen.errors import InputError
 
 RATE_HZ = 500.0
@@ -28,7 +29,7 @@ _NAMED = re.compile(r"(?:lead|ableitung|d[ée]rivation|derivaci[óo]n)\s*(III|II
 
 @dataclass(frozen=True)
 class Scale:
-    """How paper means time and voltage: pt per mm along and up the grid, mm per s, and mm per mV of limb and chest leads."""
+    """Scales of time and voltage on paper: pt per mm along and up the grid, mm per s, and mm per mV of limb and chest leads."""
 
     x_pt: float
     y_pt: float
@@ -47,17 +48,17 @@ class Trace:
 
     @property
     def begin(self) -> float:
-        """Where it begins, in mm from the left."""
+        """Begin of the trace, in mm from the left."""
         return float(self.points[0, 0])
 
     @property
     def length(self) -> float:
-        """How long it is, in mm."""
+        """Length of the trace, in mm."""
         return float(self.points[-1, 0] - self.points[0, 0])
 
     @property
     def height(self) -> float:
-        """Where its baseline lies, in mm upwards."""
+        """Height of the baseline of the trace, in mm upwards."""
         return float(np.median(self.points[:, 1]))
 
 
@@ -73,7 +74,7 @@ def spacing(places: NDArray[np.float64]) -> float | None:
 
 
 def _straight(lines: list[Line], axis: int) -> dict[tuple[object, ...], NDArray[np.float64]]:
-    """Where the straight lines across an axis (0: upright, 1: level) stand, by style; only those of 10 mm or more."""
+    """Places of the straight lines across an axis (0: upright, 1: level), by style; only those of 10 mm or more."""
     found: dict[tuple[object, ...], list[float]] = {}
     for line in lines:
         if len(line.points) == 2:

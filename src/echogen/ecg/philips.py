@@ -12,7 +12,8 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
-from echogen.ecg.source import STANDARD_LEADS, Source
+from echogen.ecg.leads import STANDARD_LEADS
+from echogen.ecg.source import Source
 from echogen.ecg.traces import Trace, source_of_traces, undo_differences
 from echogen.ecg.xml_file import decode_base64, number, numbers, parse_xml
 from echogen.errors import InputError

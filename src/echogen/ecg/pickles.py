@@ -26,7 +26,7 @@ _PIXELS_ABOVE = 5.0
 
 
 def is_pickle(path: Path, start: bytes) -> bool:
-    """Whether a file is a pickle, by its suffix or by its first bytes (protocol 2 and later)."""
+    """Tell whether a file is a pickle, by its suffix or by its first bytes (protocol 2 and later)."""
     return path.suffix.lower() in SUFFIXES or (start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"))
 
 
@@ -44,7 +44,7 @@ def _listed_rate(path: Path) -> float | None:
 
 
 def _in_pixels(array: NDArray[np.generic]) -> bool:
-    """Whether an array of one row holds heights on a screen: not negative, in half steps, larger than any ECG in mV."""
+    """Tell whether an array of one row holds heights on a screen: not negative, in half steps, larger than any ECG in mV."""
     if array.ndim != 1 or array.dtype.kind not in "iuf":
         return False
     values = np.asarray(array, dtype=np.float64)

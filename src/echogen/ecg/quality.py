@@ -1,4 +1,4 @@
-"""How good an ECG is, and which of its leads shows the beats best."""
+"""Quality of an ECG, and choice of the lead that shows the beats best."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class LeadFacts:
-    """What was measured on one lead: shares 0..1, peak-to-peak QRS amplitude in mV, median heart rate (nan: none)."""
+    """Measurements of one lead: shares 0..1, peak-to-peak QRS amplitude in mV, median heart rate (nan: none)."""
 
     detection: Detection
     rate_bpm: float

@@ -22,7 +22,7 @@ _HINT = "save the signal alone as a numpy array of numbers"
 
 
 class _NumberType:
-    """What a pickled dtype says: the kind, and later the byte order."""
+    """State of a pickled dtype: the kind, and later the byte order."""
 
     def __init__(self, name: Any, *_: Any) -> None:
         self.name, self.order = name, "<"
@@ -39,7 +39,7 @@ class _NumberType:
 
 
 class _Array:
-    """What a pickled array says: its shape, number type, order and bytes."""
+    """State of a pickled array: its shape, number type, order and bytes."""
 
     def __init__(self, *_: Any) -> None:
         self.state: tuple[Any, ...] = ()

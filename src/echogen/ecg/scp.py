@@ -70,7 +70,7 @@ class _Data:
 
 
 def is_scp(start: bytes, size: int) -> bool:
-    """Whether a file of this size that begins with these bytes is SCP-ECG; files before version 1.3 bear no name."""
+    """Tell whether a file of this size that begins with these bytes is SCP-ECG; files before version 1.3 bear no name."""
     if start[16:22] == b"SCPECG":
         return True
     if len(start) < 32:
@@ -166,7 +166,7 @@ def _zones(beats: _Beats, lead: _Lead) -> list[tuple[int, int]]:
 
 
 def stored_samples(samples: int, zones: list[tuple[int, int]], decimation: int) -> int:
-    """How many values a bimodal lead stores: every sample of a protected zone, one for each group between them."""
+    """Count the values that a bimodal lead stores: every sample of a protected zone, one for each group between them."""
     edges = [0, *(edge for zone in zones for edge in zone), samples]
     gaps = [-(-(end - begin) // decimation) for begin, end in zip(edges[::2], edges[1::2], strict=True)]
     return sum(gaps) + sum(end - begin for begin, end in zones)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import signal as dsp
 
 from echogen.ecg.filters import resample
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.records import Ecg, FloatArray
 
@@ -93,7 +93,7 @@ def published_input(trace: ArrayLike, samples: int = SAMPLES, num_leads: int = 1
 
 
 def notebook_input(trace: ArrayLike, samples: int = SAMPLES, num_leads: int = 12) -> FloatArray:
-    """As `published_input`, but normalised last and over all rows together, so that the other rows hold a constant below 0.
+    """Input like `published_input`, but normalised last over all rows together: the other rows hold a constant below 0.
 
     The variant in the published evaluation notebook. Errors as in `z_normalise`.
     """

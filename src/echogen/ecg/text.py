@@ -11,24 +11,27 @@ from pathlib import Path
 
 import numpy as np
 
-from echogen.ecg.source import Floats, Source, canonical_lead, default_lead_names, mv_per_unit, pick_leads, unit_in_name
+from echogen.ecg.source import Floats
 from echogen.errors import InputError
 
 MAXIMUM_BYTES = 200_000_000
-MAXIMUM_COLUMNS = 64
 _COMMENT = ("#", "%", "//")
+#: What begins with one of these is no comment.
+_NUMERIC = frozenset("0123456789-+.'\"")
 _MISSING = {"", "nan", "na", "n/a", "null", "none", "-", "--", "?"}
-_TIME_NAME = re.compile(
-    r"(elapsed[ _]?)?(time|t|timestamp|secs?|seconds?|ms|index|idx|samples?|sample[ _]?(number|no|interval)|n|no|nr|date\w*)?"
-    r"([ _]*[(\[]?(s|sec|seconds|ms|us|hh.*)[)\]]?)?|unnamed.*",
-    re.IGNORECASE,
-)
-_RATE_COMMENT = re.compile(r"(?:sampling|sample|rate|freq|fs)[^0-9]*?(\d+(?:\.\d+)?)\s*(?:hz)?\s*$", re.IGNORECASE)
+_BRACKETED_OR_PLAIN = re.compile(r"\[[^\]]*\]|\S+")
 
 
 @dataclass(frozen=True)
 class TextLayout:
-    """How a text file holds its ECG: lines to skip, delimiter (None: white space), decimal sign, columns, names, units."""
+    """The layout of an ECG in a text file.
+
+    format: its name for people. skip: lines before the first sample. delimiter: None for white space. decimal: the decimal sign.
+    columns, lead_names: of the leads. mv: mV per stored unit of each lead, None where no unit is stated.
+    rates: the sampling rates in Hz that its header states. time: the column of time stamps or row numbers, or None.
+    time_unit_s: seconds per unit of that column, None where it is not stated. zeros: stored value of 0 mV of each lead.
+    notes: sentences on what was guessed or left out.
+    """
 
     format: str
     skip: int
@@ -37,8 +40,12 @@ class TextLayout:
     columns: tuple[int, ...]
     lead_names: tuple[str, ...]
     mv: tuple[float | None, ...]
-    rate_hz: float | None
+    rates: tuple[float, ...] = ()
     encoding: str = "utf-8-sig"
+    time: int | None = None
+    time_unit_s: float | None = None
+    zeros: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def text_encoding(start: bytes) -> str | None:
@@ -68,109 +75,56 @@ def number(token: str, decimal: str = ".") -> float | None:
         return None
 
 
-def _split(line: str, delimiter: str | None) -> list[str]:
+def split(line: str, delimiter: str | None) -> list[str]:
+    """The cells of a line; quotes and, between white space, square brackets keep theirs together. A newline delimits nothing."""
     if delimiter is None:
-        return line.split()
+        return _BRACKETED_OR_PLAIN.findall(line) if "[" in line else line.split()
+    if delimiter == "\n":
+        return [line.strip()]
     return next(csv.reader([line.strip("\r\n")], delimiter=delimiter), [])
 
 
-def _is_comment(line: str) -> bool:
+def is_comment(line: str) -> bool:
+    """Tell whether a line holds no sample: empty, or a comment."""
     return not line.strip() or line.lstrip().startswith(_COMMENT)
 
 
-def _dialect(line: str) -> tuple[str | None, str, list[float | None]] | None:
-    """Delimiter, decimal sign and values of a line of numbers, or None if it is none; the first may be a date or clock time."""
-    for unread in (0, 1):
-        for delimiter, decimal in (("\t", "."), ("\t", ","), (";", "."), (";", ","), (",", "."), (None, "."), (None, ",")):
-            if delimiter is not None and delimiter not in line:
-                continue
-            values = [number(token, decimal) for token in _split(line, delimiter)]
-            known = [value for value in values[unread:] if value is not None]
-            if known and len(known) == len(values) - unread and np.isfinite(known).any():
-                return delimiter, decimal, values
-    return None
-
-
-def table_layout(head: list[str], path: Path, encoding: str) -> TextLayout:
-    """The layout of a table of numbers from its first lines. Raises `InputError` if it is none."""
-    where = f"The text file {path.name}"
-    first = next((n for n, line in enumerate(head) if not _is_comment(line) and _dialect(line)), None)
-    if first is None:
-        raise InputError(f"{where} is not a table of numbers; give an ECG with one column per lead.")
-    delimiter, decimal, values = _dialect(head[first]) or (None, ".", [])
-    if len(values) > MAXIMUM_COLUMNS:
-        raise InputError(f"{where} has {len(values)} columns; give one lead per column and one sample per line.")
-    rows = [r for line in head[first:] if not _is_comment(line) and len(r := _split(line, delimiter)) == len(values)]
-    headers = [_split(line, delimiter) for line in head[:first] if not _is_comment(line)]
-    headers = [[token.strip().strip("'\"").strip() for token in tokens] for tokens in headers if len(tokens) == len(values)]
-    units: list[float | None] = [None] * len(values)
-    if len(headers) > 1 and any(mv_per_unit(token) is not None for token in headers[-1]):
-        units = [mv_per_unit(token) for token in headers.pop()]
-    names = headers[-1] if headers else [""] * len(values)
-    units = [unit if unit is not None else unit_in_name(name) for unit, name in zip(units, names, strict=True)]
-    kept = [n for n, value in enumerate(values) if value is not None]
-    if len(kept) > 1 and (names[0] == "" or _TIME_NAME.fullmatch(names[0])) and kept[0] == 0:
-        column = np.array([number(row[0], decimal) or 0.0 for row in rows])
-        steps = np.diff(column)
-        named = bool(names[0])
-        if named or (len(steps) and (steps > 0).all() and np.ptp(steps) <= 0.2 * np.median(steps)):
-            kept = kept[1:]
-    if not any(names) or not any(names[n] for n in kept):
-        chosen, lead_names = list(range(len(kept))), default_lead_names(len(kept))
-    else:
-        chosen, lead_names = pick_leads([names[n] for n in kept], where)
-        if not any(canonical_lead(names[n]) for n in kept):
-            lead_names = default_lead_names(len(chosen))
-    columns = tuple(kept[n] for n in chosen)
-    comments = (line for line in head[:first] if line.lstrip().startswith(_COMMENT))
-    rates = [float(found[1]) for line in comments if (found := _RATE_COMMENT.search(line.strip()))]
-    return TextLayout(
-        "text",
-        first,
-        delimiter,
-        decimal,
-        columns,
-        lead_names,
-        tuple(units[n] for n in columns),
-        rates[0] if rates else None,
-        encoding,
-    )
-
-
-def _data_lines(path: Path, layout: TextLayout) -> Iterator[str]:
+def data_lines(path: Path, layout: TextLayout) -> Iterator[str]:
+    """The lines of a text file that hold samples."""
     with path.open(encoding=layout.encoding, errors="replace", newline=None) as file:
-        yield from (line for line in islice(file, layout.skip, None) if not _is_comment(line))
+        yield from (line for line in islice(file, layout.skip, None) if line[0] in _NUMERIC or not is_comment(line))
 
 
-def _values(lines: list[str], layout: TextLayout, path: Path, first: int) -> Floats:
-    if layout.decimal == "." and '"' not in lines[0]:
-        try:
-            table = np.loadtxt(lines, delimiter=layout.delimiter, usecols=layout.columns, ndmin=2, comments=None)
-            return np.ascontiguousarray(table.T)
-        except (ValueError, IndexError):
-            pass  # Empty cells or worse: read with care below.
+def column_values(lines: list[str], layout: TextLayout, columns: tuple[int, ...]) -> Floats | None:
+    """(columns, lines) the numbers of these columns, read fast; None where a cell is empty or no number."""
+    comma = layout.decimal == ","
+    if comma and layout.delimiter == ",":
+        return None
+    try:
+        table = np.loadtxt(
+            (line.replace(",", ".") for line in lines) if comma else lines,
+            delimiter=layout.delimiter if layout.delimiter != "\n" else None,
+            usecols=columns,
+            ndmin=2,
+            comments=None,
+            quotechar='"' if '"' in lines[0] else None,
+        )
+    except (ValueError, IndexError):
+        return None
+    return np.ascontiguousarray(table.T)
+
+
+def read_values(lines: list[str], layout: TextLayout, where: str, first: int) -> Floats:
+    """(leads, lines) the stored numbers of the leads; `first` counts the rows before these."""
+    fast = column_values(lines, layout, layout.columns) if lines else None
+    if fast is not None:
+        return fast
     table = np.empty((len(lines), len(layout.columns)))
-    single = layout.columns == (0,) and layout.delimiter in (None, ",")
     for row, line in enumerate(lines):
-        tokens = [line] if single and layout.decimal == "," else _split(line, layout.delimiter)
+        tokens = split(line, layout.delimiter)
         for n, column in enumerate(layout.columns):
             value = number(tokens[column], layout.decimal) if column < len(tokens) else None
             if value is None:
-                raise InputError(f"Sample {first + row + 1} of {path.name} is not a number: {line.strip()[:40]!r}.")
+                raise InputError(f"Sample {first + row + 1} of {where} is not a number: {line.strip()[:40]!r}.")
             table[row, n] = value
     return table.T
-
-
-def open_text(path: Path, layout: TextLayout, mv_of_unit: float | None, rate_hz: float | None) -> Source:
-    """Open a text file of a known layout; without a stated unit its own counts, else mV."""
-    rate = rate_hz or layout.rate_hz
-    if rate is None:
-        raise InputError(f"The text file {path.name} does not state its sampling rate; give it as rate_hz (--ecg-rate).")
-    scale = np.array([mv_of_unit or own or 1.0 for own in layout.mv])
-    samples = sum(1 for _ in _data_lines(path, layout))
-
-    def read(first: int, last: int) -> Floats:
-        lines = list(islice(_data_lines(path, layout), first, last))
-        return _values(lines, layout, path, first) * scale[:, None]
-
-    return Source(layout.format, layout.lead_names, float(rate), samples, read)

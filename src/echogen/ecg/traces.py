@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from echogen.ecg.source import STANDARD_LEADS, Floats, Source, canonical_lead, pick_leads
+from echogen.ecg.leads import STANDARD_LEADS, lead_names, pick_leads
+from echogen.ecg.source import Floats, Source
 from echogen.errors import InputError
 
 MAXIMUM_TRACES = 10_000
@@ -60,7 +61,7 @@ def source_of_traces(format_name: str, where: str, traces: Sequence[Trace], rate
     Traces of one lead are joined; missing limb leads are derived where I, II and the chest leads are there.
     `where` names the file in the sentence of an `InputError`: no ECG lead, or too long.
     """
-    known = [canonical_lead(trace.label) is not None for trace in traces]
+    known = [name is not None for name in lead_names([trace.label for trace in traces])]
     kept = [trace for trace, ecg in zip(traces, known, strict=True) if ecg] if any(known) else list(traces)
     kept = [trace for trace in kept if len(trace.values)]
     labels = list(dict.fromkeys(trace.label for trace in kept))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from echogen.ecg.source import Floats, Source, mv_per_unit, pick_leads
+from echogen.ecg.leads import pick_voltages
+from echogen.ecg.source import Floats, Source
 from echogen.errors import InputError
 
 
@@ -28,15 +30,18 @@ def find_header(path: Path) -> Path | None:
 
 
 def open_wfdb(header_path: Path, mv_of_unit: float | None, rate_hz: float | None) -> Source:
-    """Open a WFDB record by its header; only the ECG leads are kept, and only the part asked for is read."""
+    """Open a WFDB record by its header; only the ECG leads are kept, and only the part asked for is read.
+
+    A lead with several samples in each frame is read at their rate; leads of another rate than most are left out.
+    """
     import wfdb
 
     record = str(header_path.with_suffix(""))
     damaged = f"The WFDB record {header_path.name} cannot be read; its header or signal file is missing, cut short or damaged."
 
-    def read_record(first: int, last: int | None, channels: list[int] | None = None) -> Any:
+    def read_record(first: int, last: int | None, channels: list[int] | None = None, expanded: bool = False) -> Any:
         try:
-            return wfdb.rdrecord(record, sampfrom=first, sampto=last, channels=channels)
+            return wfdb.rdrecord(record, sampfrom=first, sampto=last, channels=channels, smooth_frames=not expanded)
         except Exception as error:
             raise InputError(damaged) from error
 
@@ -47,20 +52,33 @@ def open_wfdb(header_path: Path, mv_of_unit: float | None, rate_hz: float | None
     if not header.n_sig or not header.fs:
         raise InputError(f"The WFDB record {header_path.name} has no signals.")
     several = hasattr(header, "segments")
-    samples = header.sig_len if header.sig_len else read_record(0, None).sig_len
-    if not samples:
+    frames = header.sig_len if header.sig_len else read_record(0, None).sig_len
+    if not frames:
         raise InputError(f"The WFDB record {header_path.name} is empty.")
-    # Reading the last sample shows a signal file that is cut short.
-    end = read_record(samples - 1, samples)
-    labels, units = list(end.sig_name or [""] * end.n_sig), list(end.units)
-    volts = [index for index, unit in enumerate(units) if mv_of_unit or mv_per_unit(unit or "mV") is not None]
-    chosen, names = pick_leads([labels[index] or "" for index in volts], f"The WFDB record {header_path.name}")
-    channels = [volts[index] for index in chosen]
-    scale = np.array([mv_of_unit or mv_per_unit(units[index] or "mV") for index in channels], dtype=np.float64)
+    # Reading the last frame shows a signal file that is cut short.
+    end = read_record(frames - 1, frames, expanded=True)
+    labels, units = [label or "" for label in end.sig_name or [""] * end.n_sig], [unit or "mV" for unit in end.units]
+    channels, names, scale, notes = pick_voltages(labels, units, mv_of_unit, f"The WFDB record {header_path.name}")
+    sizes = [len(end.e_p_signal[index]) for index in channels]
+    # The rate that most leads have, the higher one in a tie.
+    size = max(Counter(sizes).items(), key=lambda item: (item[1], item[0]))[0]
+    kept = [n for n, own in enumerate(sizes) if own == size]
+    if len(kept) < len(channels):
+        left_out = ", ".join(name for name, own in zip(names, sizes, strict=True) if own != size)
+        notes = (*notes, f"Left out, since they have another sampling rate: {left_out}.")
+    if size > 1:
+        notes = (*notes, f"Each frame of {header.fs:g} Hz holds {size} samples of a lead, which are all read.")
+    channels, names, factors = [channels[n] for n in kept], tuple(names[n] for n in kept), np.array([scale[n] for n in kept])
 
     def read(first: int, last: int) -> Floats:
-        part = read_record(first, last, None if several else channels).p_signal
-        picked = part[:, channels] if several else part
-        return np.asarray(picked.T * scale[:, None], dtype=np.float64)
+        low, high = first // size, -(-last // size)
+        part = read_record(low, high, None if several else channels, expanded=size > 1)
+        rows = channels if several else range(len(channels))
+        if size > 1:
+            picked = np.stack([np.asarray(part.e_p_signal[row], dtype=np.float64) for row in rows])
+        else:
+            picked = np.asarray(part.p_signal[:, list(rows)].T, dtype=np.float64)
+        return np.asarray(picked[:, first - low * size : last - low * size] * factors[:, None])
 
-    return Source("WFDB", names, float(rate_hz or header.fs), int(samples), read)
+    rate = float(rate_hz or header.fs * size)
+    return Source("WFDB", names, rate, int(frames * size), read, notes=notes)

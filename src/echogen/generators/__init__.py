@@ -1,13 +1,16 @@
 """The systems that make echo video."""
 
-from echogen.generators.base import Generator, Sampling
-from echogen.generators.echodiffusion import EchoDiffusion, EchoDiffusionConfig
-from echogen.generators.echopulse import EchoPulse
-from echogen.generators.echopulse_config import EchoPulseConfig
-from echogen.generators.echopulse_paper import EchoPulsePaper, EchoPulsePaperConfig
-from echogen.generators.echopulse_published import EchoPulsePublished, EchoPulsePublishedConfig
+from echogen.generators.base import Generator
+from echogen.generators.echodiffusion.generator import EchoDiffusion, EchoDiffusionConfig
+from echogen.generators.echopulse.config import EchoPulseConfig
+from echogen.generators.echopulse.generator import EchoPulse
+from echogen.generators.echopulse.paper import EchoPulsePaper, EchoPulsePaperConfig
+from echogen.generators.echopulse.published import EchoPulsePublished, EchoPulsePublishedConfig
+from echogen.generators.loading import GENERATORS
+from echogen.generators.sampling import Sampling
 
 __all__ = [
+    "GENERATORS",
     "EchoDiffusion",
     "EchoDiffusionConfig",
     "EchoPulse",

@@ -1,155 +1,111 @@
-"""What a user calls: a generator turns conditions into echo video, window by window."""
+"""Base of all systems: a generator on disk, and the loop that makes its video window by window."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 
+from echogen.deprecation import renamed_property
+from echogen.ecg_window.stream import EcgStream
 from echogen.errors import InputError
-from echogen.generators.arriving import ArrivingEcg
-from echogen.networks.adapters import (
-    ADAPTERS,
-    Adapter,
-    adapter_folders,
-    add_adapter,
-    find_adapter,
-    load_adapter,
-    restore_weights,
-)
+from echogen.generators.loading import SHIPPED, hash_weights, load_generator, pick_device, switch_adapter
+from echogen.generators.sampling import LiveTiming, Sampling, Span
+from echogen.generators.settings_file import GENERATOR_FILE
+from echogen.generators.video_generator import GeneratedVideo, Progress, VideoGenerator
+from echogen.networks.adapters import Adapter, adapter_folders
 from echogen.records import Cine, Conditions, Ecg
 
-GENERATOR_FILE = "generator.json"
-SHIPPED = Path(__file__).parent.parent / "weights"
-#: How much of the ECG before (for the rhythm) and after a window it usually sees.
-ECG_PAST_S, ECG_FUTURE_S = 8.0, 1.0
+__all__ = [
+    "ECG_FUTURE_S",
+    "ECG_PAST_S",
+    "GENERATOR_FILE",
+    "SHIPPED",
+    "Context",
+    "Generator",
+    "LiveTiming",
+    "Sampling",
+    "ef_to_give",
+    "hash_weights",
+    "pick_device",
+]
 
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to sample: guidance scale (1 = none), decoding steps, seed. None takes the generator's own default.
-
-    live: in short parts along with an ECG that is being recorded; see `Live`.
-    """
-
-    guidance: float | None = None
-    steps: int | None = None
-    seed: int = 0
-    live: bool = False
-
-    def __post_init__(self) -> None:
-        if self.guidance is not None and not 0 <= self.guidance <= 20:
-            raise InputError(f"The guidance scale must lie between 0 and 20, not {self.guidance}.")
-        if self.steps is not None and not 1 <= self.steps <= 1000:
-            raise InputError(f"The number of steps must lie between 1 and 1000, not {self.steps}.")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"The seed must be a number from 0 to 2^63 - 1, not {self.seed}.")
-
-
-@dataclass(frozen=True)
-class Live:
-    """How closely a generator follows an ECG that is being recorded, in s.
-
-    first_s, part_s: how much video the first and each further part holds. future_s: ECG that it hears beyond a part.
-    lead_in_s: ECG before which nothing begins.
-    """
-
-    first_s: float
-    part_s: float
-    future_s: float
-    lead_in_s: float
-
-    @property
-    def delay_s(self) -> float:
-        """How far a frame lies behind the ECG at most when its part can be made, the time to make it not included."""
-        return self.part_s + self.future_s
+#: ECG before a window that the window sees unless its system says otherwise, in s: some eight beats, for the rhythm.
+ECG_PAST_S = 8.0
+#: ECG after a window that the window sees, in s: the beat in which the window ends.
+ECG_FUTURE_S = 1.0
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a window hands to the next one: its number, the time of the next frame in s, and whatever the subclass keeps."""
+    """Place of a window in its video, handed from one window to the next.
+
+    index: number of the window, from 0.
+    next_s: time of its first frame in s.
+    state: whatever the system keeps from the window before; see `Generator.initial_state`.
+    """
 
     index: int
     next_s: float
-    state: dict[str, Any] = field(default_factory=dict)
+    state: Any = None
 
 
-class Generator(ABC):
-    """A system that makes echo video; one subclass a system.
+class Generator(VideoGenerator):
+    """A system that makes echo video, window by window; one subclass a system, known by its name in `loading.GENERATORS`.
 
-    `stream` is the one loop; calling the generator joins its parts. Window i draws its noise from (seed, i), so both give the
-    same frames. On disk a generator is a folder: generator.json and one subfolder a network.
+    `parts` is the only loop over windows, and a call joins its parts. Window i draws its noise from (seed, i), so that a stream
+    and a call give the same frames. On disk a generator is a folder: generator.json and one subfolder a network.
+
+    system: name of the system in generator.json.
+    folder: where the generator was loaded from; None: made in memory.
+    adapter: in use; None: the weights are as they were trained.
+    unadapted: weights that the adapter changed, as they were before; None without an adapter.
+    All other fields: see `VideoGenerator`.
     """
 
     system: ClassVar[str]
-    systems: ClassVar[dict[str, type[Generator]]] = {}
 
-    name: str
-    native_fps: float
-    takes: frozenset[str]
-    weights_hash: str
     ef_range: tuple[float, float] = (0.0, 100.0)
-    #: A window sees the ECG from this long before it to this long after it.
     ecg_past_s: float = ECG_PAST_S
     ecg_future_s: float = ECG_FUTURE_S
-    #: The longest video it makes, and whether it shows only hearts that a frame of is given.
     longest_s: float = np.inf
-    needs_frame: bool = False
-    #: Where it was loaded from, and the adapter in use.
+    needs_reference: bool = False
     folder: Path | None = None
     adapter: Adapter | None = None
-    _unadapted: Mapping[str, torch.Tensor] | None = None
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if "system" in cls.__dict__:
-            Generator.systems[cls.system] = cls
+    unadapted: Mapping[str, torch.Tensor] | None = None
 
     @classmethod
     def from_pretrained(
         cls, name_or_dir: str | Path, device: str | torch.device = "auto", adapter: str | Path | None = None
     ) -> Generator:
-        """A shipped generator by name, or one from a folder; adapter: see `use_adapter`.
+        """Load a shipped generator by name, or one from a folder.
 
-        Raises `InputError` when there is none or its files are damaged.
+        name_or_dir: such as "phantom-128" (`echogen list models` names all), or a folder with generator.json.
+        device: a device of torch, such as "cpu" or "cuda:1"; "auto" is the first GPU, else the CPU.
+        adapter: see `use_adapter`.
+        Raises `InputError` when there is none, its files are damaged, or no installed package brings its system.
+
+        >>> import echogen
+        >>> generator = echogen.Generator.from_pretrained("phantom-128", device="cpu")
+        >>> ecg = echogen.simulate(seconds=4.0).ecg
+        >>> video = generator(ecg, start_s=1.0, seconds=0.5, ef_percent=45.0, seed=0)
+        >>> video.frames.shape
+        (16, 128, 128)
         """
-        folder = Path(name_or_dir)
-        if not (folder / GENERATOR_FILE).is_file():
-            shipped = sorted(p.parent.name for p in SHIPPED.glob(f"*/{GENERATOR_FILE}"))
-            if str(name_or_dir) not in shipped:
-                known = ", ".join(shipped) or "none"
-                raise InputError(
-                    f"There is no generator {str(name_or_dir)!r}; give a folder with {GENERATOR_FILE} or one of: {known}."
-                )
-            folder = SHIPPED / str(name_or_dir)
-        try:
-            settings = json.loads((folder / GENERATOR_FILE).read_text(encoding="utf-8"))
-            system = settings.pop("system")
-        except (ValueError, KeyError, AttributeError) as error:
-            raise InputError(f"{folder / GENERATOR_FILE} is damaged; get the generator's folder again.") from error
-        if system not in cls.systems:
-            raise InputError(
-                f"The generator in {folder} is of the system {system!r}, which this version of echogen does not know."
-            )
-        generator = cls.systems[system]._load(folder, settings, pick_device(device))
-        generator.name = folder.name
-        generator.weights_hash = hash_weights(folder)
-        generator.folder = folder
-        if adapter is not None:
-            generator.use_adapter(adapter)
-        return generator
+        return load_generator(name_or_dir, device, adapter)
 
     @classmethod
     @abstractmethod
-    def _load(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
-        """The generator of a folder whose generator.json held these settings."""
+    def from_folder(cls, folder: Path, settings: dict[str, Any], device: torch.device) -> Self:
+        """Make the generator of a folder, for `from_pretrained`.
+
+        settings: what its generator.json holds besides the system. `from_pretrained` sets name, weights_hash and folder.
+        """
 
     @abstractmethod
     def save_pretrained(self, folder: str | Path) -> None:
@@ -157,191 +113,125 @@ class Generator(ABC):
 
     @property
     def adaptable(self) -> torch.nn.Module | None:
-        """The network that an adapter changes; None where the system takes no adapter."""
+        """Network that an adapter changes; None where the system takes no adapter."""
         return None
 
     def adapters(self) -> list[str]:
-        """The names of the adapters in the generator's folder."""
+        """List the names of the adapters in the generator's folder."""
         return [path.name for path in adapter_folders(self.folder)]
 
     def use_adapter(self, name_or_dir: str | Path | None) -> None:
-        """Switch to an adapter, by its name in the generator's folder or by a folder of its own; None: to the base again.
+        """Switch to an adapter, by its name in the generator's folder or by a folder of its own; None: back to no adapter.
 
-        What is saved while one is in use has it merged. Raises `InputError` where there is none or it was made for other
-        weights; the base is in use then.
+        A generator that is saved while an adapter is in use has it merged into its weights. Raises `InputError` where there is
+        no such adapter or it was made for other weights; no adapter is in use then.
         """
-        network = self.adaptable
-        if self._unadapted is not None and network is not None:
-            restore_weights(network, self._unadapted)
-        self.adapter, self._unadapted = None, None
-        if name_or_dir is None:
-            return
-        if network is None:
-            raise InputError(f"The generator {self.name} takes no adapter; leave the adapter out.")
-        adapter = load_adapter(find_adapter(name_or_dir, self.folder))
-        self._unadapted = add_adapter(network, adapter)
-        self.adapter = adapter
+        switch_adapter(self, name_or_dir)
 
     @property
-    def live(self) -> Live | None:
-        """How it follows an ECG that is being recorded; None: it cannot."""
+    def core(self) -> Generator:
+        """The generator itself."""
+        return self
+
+    @property
+    def live_timing(self) -> LiveTiming | None:
+        """Timing along an ECG that is being recorded; None: such an ECG cannot be followed."""
         return None
+
+    live = renamed_property("live", "live_timing")
+    needs_frame = renamed_property("needs_frame", "needs_reference")
 
     @abstractmethod
     def window(self, conditions: Conditions, context: Context, sampling: Sampling) -> tuple[Cine, Context]:
-        """The next frames after `context` and the context after them.
+        """Make the frames of one window; return them and the context of the next window.
 
-        conditions.ecg holds what is known of the ECG around the window: `ecg_past_s` before to `ecg_future_s` after it.
+        conditions: of the whole video, but for the ECG: conditions.ecg holds the part from `ecg_past_s` before the window to
+        `ecg_future_s` after it, as far as it was recorded.
         """
 
-    def prepared(self, conditions: Conditions, sampling: Sampling) -> dict[str, Any]:
-        """What the first window's context holds: whatever a subclass can make before it has heard enough of the ECG."""
-        return {}
+    def initial_state(self, conditions: Conditions, sampling: Sampling) -> Any:
+        """Return the state in the first window's context: whatever a system can make before enough of the ECG is there."""
+        return None
 
     @property
     @abstractmethod
     def window_s(self) -> float:
-        """The longest time that one window covers in s."""
+        """Longest time that one window covers, in s."""
 
-    def stream(
-        self,
-        ecg: Ecg | Iterable[Ecg] | None,
-        *,
-        start_s: float | None = None,
-        seconds: float | None = None,
-        ef_percent: float | None = None,
-        view: str | None = None,
-        sex: str | None = None,
-        text: str | None = None,
-        frames: Cine | None = None,
-        guidance: float | None = None,
-        steps: int | None = None,
-        seed: int = 0,
-        live: bool = False,
-    ) -> Iterator[Cine]:
-        """Parts of a video, one after the other, in constant memory.
-
-        ecg: a whole ECG, consecutive pieces of one as they arrive, or None. start_s: time of the first frame on the ECG's clock
-        (its beginning). seconds: None goes on to the ECG's end. ef_percent, view, sex, text (a sentence), frames (a reference
-        image): conditions, each of which may be absent. live: short parts, each as soon as the ECG that it needs is there (see
-        `Live`); another video than without, but the same one however the ECG is cut into pieces. Raises `InputError` for what
-        the generator does not take.
-        """
-        sampling = Sampling(guidance, steps, seed, live)
-        if live and self.live is None:
+    def parts(self, ecg: Ecg | Iterable[Ecg] | None, conditions: Conditions, sampling: Sampling, span: Span) -> Iterator[Cine]:
+        """Yield the parts of a video, one window each; see `VideoGenerator.stream`."""
+        seconds = span.seconds
+        if sampling.live and self.live_timing is None:
             raise InputError(f"The generator {self.name} cannot follow a live ECG; leave live out.")
-        conditions = Conditions(frames=frames, ef_percent=ef_percent, view=view, sex=sex, text=text)
-        self._check(replace(conditions, ecg=ecg if isinstance(ecg, Ecg) else None))
         if ecg is None and seconds is None:
             raise InputError("Without an ECG the length of the video must be given in seconds.")
-        source = ArrivingEcg(ecg)
-        start = source.start_s if start_s is None else start_s
+        self._check_length(seconds)
+        source = EcgStream(ecg)
+        start = source.start_s if span.start_s is None else span.start_s
         if start < source.start_s - 1e-6:
             raise InputError(f"The video cannot start at {start:.2f} s: the ECG begins at {source.start_s:.2f} s.")
         end = np.inf if seconds is None else start + seconds
-        context = Context(0, start, self.prepared(conditions, sampling))
+        context = Context(0, start, self.initial_state(conditions, sampling))
         interval = 1.0 / self.native_fps
         while context.next_s < end - 0.5 * interval:
             part = source.around(context.next_s - self.ecg_past_s, self._needs_until_s(context, sampling, source.start_s))
             last = min(end, source.end_s)
             if context.next_s >= last - 0.5 * interval:
                 if seconds is not None:
-                    raise InputError(
-                        f"The ECG ends at {source.end_s:.2f} s; from {start:.2f} s ask for at most {source.end_s - start:.2f} s."
-                    )
+                    raise _too_short(source.end_s, start)
                 return
             cine, context = self.window(replace(conditions, ecg=part), context, sampling)
             keep = cine.times_s < last - 0.5 * interval
             yield cine if keep.all() else replace(cine, frames=cine.frames[keep], times_s=cine.times_s[keep])
 
-    def __call__(
-        self,
-        ecg: Ecg | None,
-        *,
-        seconds: float | None = None,
-        start_s: float | None = None,
-        ef_percent: float | None = None,
-        view: str | None = None,
-        sex: str | None = None,
-        text: str | None = None,
-        frames: Cine | None = None,
-        guidance: float | None = None,
-        steps: int | None = None,
-        seed: int = 0,
-        live: bool = False,
-        progress: Callable[[float, float], None] | None = None,
-    ) -> Cine:
-        """The whole video; see `stream`. progress(seconds made, seconds in all) is called after each window."""
-        begin = start_s if start_s is not None else (ecg.start_s if ecg is not None else 0.0)
-        if seconds is not None and not 0 < seconds <= 24 * 3600:
-            raise InputError(f"The length must be between 0 and 86400 seconds, not {seconds}.")
+    def make(
+        self, ecg: Ecg | None, conditions: Conditions, sampling: Sampling, span: Span, progress: Progress | None = None
+    ) -> GeneratedVideo:
+        """Make a whole video by joining its parts; see `VideoGenerator.__call__`."""
+        begin = span.start_s if span.start_s is not None else (ecg.start_s if ecg is not None else 0.0)
+        seconds = span.seconds
         if ecg is not None:
             if seconds is not None and begin + seconds > ecg.end_s + 0.5 / self.native_fps:
-                raise InputError(
-                    f"The ECG ends at {ecg.end_s:.2f} s; from {begin:.2f} s ask for at most {ecg.end_s - begin:.2f} s."
-                )
+                raise _too_short(ecg.end_s, begin)
             seconds = seconds if seconds is not None else ecg.end_s - begin
+        self._check_length(seconds)
         parts: list[Cine] = []
-        options: dict[str, Any] = {"ef_percent": ef_percent, "view": view, "sex": sex, "text": text, "frames": frames}
-        options |= {"guidance": guidance, "steps": steps, "seed": seed, "live": live}
-        for part in self.stream(ecg, start_s=start_s, seconds=seconds, **options):
+        for part in self.parts(ecg, conditions, sampling, span):
             parts.append(part)
             if progress and seconds:
                 progress(float(part.times_s[-1]) - begin, seconds)
         if not parts:
             raise InputError("The video would be shorter than one frame; ask for more seconds.")
-        return replace(
-            parts[0], frames=np.concatenate([p.frames for p in parts]), times_s=np.concatenate([p.times_s for p in parts])
-        )
+        cine = Cine.join(parts)
+        return GeneratedVideo(cine, cine)
+
+    def _check_length(self, seconds: float | None) -> None:
+        """Raise `InputError` for a video that is longer than the system can make."""
+        if seconds is not None and seconds > self.longest_s + 0.5 / self.native_fps:
+            raise InputError(
+                f"The generator {self.name} makes clips of {self.longest_s:g} s, not of {seconds:g}; ask for at most that."
+            )
 
     def _needs_until_s(self, context: Context, sampling: Sampling, ecg_start_s: float) -> float:
-        """How far the ECG must reach before the next window can be made."""
-        if not sampling.live or self.live is None:
+        """Return the time in s that the ECG must reach before the next window can be made."""
+        timing = self.live_timing
+        if not sampling.live or timing is None:
             return context.next_s + self.window_s + self.ecg_future_s
-        part_s = self.live.part_s if context.index else self.live.first_s
-        return max(context.next_s + part_s + self.live.future_s, ecg_start_s + self.live.lead_in_s)
+        part_s = timing.part_s if context.index else timing.first_s
+        return max(context.next_s + part_s + timing.future_s, ecg_start_s + timing.lead_in_s)
 
-    def _check(self, conditions: Conditions) -> None:
-        for name in ("ecg", "frames", "ef_percent", "view", "sex", "text"):
-            if getattr(conditions, name) is not None and name not in self.takes:
-                raise InputError(
-                    f"The generator {self.name} does not take the condition {name}; it takes {', '.join(sorted(self.takes))}."
-                )
-        low, high = self.ef_range
-        if conditions.ef_percent is not None and not low <= conditions.ef_percent <= high:
-            raise InputError(
-                f"The generator {self.name} knows ejection fractions from {low:g} to {high:g} %, not {conditions.ef_percent:g}."
-            )
+
+def _too_short(end_s: float, start_s: float) -> InputError:
+    """Return the error of a video that goes on after its ECG."""
+    return InputError(f"The ECG ends at {end_s:.2f} s; from {start_s:.2f} s ask for at most {end_s - start_s:.2f} s.")
 
 
 def ef_to_give(ef_percent: float, calibration: Sequence[tuple[float, float]]) -> float:
-    """The EF in % to give to a network so that its videos have the one asked for.
+    """Return the EF in % to give to a network so that its videos have the EF asked for.
 
-    calibration: (EF given, EF that videos then have), both rising; the EF itself where there is none.
+    calibration: pairs (EF given, EF of the videos) in %, both rising; the EF is unchanged where there is none.
     """
     if not calibration:
         return ef_percent
     given, made = zip(*calibration, strict=True)
     return float(np.interp(ef_percent, made, given))
-
-
-def pick_device(device: str | torch.device) -> torch.device:
-    """The device of a name; auto is the first GPU, else the CPU. Raises `InputError` for one that is not there."""
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        picked = torch.device(device)
-        torch.zeros(1, device=picked)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"The device {device} is not available on this computer; use auto or cpu.") from error
-    return picked
-
-
-def hash_weights(folder: Path) -> str:
-    """The first 16 hex digits of the SHA-256 over all weights and configs in a generator's folder, its adapters aside."""
-    digest = hashlib.sha256()
-    files = (p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json"))
-    for path in sorted(p for p in files if p.relative_to(folder).parts[0] != ADAPTERS):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

@@ -1,8 +1,8 @@
-"""What scores a video: timing against an ECG, ejection fraction, picture likeness, speckle."""
+"""Scores of a video: timing against an ECG, ejection fraction, picture likeness, speckle."""
 
-from echogen.metrics.ejection import EjectionReport, ejection_report
-from echogen.metrics.speckle import SpeckleStatistics, speckle_statistics
-from echogen.metrics.timing import TimingReport, match_beats, shuffled_beats, timing_report
+from echogen.metrics.heart.ejection import EjectionReport, ejection_report
+from echogen.metrics.heart.timing import TimingReport, match_beats, shuffled_beats, timing_report
+from echogen.metrics.pictures.speckle import SpeckleStatistics, speckle_statistics
 
 __all__ = [
     "EjectionReport",

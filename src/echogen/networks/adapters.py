@@ -4,7 +4,7 @@ ADAPTER/adapter_config.json, adapter_model.safetensors   as the `peft` library w
         echogen.json                                     the network it belongs to, what it was trained on, what it changed
 
 Using one needs no `peft`: every changed matrix becomes W + (alpha / rank) B A.
-Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, equation 3.
+Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, Eq. 3.
 """
 
 from __future__ import annotations
@@ -25,21 +25,34 @@ from torch import Tensor, nn
 from echogen.errors import InputError
 from echogen.networks.config import config_to_dict
 
-#: The folder of a generator in which its adapters lie, one folder each.
+#: Name of the folder in a generator's folder that holds its adapters, one folder each.
 ADAPTERS = "adapters"
+#: Name of the file with the adapter's settings, as `peft` writes it.
 ADAPTER_CONFIG_FILE = "adapter_config.json"
+#: Name of the file with the adapter's tensors, as `peft` writes it.
 ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
+#: Name of the file with the network that the adapter belongs to, its training and its effect.
 ADAPTER_FACTS_FILE = "echogen.json"
 
-#: How peft begins the names of a wrapped network's weights, and how it ends those of the two factors.
-_WRAPPED, _DOWN, _UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+#: Prefix of the names of a wrapped network's weights in peft.
+_WRAPPED = "base_model.model."
+#: Suffix of the name of the factor A, which comes first, in peft.
+_DOWN = ".lora_A.weight"
+#: Suffix of the name of the factor B, which comes second, in peft.
+_UP = ".lora_B.weight"
 #: Options of peft that give W another form than `load_adapter` computes.
 _OTHER_FORMS = ("alpha_pattern", "fan_in_fan_out", "lora_bias", "modules_to_save", "rank_pattern", "use_dora")
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """What a folder held. digest: 16 hex digits of the weights' SHA-256. changes: what is added to a weight, by its name."""
+    """LoRA adapter of a folder.
+
+    name: Name of the folder.
+    digest: First 16 hex digits of the SHA-256 of the weights file.
+    facts: Content of echogen.json.
+    changes: Tensor that is added to a weight, by the weight's name.
+    """
 
     name: str
     digest: str
@@ -48,7 +61,7 @@ class Adapter:
 
 
 def network_hash(network: nn.Module) -> str:
-    """16 hex digits of the SHA-256 over a network's config and weights, in bfloat16 precision: storing in it changes nothing."""
+    """First 16 hex digits of the SHA-256 of a network's config and its weights in bfloat16, alike for both if stored in it."""
     digest = hashlib.sha256(json.dumps(config_to_dict(network.config), sort_keys=True).encode())
     for name, tensor in sorted(network.state_dict().items()):
         plain = tensor.detach().cpu().contiguous()
@@ -59,14 +72,14 @@ def network_hash(network: nn.Module) -> str:
 
 
 def adapter_folders(folder: Path | None) -> list[Path]:
-    """The adapters in a generator's folder, by name."""
+    """Folders of the adapters in a generator's folder, by name."""
     if folder is None:
         return []
     return sorted(path.parent for path in (folder / ADAPTERS).glob(f"*/{ADAPTER_CONFIG_FILE}"))
 
 
 def find_adapter(name_or_dir: str | Path, folder: Path | None) -> Path:
-    """The folder of an adapter, given itself or as the name of one in a generator's folder; raises `InputError` without one."""
+    """Find an adapter by its folder, or by its name in a generator's folder; raises `InputError` where there is none."""
     for place in [Path(name_or_dir), *(p for p in adapter_folders(folder) if p.name == str(name_or_dir))]:
         if (place / ADAPTER_CONFIG_FILE).is_file():
             return place
@@ -77,7 +90,7 @@ def find_adapter(name_or_dir: str | Path, folder: Path | None) -> Path:
 
 
 def load_adapter(folder: str | Path) -> Adapter:
-    """The adapter in a folder; raises `InputError` when a file is missing or damaged, or it is another kind of adapter."""
+    """Load the adapter in a folder; raises `InputError` when a file is missing or damaged, or it is another kind of adapter."""
     folder = Path(folder)
     config, facts = _read_json(folder / ADAPTER_CONFIG_FILE), _read_json(folder / ADAPTER_FACTS_FILE)
     if not {"network_hash", "base", "clips", "before", "after"} <= set(facts):
@@ -97,7 +110,7 @@ def load_adapter(folder: str | Path) -> Adapter:
         share = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
         changes = {
             name.removeprefix(_WRAPPED).removesuffix(_DOWN) + ".weight": share
-            * (tensors[name.removesuffix(_DOWN) + _UP].float() @ tensors[name].float())
+            * (tensors[name.removesuffix(_DOWN) + _UP].float() @ tensors[name].float())  # Eq. 3
             for name in tensors
             if name.endswith(_DOWN)
         }
@@ -127,7 +140,7 @@ def add_adapter(network: nn.Module, adapter: Adapter) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def restore_weights(network: nn.Module, before: Mapping[str, Tensor]) -> None:
-    """Put back what `add_adapter` gave, bit for bit."""
+    """Put back the weights that `add_adapter` gave, bit for bit."""
     weights = dict(network.named_parameters())
     for name, weight in before.items():
         weights[name].copy_(weight)

@@ -9,19 +9,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+#: Longest period of the rotary encoding in s, longer than any beat.
 SLOWEST_PERIOD_S = 4.0
+#: Shortest period of the rotary encoding in s, about one frame.
 FASTEST_PERIOD_S = 0.03
 
 
 class Rotary(NamedTuple):
-    """Cosine and sine of frequency x time, each (B or 1, N, pairs) float32."""
+    """Rotary encoding of times.
+
+    cos: Cosines of frequency x time (B or 1, N, pairs), float32.
+    sin: Sines of frequency x time (B or 1, N, pairs), float32.
+    """
 
     cos: Tensor
     sin: Tensor
 
 
 class Tokens(NamedTuple):
-    """What a condition encoder gives: values (B, N, D), times_s (B, N) in seconds or None, mask (B, N), True = may be seen."""
+    """Output of a condition encoder.
+
+    values: Token vectors (B, N, D).
+    times_s: Times of the tokens (B, N) in s; None for tokens without a time.
+    mask: Mask (B, N); True for tokens that may be attended to.
+    """
 
     values: Tensor
     times_s: Tensor | None
@@ -29,7 +40,12 @@ class Tokens(NamedTuple):
 
 
 class CrossContext(NamedTuple):
-    """What cross-attention looks at: tokens already of the block's width, and the rotary tables of queries and keys."""
+    """Context of cross-attention.
+
+    tokens: Tokens, already of the block's width.
+    query_rotary: Rotary encoding of the queries' times; None without times.
+    key_rotary: Rotary encoding of the tokens' times; None without times.
+    """
 
     tokens: Tokens
     query_rotary: Rotary | None
@@ -37,15 +53,15 @@ class CrossContext(NamedTuple):
 
 
 def rotary_pairs(head_dim: int, share: float = 0.5) -> int:
-    """How many pairs of a head's dimensions carry time when `share` of them do."""
+    """Number of pairs of a head's dimensions that carry time when `share` of the dimensions do."""
     return int(head_dim * share) // 2
 
 
 def rotary(times_s: Tensor, pairs: int) -> Rotary:
-    """Rotary tables for times in seconds (B or 1, N); small numbers (window-relative) keep float32 exact enough.
+    """Rotary encoding of times in s (B or 1, N); window-relative times are small enough to be exact in float32.
 
     The periods are geometric from 4 s, longer than any beat, to 0.03 s, one frame.
-    Source: Su et al., RoFormer, 2021, eq. 15, with time in place of the position.
+    Source: Su et al., RoFormer, 2021, Eq. 15, with time in place of the position.
     """
     periods = torch.logspace(
         math.log10(SLOWEST_PERIOD_S), math.log10(FASTEST_PERIOD_S), pairs, dtype=torch.float32, device=times_s.device
@@ -56,7 +72,7 @@ def rotary(times_s: Tensor, pairs: int) -> Rotary:
 
 
 def rotate(x: Tensor, table: Rotary) -> Tensor:
-    """x (B, N, ..., head_dim) with its first 2 x pairs dimensions rotated by the tables; the others pass."""
+    """Rotate the first 2 x pairs dimensions of x (B, N, ..., head_dim) by their times; the others pass (RoFormer, Eq. 15)."""
     pairs = table.cos.shape[-1]
     shape = (*table.cos.shape[:2], *(1,) * (x.dim() - 3), pairs)
     cos, sin = table.cos.to(x.dtype).view(shape), table.sin.to(x.dtype).view(shape)
@@ -72,7 +88,7 @@ class HeadNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(count, 1, head_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., count, heads, head_dim)."""
+        """Normalise x (..., count, heads, head_dim)."""
         scale = x.float().square().mean(-1, keepdim=True).add(1e-6).rsqrt()
         return x * (scale * self.weight).to(x.dtype)
 
@@ -88,7 +104,7 @@ class SelfAttention(nn.Module):
         self.norm = HeadNorm(2, dim // heads) if qk_norm else None
 
     def forward(self, x: Tensor, table: Rotary | None, mask: Tensor | None, causal: bool) -> Tensor:
-        """x (B, N, dim); mask broadcastable to (B, heads, N, N), True = may be seen."""
+        """Attend among x (B, N, dim); mask broadcastable to (B, heads, N, N), True for keys that may be attended to."""
         batch, count, dim = x.shape
         qkv = self.qkv(x).view(batch, count, 3, self.heads, dim // self.heads)
         qk, value = qkv[:, :, :2], qkv[:, :, 2]
@@ -119,7 +135,7 @@ class CrossAttention(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Tensor, context: CrossContext) -> Tensor:
-        """x (B, N, dim) looks at the context's tokens (B, M, dim)."""
+        """Attend from x (B, N, dim) to the context's tokens (B, M, dim)."""
         batch, count, dim = x.shape
         tokens = context.tokens
         query = self.query(x).view(batch, count, 1, self.heads, -1)
@@ -153,7 +169,7 @@ class Mlp(nn.Module):
         self.fall = nn.Linear(inner, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., dim)."""
+        """Map x (..., dim) to the same shape."""
         hidden = self.rise(x)
         if self.gated:
             value, gate = hidden.chunk(2, dim=-1)
@@ -201,21 +217,25 @@ class Block(nn.Module):
         context: CrossContext | None = None,
         modulation: Tensor | None = None,
     ) -> Tensor:
-        """x (B, ..., dim), all positions between attend to each other; modulation broadcastable to (B, ..., 6 dim).
+        """Transform x (B, ..., dim), in which all positions of a row attend to each other.
 
-        table: rotary time of the flattened positions. mask: True = may be seen. causal: position i sees only j <= i.
+        table: Rotary encoding of the flattened positions' times.
+        mask: True for keys that may be attended to.
+        causal: Position i attends to positions j <= i only.
+        context: Tokens of cross-attention.
+        modulation: Shifts, scales and gates, broadcastable to (B, ..., 6 dim).
         """
         if self.modulation_bias is not None and modulation is not None:
             shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (modulation + self.modulation_bias).chunk(6, dim=-1)
             normed = torch.addcmul(shift_a, self.attention_norm(x), 1 + scale_a)
             x = torch.addcmul(x, gate_a, self.attention(normed.flatten(1, -2), table, mask, causal).view(x.shape))
-            x = self._look(x, context)
+            x = self._cross_attended(x, context)
             return torch.addcmul(x, gate_m, self.mlp(torch.addcmul(shift_m, self.mlp_norm(x), 1 + scale_m)))
         x = x + self.attention(self.attention_norm(x).flatten(1, -2), table, mask, causal).view(x.shape)
-        x = self._look(x, context)
+        x = self._cross_attended(x, context)
         return x + self.mlp(self.mlp_norm(x))
 
-    def _look(self, x: Tensor, context: CrossContext | None) -> Tensor:
+    def _cross_attended(self, x: Tensor, context: CrossContext | None) -> Tensor:
         if self.cross is None or self.cross_norm is None or context is None:
             return x
         return x + self.cross(self.cross_norm(x).flatten(1, -2), context).view(x.shape)

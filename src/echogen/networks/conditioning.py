@@ -1,4 +1,4 @@
-"""Encoders of what a generator is asked for: an ECG as tokens, clip labels and per-frame features as vectors."""
+"""Encoders of conditions: an ECG as tokens, clip labels and per-frame features as vectors."""
 
 from __future__ import annotations
 
@@ -14,13 +14,25 @@ from echogen.networks.attention import Block, Tokens, rotary, rotary_pairs
 
 __all__ = ["ClipCondition", "EcgEncoderConfig", "FourierScalar", "FrameFeatures", "SmallEcgEncoder", "Tokens"]
 
+#: Number of each view in an embedding; 0 stands for an unknown one.
 VIEW_IDS = {None: 0, "A4C": 1, "A2C": 2}
+#: Number of each sex in an embedding; 0 stands for an unknown one.
 SEX_IDS = {None: 0, "m": 1, "f": 2}
 
 
 @dataclass(frozen=True)
 class EcgEncoderConfig:
-    """Architecture of a `SmallEcgEncoder`: one lead at rate_hz, one token per `patch` samples."""
+    """Architecture of a `SmallEcgEncoder` of one lead.
+
+    rate_hz: Sampling rate of the lead in Hz.
+    patch: Samples of the lead in a token.
+    stem_channels: Channels of the convolution over samples.
+    stem_width: Samples that the convolution spans.
+    dim: Width of the tokens.
+    depth: Transformer blocks.
+    heads: Attention heads.
+    mlp_ratio: Width between the two layers of an MLP over the width of the tokens.
+    """
 
     rate_hz: float = 128.0
     patch: int = 16
@@ -33,7 +45,7 @@ class EcgEncoderConfig:
 
 
 class SmallEcgEncoder(nn.Module):
-    """One lead -> tokens on the clock: a convolutional stem, then attention with rotary time."""
+    """Encoder of one ECG lead as tokens on the clock: a convolutional stem, then attention with rotary time."""
 
     config_class: ClassVar = EcgEncoderConfig
 
@@ -46,9 +58,10 @@ class SmallEcgEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.dim, bias=False)
 
     def forward(self, signal: Tensor, start_s: Tensor, keep: Tensor | None = None) -> Tokens:
-        """Signal (B, samples), normalised, sample 0 at start_s (B,) window-relative seconds -> tokens at their patch centres.
+        """Encode normalised leads (B, samples) as tokens at the centres of their patches, the last padded with zeros.
 
-        keep (B,): False hides a sample's ECG altogether. Samples beyond the last whole patch are padded with zeros.
+        start_s: Time of sample 0 (B,) in s, relative to the window.
+        keep: Mask (B,); False hides the whole ECG of a row.
         """
         c = self.config
         signal = F.pad(signal, (0, -signal.shape[1] % c.patch))
@@ -63,9 +76,9 @@ class SmallEcgEncoder(nn.Module):
 
 
 class FourierScalar(nn.Module):
-    """A scalar -> vector through sines of octave frequencies and an MLP; an unknown (nan) scalar has its own learned vector.
+    """Encoder of a scalar as a vector by sines of octave frequencies and an MLP; an unknown (nan) one has a learned vector.
 
-    scale: the span of values that matters, for instance 100 for percent.
+    scale: Span of the values that matter, for instance 100 for percent.
     """
 
     frequencies: Tensor
@@ -78,7 +91,7 @@ class FourierScalar(nn.Module):
         self.null = nn.Parameter(torch.randn(dim) * 0.02)
 
     def forward(self, value: Tensor) -> Tensor:
-        """Values (...,), nan = unknown -> (..., dim)."""
+        """Vectors (..., dim) of values (...,), nan for unknown ones."""
         known = torch.isfinite(value)
         scaled = torch.where(known, value, 0.0).float().unsqueeze(-1) / self.scale
         angle = scaled * self.frequencies
@@ -87,7 +100,7 @@ class FourierScalar(nn.Module):
 
 
 class ClipCondition(nn.Module):
-    """What holds for a whole clip: EF, view and sex, each of which may be unknown."""
+    """Encoder of the conditions of a whole clip: EF, view and sex, each of which may be unknown."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -98,13 +111,13 @@ class ClipCondition(nn.Module):
         nn.init.normal_(self.sex.weight, std=0.2)
 
     def forward(self, ef_percent: Tensor, view: Tensor, sex: Tensor) -> Tensor:
-        """ef_percent (B,), nan = unknown; view (B,) and sex (B,) as in VIEW_IDS and SEX_IDS -> (B, dim)."""
+        """Vectors (B, dim) of ef_percent (B,), nan for unknown; view (B,) and sex (B,) as in VIEW_IDS and SEX_IDS."""
         out: Tensor = self.ef(ef_percent) + self.view(view) + self.sex(sex)
         return out
 
 
 class FrameFeatures(nn.Module):
-    """Numbers known for every latent frame (heart phase, time since the R peak ...) -> vectors, or a learned null."""
+    """Encoder of the numbers of every latent frame (heart phase, time since the R peak ...) as vectors, or a learned null."""
 
     def __init__(self, features: int, dim: int) -> None:
         super().__init__()
@@ -112,6 +125,6 @@ class FrameFeatures(nn.Module):
         self.null = nn.Parameter(torch.randn(dim) * 0.02)
 
     def forward(self, features: Tensor, keep: Tensor) -> Tensor:
-        """Features (B, T', F), finite and of order one; keep (B,), False = unknown -> (B, T', dim)."""
+        """Vectors (B, T', dim) of features (B, T', F), finite and of order one; keep (B,) is False for unknown ones."""
         out: Tensor = self.mlp(torch.where(keep[:, None, None], features, 0.0))
         return torch.where(keep[:, None, None], out, self.null.to(out.dtype))

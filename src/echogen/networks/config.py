@@ -1,13 +1,9 @@
-"""A network's architecture as data: frozen dataclass <-> JSON, and network <-> folder (config.json + model.safetensors)."""
+"""Networks on disk: a folder with the architecture (config.json) and the weights (model.safetensors)."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
-import types
-import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,48 +12,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from echogen.config import config_from_dict, config_to_dict
 from echogen.errors import InputError
+from echogen.files import whole_file
 
+__all__ = [
+    "CONFIG_FILE",
+    "WEIGHTS_FILE",
+    "config_from_dict",
+    "config_to_dict",
+    "load_config",
+    "load_network",
+    "save_network",
+]
+
+#: Name of the file that holds the fields of the config dataclass, and the name of the network's class as "network".
 CONFIG_FILE = "config.json"
+#: Name of the file that holds the tensors.
 WEIGHTS_FILE = "model.safetensors"
-#: Ends the name of the steps in which the rows of a matrix are stored.
+#: Suffix of the name of a matrix under which the size of its rows' 8-bit steps is stored.
 STEP = "::step"
 
-Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
-
-
-def config_to_dict(config: Any) -> dict[str, Any]:
-    """The fields of a config dataclass as JSON-ready values; nested configs become nested dicts, tuples lists."""
-    result: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
-    return result
-
-
-def config_from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
-    """A config dataclass from `config_to_dict`'s values; a missing field takes its default.
-
-    Raises `InputError` for a field that the class does not have or a required one that is missing.
-    """
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise InputError(f"The {cls.__name__} has no field {unknown[0]!r}; these weights may need a newer version of echogen.")
-    try:
-        return cls(**{name: _typed(hints[name], value) for name, value in values.items()})
-    except TypeError as error:
-        raise InputError(f"The {cls.__name__} cannot be made from these fields: {error}.") from error
-
-
-def _typed(hint: Any, value: Any) -> Any:
-    """A JSON value in the type that the field asks for: lists become tuples, dicts nested configs."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        hint = next(option for option in typing.get_args(hint) if option is not type(None))
-    if isinstance(value, list):
-        inner = typing.get_args(hint)
-        return tuple(_typed(inner[0], item) if inner else item for item in value)
-    if isinstance(value, dict) and dataclasses.is_dataclass(hint):
-        return config_from_dict(typing.cast(type, hint), value)
-    return value
 
 
 def save_network(
@@ -65,10 +41,12 @@ def save_network(
 ) -> None:
     """Write a network (a module with a `config`) as config.json and model.safetensors into `folder`, made if missing.
 
-    dtype: store floating-point weights in this type, for instance torch.bfloat16 to halve the size; None keeps theirs.
-    torch.int8 stores matrices in a quarter, each row in steps of its own, and the rest in bfloat16. most: the largest number of
-    such steps; 31 (6 bits) instead of 127 takes a quarter less room wherever the file is compressed. exact: the names of modules
-    that stay in bfloat16 nevertheless. Each file is written whole or not at all.
+    Each file is written whole or not at all.
+
+    dtype: Type of floating-point weights on disk, for instance torch.bfloat16 to halve the size; None keeps theirs.
+        torch.int8 stores matrices in a quarter, each row in steps of its own, and the rest in bfloat16.
+    most: Largest number of such steps; 31 (6 bits) instead of 127 takes a quarter less room where the file is compressed.
+    exact: Names of modules that stay in bfloat16 nevertheless.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,17 +60,14 @@ def save_network(
                 plain = plain.to(torch.bfloat16 if dtype == torch.int8 else dtype)
         tensors[name] = plain.clone(memory_format=torch.contiguous_format)
     document = {"network": type(module).__name__, **config_to_dict(module.config)}
-    for name, write in (
-        (WEIGHTS_FILE, lambda path: path.write_bytes(save(tensors))),
-        (CONFIG_FILE, lambda path: path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")),
-    ):
-        partial = folder / f".{name}.{os.getpid()}.partial"
-        write(partial)
-        partial.replace(folder / name)
+    with whole_file(folder / WEIGHTS_FILE) as path:
+        path.write_bytes(save(tensors))
+    with whole_file(folder / CONFIG_FILE) as path:
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _in_steps(tensor: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Whole numbers from -most to most and the step (rows,) that they are multiples of."""
+    """Whole numbers from -most to most, of the shape of the tensor, and the step (rows,) that they are multiples of."""
     step = tensor.float().flatten(1).abs().amax(1).clamp_min(1e-12) / most
     return (tensor.float() / _along_rows(step, tensor)).round().to(torch.int8), step
 
@@ -102,7 +77,7 @@ def _along_rows(step: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _stored_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a weights file, those in steps as floating-point numbers again."""
+    """Tensors of a weights file by name, those in steps as floating-point numbers again."""
     tensors = load_file(path)
     for name in [key for key in tensors if key.endswith(STEP)]:
         step, whole = tensors.pop(name), tensors[name.removesuffix(STEP)]
@@ -111,7 +86,7 @@ def _stored_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def load_config(cls: type[Network], folder: str | Path) -> Any:
-    """The config of the network stored in `folder`, of the type `cls.config_class`; raises `InputError` if it is not one."""
+    """Load the config of the network stored in `folder`, of the type `cls.config_class`; raises `InputError` if it is not one."""
     path = Path(folder) / CONFIG_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -125,9 +100,9 @@ def load_config(cls: type[Network], folder: str | Path) -> Any:
 
 
 def load_network(cls: type[Network], folder: str | Path) -> Network:
-    """The network stored in `folder`, in float32 on the CPU and in evaluation mode.
+    """Load the network stored in `folder`, in float32 on the CPU and in evaluation mode.
 
-    cls: a module class with a `config_class`, made as cls(config). Weights stored in another type are cast.
+    cls: Module class with a `config_class`, made as cls(config); weights stored in another type are cast.
     Raises `InputError` when a file is missing or damaged, describes another network, or its tensors do not fit.
     """
     path = Path(folder) / WEIGHTS_FILE

@@ -1,7 +1,7 @@
-"""The features behind our own distances between sets of echo videos: a small network that says what a clip shows.
+"""Features behind the project's own distances between sets of echo videos: a small network that describes a clip.
 
 It scores, so it is in no loss and selects nothing: not in the training of a generator, not among samples, not in a choice of
-settings. It learns on the phantom only, from what is known of its hearts and from harm done on purpose, so its features
+settings. It learns on the phantom only, from the truth about its hearts and from deliberate degradations, so its features
 follow view, size, motion, rhythm, speckle, sharpness and the order of frames. Distances on it have a name of their own.
 """
 
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: What is answered of a clip: name -> how many numbers; -1 is one for each step.
+#: Answers about a clip, and how many numbers each has; -1 is one for each step.
 ANSWERS: dict[str, int] = {
     "view": 1,
     "rhythm": 5,
@@ -38,9 +38,13 @@ ANSWERS: dict[str, int] = {
 class EchoFeaturesConfig:
     """Shape of `EchoFeatures`.
 
-    fps: of the videos it looks at. It takes `steps` pairs of neighbouring frames, `stride` frames apart. image_size: side of the
-    frames, to which others are resized; a multiple of 16. widths: channels at 1/4, 1/8, 1/16, 1/32 of it, multiples of `groups`.
-    dims: of the features.
+    fps: Frame rate of the videos in frames per second.
+    steps: Pairs of neighbouring frames that are taken from a video.
+    stride: Frames from one pair to the next.
+    image_size: Side of the frames in pixels, to which others are resized; a multiple of 16.
+    widths: Channels at 1/4, 1/8, 1/16 and 1/32 of that side, multiples of `groups`.
+    dims: Number of features.
+    groups: Groups of the group normalisation.
     """
 
     fps: float = 32.0
@@ -53,15 +57,12 @@ class EchoFeaturesConfig:
 
     @property
     def frames(self) -> int:
-        """How many consecutive frames it spans: 62, or 1.94 s, as it stands."""
+        """Number of consecutive frames that the pairs span: 62, or 1.94 s, by default."""
         return (self.steps - 1) * self.stride + 2
 
 
 class SpaceTimeBlock(nn.Module):
-    """3 x 3 convolution over places, then one over 3 steps of time, each normalised, around a residual path.
-
-    (B, T, inputs, H, W) -> (B, T / time_stride, outputs, H / stride, W / stride).
-    """
+    """Residual block: 3 x 3 convolution over places, then one over 3 steps of time, each normalised."""
 
     def __init__(self, inputs: int, outputs: int, groups: int, stride: int = 1, time_stride: int = 1) -> None:
         super().__init__()
@@ -73,7 +74,7 @@ class SpaceTimeBlock(nn.Module):
         self.skip = nn.Conv2d(inputs, outputs, 1, stride=stride) if (inputs, stride) != (outputs, 1) else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """The next map."""
+        """Map (B, T / time_stride, outputs, H / stride, W / stride) of a map (B, T, inputs, H, W)."""
         batch, steps = x.shape[:2]
         flat = x.flatten(0, 1)
         y = F.silu(self.space_norm(self.space(flat)))
@@ -86,10 +87,10 @@ class SpaceTimeBlock(nn.Module):
 
 
 class EchoFeatures(nn.Module):
-    """Pairs of frames (B, steps, 2, image_size, image_size) in 0..1 -> features (B, dims), each of length sqrt(dims).
+    """Residual network from pairs of frames to features.
 
-    A (2 + 1)-dimensional residual network sees each frame and its change; a filter of the last map's whole size per channel
-    keeps where things are, and the steps stay in order up to the features. `answers` says what they mean.
+    It sees each frame and its change (2 + 1 dimensions); a filter of the last map's whole size per channel keeps where things
+    are, and the steps stay in order up to the features. `answers` says what the features mean.
     """
 
     config_class: ClassVar = EchoFeaturesConfig
@@ -120,22 +121,25 @@ class EchoFeatures(nn.Module):
         self.head = nn.Linear(config.dims, sum(self.sizes))
 
     def forward(self, pairs: Tensor) -> Tensor:
-        """The features of each clip."""
+        """Features (B, dims), each of length sqrt(dims), of pairs of frames (B, steps, 2, image_size, image_size) in 0..1."""
         batch, steps = pairs.shape[:2]
-        seen = torch.stack([pairs[:, :, 0] * 2.0 - 1.0, (pairs[:, :, 1] - pairs[:, :, 0]) * 4.0], 2)
-        x = F.silu(self.stem_norm(self.stem(seen.flatten(0, 1)))).unflatten(0, (batch, steps))
+        inputs = torch.stack([pairs[:, :, 0] * 2.0 - 1.0, (pairs[:, :, 1] - pairs[:, :, 0]) * 4.0], 2)
+        x = F.silu(self.stem_norm(self.stem(inputs.flatten(0, 1)))).unflatten(0, (batch, steps))
         x = self.blocks(x)
         x = F.silu(self.places(x.flatten(0, 1)).flatten(1)).unflatten(0, (batch, -1))
         return F.layer_norm(self.features(x.flatten(1)).float(), (self.config.dims,))
 
     def answers(self, features: Tensor) -> dict[str, Tensor]:
-        """What features (B, dims) say of a clip, by the names of `ANSWERS`, (B, numbers) each, as training scaled them."""
+        """Answers (B, numbers) about clips with features (B, dims), by the names of `ANSWERS`, as training scaled them."""
         parts = self.head(F.silu(features)).float().split(self.sizes, 1)
         return dict(zip(ANSWERS, parts, strict=True))
 
 
 def frame_pairs(video: Tensor, config: EchoFeaturesConfig) -> Tensor:
-    """(B, frames, H, W) in 0..1 at config.fps, at least `config.frames` frames -> (B, steps, 2, image_size, image_size)."""
+    """Pairs of frames (B, steps, 2, image_size, image_size) of a video (B, frames, H, W) in 0..1 at config.fps.
+
+    The video has at least `config.frames` frames.
+    """
     at = torch.arange(config.steps) * config.stride
     chosen = video[:, torch.stack([at, at + 1], 1).flatten()]
     if chosen.shape[-2:] != (config.image_size, config.image_size):

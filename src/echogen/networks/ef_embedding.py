@@ -1,4 +1,7 @@
-"""An ejection fraction as tokens and a vector, by the resampler that Imagen puts between a text and its U-Net."""
+"""Encoder of an ejection fraction as tokens and a vector: the resampler that Imagen puts between a text and its U-Net.
+
+Source: the code of EchoDiffusion (MICCAI 2023).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from echogen.networks.video_unet_blocks import UNIT_SCALE, UnitScales
 
 
 class LatentAttention(nn.Module):
-    """Latents (B, L, dim) look at tokens (B, M, dim) and at themselves."""
+    """Attention of latents to tokens and to themselves."""
 
     def __init__(self, dim: int, heads: int, head_dim: int, unit: bool) -> None:
         super().__init__()
@@ -24,7 +27,7 @@ class LatentAttention(nn.Module):
         self.unit = UnitScales(head_dim) if unit else None
 
     def forward(self, tokens: Tensor, latents: Tensor) -> Tensor:
-        """What the latents gain."""
+        """Update of latents (B, L, dim) that attend to tokens (B, M, dim) and to themselves."""
         latents = self.latent_norm(latents)
         query = self.query(latents).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         both = self.key_value(torch.cat((self.norm(tokens), latents), dim=1))
@@ -37,9 +40,9 @@ class LatentAttention(nn.Module):
 
 
 class EfEmbedding(nn.Module):
-    """Ejection fractions (B,) from 0 to 1 as tokens (B, averages + latents, context) and a vector (B, dim).
+    """Encoder of ejection fractions from 0 to 1 as tokens and a vector.
 
-    zero_is_none: a fraction of exactly 0 gives the tokens of none, as in the published code.
+    zero_is_none: A fraction of exactly 0 gives the tokens of none, as in the published code.
     """
 
     def __init__(
@@ -68,10 +71,10 @@ class EfEmbedding(nn.Module):
         self.vector = nn.Sequential(nn.LayerNorm(context), nn.Linear(context, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, ef: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        """keep: (B,) bool, False where the fraction is not to be told. -> tokens, vector."""
-        told = keep & (ef != 0) if self.zero_is_none else keep
+        """Tokens (B, averages + latents, context) and vectors (B, dim) of fractions (B,); keep (B,) is False for unknown ones."""
+        known = keep & (ef != 0) if self.zero_is_none else keep
         token = self.token(ef[:, None])
-        token = torch.where(told[:, None], token, self.none_token.to(token.dtype))
+        token = torch.where(known[:, None], token, self.none_token.to(token.dtype))
         averages = self.average(token).unflatten(1, (-1, token.shape[1]))
         tokens = torch.cat((averages, self.latents.to(token.dtype).expand(len(ef), -1, -1)), dim=1)
         source = (token + self.position.to(token.dtype))[:, None]

@@ -1,4 +1,6 @@
-"""R(2+1)D, which reads an ejection fraction from an echo video without segmenting it (Tran et al., CVPR 2018; EchoNet-Dynamic).
+"""R(2+1)D, a network that reads an ejection fraction from an echo video without segmenting it.
+
+Source: Tran et al., CVPR 2018; Ouyang et al., EchoNet-Dynamic, Nature 2020.
 
 Its tensors carry the names of the published R(2+1)D-18, so that released weights fit as they are.
 """
@@ -12,23 +14,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-#: Mean ejection fraction of EchoNet-Dynamic in %, at which the answer begins.
+#: Mean ejection fraction of EchoNet-Dynamic in %, the answer of an untrained network.
 MEAN_EF_PERCENT = 55.6
-#: Spread of the last weights at first: means of a map differ by tenths, but answers by tens of points.
+#: SD of the last weights of an untrained network: means of a map differ by tenths, but answers by tens of EF points.
 FIRST_STEEPNESS = 2.0
-#: Channel means and standard deviations of EchoNet-Dynamic's videos, on a scale of 0..255, as its regressor was trained with.
+#: Channel means of EchoNet-Dynamic's videos on a scale of 0..255, with which its regressor was trained.
 ECHONET_MEAN = (32.660564, 32.79394, 33.07615)
+#: Channel standard deviations of EchoNet-Dynamic's videos on a scale of 0..255, with which its regressor was trained.
 ECHONET_STD = (49.802944, 49.89014, 50.17571)
 
 
 @dataclass(frozen=True)
 class EfRegressorConfig:
-    """Shape of an `EfRegressor`, and what it looks at.
+    """Shape of an `EfRegressor`, and of the videos that it reads.
 
-    frames at fps: the window of one answer; a shorter video is black after its end. size: side of the frames. channels: 3 for
-    grey three times, or 1. mean, std: taken off and divided by, one for all channels or one each, on a scale of 0..1. widths,
-    blocks: channels and residual blocks of each level, every level but the first halving time and sides. stem_width: channels
-    between the two convolutions of the stem. stem_stride: of the stem in time and along the sides.
+    frames: Frames of one answer; a shorter video is black after its end.
+    fps: Frame rate of the videos in frames per second.
+    size: Side of the frames in pixels.
+    channels: Channels of the frames; 3 for grey three times, or 1.
+    mean: Mean that is subtracted, on a scale of 0..1, one for all channels or one each.
+    std: Standard deviation that is divided by, on a scale of 0..1, one for all channels or one each.
+    widths: Channels of each level; every level but the first halves time and sides.
+    blocks: Residual blocks of each level.
+    stem_width: Channels between the two convolutions of the stem.
+    stem_stride: Strides of the stem in time and along the sides.
     """
 
     frames: int = 64
@@ -55,7 +64,7 @@ class EfRegressorConfig:
 
     @classmethod
     def small(cls) -> EfRegressorConfig:
-        """A light one of 1.4 M weights for one CPU core: one channel, one block a level, a stem of longer strides."""
+        """Light network of 1.4 M weights for one CPU core: one channel, one block a level, a stem of longer strides."""
         return cls(
             channels=1,
             mean=(0.2,),
@@ -73,14 +82,14 @@ def middle_width(inputs: int, outputs: int) -> int:
 
 
 class SpaceConv(nn.Conv3d):
-    """A convolution over places alone, computed frame by frame: faster, and right in bfloat16 where the one in 3D is not."""
+    """Convolution over places, computed frame by frame: faster, and right in bfloat16 where the one in 3D is not."""
 
     def __init__(self, inputs: int, outputs: int, size: int, stride: int, time_stride: int = 1) -> None:
         around = size // 2
         super().__init__(inputs, outputs, (1, size, size), (time_stride, stride, stride), (0, around, around), bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, T, H, W) -> (B, outputs, T / time_stride, H / stride, W / stride)."""
+        """Map (B, outputs, T / time_stride, H / stride, W / stride) of a map (B, inputs, T, H, W)."""
         x = x[:, :, :: self.stride[0]]
         frames = x.transpose(1, 2).flatten(0, 1)
         y = functional.conv2d(frames, self.weight[:, :, 0], None, self.stride[1:], self.padding[1:])
@@ -88,26 +97,26 @@ class SpaceConv(nn.Conv3d):
 
 
 class TimeConv(nn.Conv3d):
-    """A convolution over three moments alone, computed on a map of time x places."""
+    """Convolution over three moments, computed on a map of time x places."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, T, H, W) -> (B, outputs, T / stride, H, W)."""
+        """Map (B, outputs, T / stride, H, W) of a map (B, inputs, T, H, W)."""
         y = functional.conv2d(x.flatten(3), self.weight[..., 0], None, (self.stride[0], 1), (1, 0))
         return y.unflatten(3, x.shape[3:])
 
 
 def _factored(inputs: int, middle: int, outputs: int, stride: int) -> nn.Sequential:
-    """A convolution over places, then one over time."""
+    """Convolution over places, then one over time."""
     return nn.Sequential(
         SpaceConv(inputs, middle, 3, stride), nn.BatchNorm3d(middle), nn.ReLU(inplace=True), TimeConv(middle, outputs, stride)
     )
 
 
 class ResidualBlock(nn.Module):
-    """Two factored convolutions around a shortcut: (B, inputs, T, H, W) -> (B, outputs, T / stride, H / stride, W / stride)."""
+    """Residual block of two factored convolutions."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -119,13 +128,13 @@ class ResidualBlock(nn.Module):
             self.downsample = nn.Sequential(SpaceConv(inputs, outputs, 1, stride, stride), nn.BatchNorm3d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The next map."""
+        """Map (B, outputs, T / stride, H / stride, W / stride) of a map (B, inputs, T, H, W)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         return functional.relu(self.conv2(self.conv1(x)) + shortcut)
 
 
 class EfRegressor(nn.Module):
-    """Grey videos (B, frames, size, size), or (B, channels, frames, size, size), in 0..1 -> ejection fraction (B,) in %."""
+    """Network from videos to their ejection fractions."""
 
     config_class: ClassVar = EfRegressorConfig
     mean: Tensor
@@ -157,15 +166,15 @@ class EfRegressor(nn.Module):
         for name, values in (("mean", config.mean), ("std", config.std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1, 1), persistent=False)
         for weight in self.parameters():
-            if weight.ndim == 5:  # a quarter less time on a CPU
+            if weight.ndim == 5:  # this layout takes a quarter less time on a CPU
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
 
     def forward(self, video: Tensor) -> Tensor:
-        """The answer of each video."""
+        """EF (B,) in % of grey videos (B, frames, size, size) or (B, channels, frames, size, size) in 0..1."""
         return self.answer(self.last_map(video))
 
     def last_map(self, video: Tensor) -> Tensor:
-        """(B, widths[-1], T', H', W'): what the last level sees."""
+        """Map (B, widths[-1], T', H', W') of the last level; see `forward`."""
         if video.ndim == 4:
             video = video[:, None].expand(-1, self.config.channels, -1, -1, -1)
         x = ((video - self.mean) / self.std).contiguous(memory_format=torch.channels_last_3d)
@@ -175,14 +184,14 @@ class EfRegressor(nn.Module):
         return x
 
     def answer(self, last_map: Tensor) -> Tensor:
-        """(B,) in %, from the mean of the last map; in full precision, since in bfloat16 it would come in steps of 0.25."""
+        """EF (B,) in % from the mean of the last map; in full precision, since in bfloat16 it would come in steps of 0.25."""
         with torch.autocast(last_map.device.type, enabled=False):
             ef_percent: Tensor = self.fc(last_map.float().mean((2, 3, 4)))
         return ef_percent[:, 0]
 
 
 def at_size(video: Tensor, size: int) -> Tensor:
-    """(B, frames, H, W) -> (B, frames, size, size), smoothed where that is smaller."""
+    """Resize videos (B, frames, H, W) to (B, frames, size, size), smoothed where that is smaller."""
     if video.shape[-2:] == (size, size):
         return video
     return functional.interpolate(video, (size, size), mode="bilinear", align_corners=False, antialias=True)

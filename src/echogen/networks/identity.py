@@ -1,4 +1,4 @@
-"""Whose heart is it: a small network that gives clips of one heart, seen in one way, nearly the same unit vector.
+"""Re-identification of hearts: a small network gives clips of one heart in one view nearly the same unit vector.
 
 It looks at a few frames without regard to their order, so anatomy, view and look count, and neither rate nor rhythm does.
 """
@@ -17,9 +17,14 @@ from torch import Tensor, nn
 class IdentityConfig:
     """Shape of `Identity`.
 
-    fps, steps: a part is `steps` frames, 1 / fps s apart. image_size: side of the frames in the canonical geometry. shrink: how
-    many pixels make one that the network sees, in each direction. widths: channels at 1/2, 1/4, 1/8, 1/16 of that, multiples of
-    `groups`. place_channels: kept of every place of the last map. dims: of the vector.
+    fps: Frames per second of the part of a clip that is read.
+    steps: Frames of that part.
+    image_size: Side of the frames in pixels, in the canonical geometry.
+    shrink: Pixels along each side that are averaged to one before the first layer.
+    widths: Channels at 1/2, 1/4, 1/8 and 1/16 of the averaged frames, multiples of `groups`.
+    place_channels: Channels that are kept of every place of the last map.
+    dims: Length of the vector.
+    groups: Groups of the group normalisation.
     """
 
     fps: float = 4.0
@@ -33,7 +38,7 @@ class IdentityConfig:
 
 
 class ResidualBlock(nn.Module):
-    """Two normalised 3 x 3 convolutions around a residual path: (B, inputs, H, W) -> (B, outputs, H / 2, W / 2)."""
+    """Residual block of two normalised 3 x 3 convolutions."""
 
     def __init__(self, inputs: int, outputs: int, groups: int) -> None:
         super().__init__()
@@ -44,16 +49,16 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv2d(inputs, outputs, 1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The next map."""
+        """Map (B, outputs, H / 2, W / 2) of a map (B, inputs, H, W)."""
         y = F.silu(self.first_norm(self.first(x)))
         return F.silu(self.second_norm(self.second(y)) + self.skip(x))
 
 
 class Identity(nn.Module):
-    """Parts of clips (B, steps, image_size, image_size) in 0..1, in any order of frames -> unit vectors (B, dims).
+    """Network from parts of clips to unit vectors; the cosine of two vectors is the similarity of the hearts.
 
-    Each frame goes through a residual network on its own and keeps where things are; mean and spread over the frames are what the
-    vector is made from. The cosine of two vectors is the similarity of the hearts.
+    Each frame goes through a residual network on its own, which keeps where things are; the vector is made of mean and spread
+    over the frames, so their order does not matter.
     """
 
     config_class: ClassVar = IdentityConfig
@@ -75,7 +80,7 @@ class Identity(nn.Module):
         self.vector = nn.Linear(2 * config.place_channels * side**2, config.dims)
 
     def forward(self, parts: Tensor) -> Tensor:
-        """The vector of each part."""
+        """Unit vectors (B, dims) of parts of clips (B, steps, image_size, image_size) in 0..1."""
         x = F.avg_pool2d(parts.flatten(0, 1)[:, None], self.config.shrink) * 2.0 - 1.0
         x = self.blocks(F.silu(self.stem_norm(self.stem(x))))
         x = self.places(x).flatten(1).unflatten(0, parts.shape[:2]).float()

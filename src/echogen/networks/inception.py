@@ -12,13 +12,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+#: Side in pixels to which pictures are resized, as the weights were trained.
 SIDE = 299
+#: Number of features.
 DIMS = 2048
+#: Classes of the published classifier.
 CLASSES = 1008
 
 
 class Layer(NamedTuple):
-    """One convolution of a block: its key, channels out, height and width of its kernel, and its stride."""
+    """One convolution of a block.
+
+    name: Key of its weights.
+    outputs: Channels of its output.
+    kernel: Height and width of its kernel.
+    stride: Stride along both sides.
+    """
 
     name: str
     outputs: int
@@ -27,7 +36,7 @@ class Layer(NamedTuple):
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU."""
+    """Convolution without bias, batch normalisation and ReLU."""
 
     def __init__(self, inputs: int, layer: Layer, padding: tuple[int, int]) -> None:
         super().__init__()
@@ -35,16 +44,20 @@ class ConvNorm(nn.Module):
         self.bn = nn.BatchNorm2d(layer.outputs, eps=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, H', W')."""
+        """Map (B, outputs, H', W') of a map (B, inputs, H, W)."""
         return F.relu(self.bn(self.conv(x)))
 
 
-#: A branch of a block: convolutions one after the other; a tuple of two at its end both see what came before.
+#: Branch of a block: convolutions one after the other; two in a tuple, at its end, both take the output before them.
 Branch = tuple[Layer | tuple[Layer, Layer], ...]
-_ROW, _COLUMN = (1, 7), (7, 1)
+#: Height and width of a kernel along a row.
+_ROW = (1, 7)
+#: Height and width of a kernel along a column.
+_COLUMN = (7, 1)
 
 
 def _same_size(pooled: int) -> tuple[Branch, ...]:
+    """Branches of the blocks 5b to 5d (figure 5), with so many channels after pooling."""
     return (
         (Layer("branch1x1", 64),),
         (Layer("branch5x5_1", 48), Layer("branch5x5_2", 64, (5, 5))),
@@ -54,6 +67,7 @@ def _same_size(pooled: int) -> tuple[Branch, ...]:
 
 
 def _sevens(width: int) -> tuple[Branch, ...]:
+    """Branches of the blocks 6b to 6e (figure 6), with kernels of 7 and so many channels between them."""
     long = (_COLUMN, _ROW, _COLUMN)
     return (
         (Layer("branch1x1", 192),),
@@ -67,6 +81,7 @@ def _sevens(width: int) -> tuple[Branch, ...]:
     )
 
 
+#: Branches of the blocks 7b and 7c (figure 7).
 _FORKED: tuple[Branch, ...] = (
     (Layer("branch1x1", 320),),
     (Layer("branch3x3_1", 384), (Layer("branch3x3_2a", 384, (1, 3)), Layer("branch3x3_2b", 384, (3, 1)))),
@@ -77,10 +92,12 @@ _FORKED: tuple[Branch, ...] = (
     ),
     (Layer("branch_pool", 192),),
 )
+#: Branches of the block 6a, which halves the sides.
 _HALVED_6: tuple[Branch, ...] = (
     (Layer("branch3x3", 384, (3, 3), 2),),
     (Layer("branch3x3dbl_1", 64), Layer("branch3x3dbl_2", 96, (3, 3)), Layer("branch3x3dbl_3", 96, (3, 3), 2)),
 )
+#: Branches of the block 7a, which halves the sides.
 _HALVED_7: tuple[Branch, ...] = (
     (Layer("branch3x3_1", 192), Layer("branch3x3_2", 320, (3, 3), 2)),
     (
@@ -90,7 +107,7 @@ _HALVED_7: tuple[Branch, ...] = (
         Layer("branch7x7x3_4", 192, (3, 3), 2),
     ),
 )
-#: (key, channels in, branches, pooling); "halve" is a maximum with stride 2 that goes on unchanged.
+#: Blocks as (key, channels in, branches, pooling); "halve" is a maximum with stride 2 that goes on unchanged.
 BLOCKS: tuple[tuple[str, int, tuple[Branch, ...], str], ...] = (
     ("Mixed_5b", 192, _same_size(32), "mean"),
     ("Mixed_5c", 256, _same_size(64), "mean"),
@@ -104,7 +121,7 @@ BLOCKS: tuple[tuple[str, int, tuple[Branch, ...], str], ...] = (
     ("Mixed_7b", 1280, _FORKED, "mean"),
     ("Mixed_7c", 2048, _FORKED, "maximum"),
 )
-#: (layer, whether its border is padded); 3 x 3 maximum pooling with stride 2 follows the third and the fifth.
+#: First layers as (layer, True if its border is padded); 3 x 3 maximum pooling with stride 2 follows the third and the fifth.
 STEM = (
     (Layer("Conv2d_1a_3x3", 32, (3, 3), 2), False),
     (Layer("Conv2d_2a_3x3", 32, (3, 3)), False),
@@ -115,7 +132,7 @@ STEM = (
 
 
 class Block(nn.Module):
-    """Branches side by side, and what pooling gives, joined along the channels."""
+    """Branches side by side, and the pooled map, joined along the channels."""
 
     def __init__(self, inputs: int, branches: tuple[Branch, ...], pooling: str) -> None:
         super().__init__()
@@ -136,7 +153,7 @@ class Block(nn.Module):
         return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, H', W')."""
+        """Map (B, outputs, H', W') of a map (B, inputs, H, W)."""
         pooled = self._pooled(x)
         joined = []
         for branch in self.branches:
@@ -152,7 +169,7 @@ class Block(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """Pictures (B, 3, H, W) in 0..1 of any size -> (B, 2048), the last map averaged over places.
+    """Inception v3 from pictures to the features of its last map, averaged over places.
 
     They are resized to 299 x 299 (bilinear, without antialiasing) and scaled to -1..1. `fc` is held only because the published
     file holds it.
@@ -169,7 +186,7 @@ class InceptionV3(nn.Module):
         self.fc = nn.Linear(DIMS, CLASSES)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """The features of each picture."""
+        """Features (B, 2048) of pictures (B, 3, H, W) in 0..1, of any size."""
         x = F.interpolate(pictures, (SIDE, SIDE), mode="bilinear", align_corners=False) * 2.0 - 1.0
         for index, (layer, _) in enumerate(STEM):
             x = self.get_submodule(layer.name)(x)

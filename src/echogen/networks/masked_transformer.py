@@ -1,4 +1,4 @@
-"""The masked transformer: video tokens, some of them hidden, and conditions on the clock -> logits of every token.
+"""Masked transformer that guesses the hidden ones of a window's video tokens from the others and from conditions.
 
 Source: ECHOPulse (ICLR 2025), section 3.2 and Table 5, after Chang et al., MaskGIT, 2022.
 """
@@ -21,13 +21,23 @@ from echogen.networks.conditioning import ClipCondition, EcgEncoderConfig, Frame
 class MaskedTransformerConfig:
     """Architecture of a `MaskedTransformer`.
 
-    vocabulary: codes per group, whose number is also the mask id. spatial_positions: tokens per latent frame. max_latents: the
-    longest window, in latent frames. cross_attention_every: every n-th block looks at the context tokens, 0 = none.
-    local_blocks: the blocks (from 0) that attend within each latent frame only, which costs a T'-th part.
-    frame_features: numbers per latent frame that steer its adaptive norm, 0 = none. adaptive_norm: False leaves out clip
-    condition and frame features. cavity_cells: cells of a token's patch (all its frames) for which `cavity` says how much of each
-    is cavity of the left ventricle, 0 = none; training guesses it beside the tokens. ecg: the encoder of context tokens;
-    None = the caller brings tokens of width context_dim.
+    vocabulary: Codes per group; their number is also the mask id.
+    groups: Codes per position.
+    spatial_positions: Tokens per latent frame.
+    max_latents: Longest window in latent frames.
+    dim: Width of the transformer.
+    depth: Transformer blocks.
+    heads: Attention heads.
+    mlp_ratio: Width between the two layers of an MLP over dim.
+    gated_mlp: Use the gated GEGLU in MLPs.
+    qk_norm: Normalise queries and keys.
+    cross_attention_every: Every n-th block attends to the context tokens; 0 for none.
+    local_blocks: Blocks (from 0) that attend within each latent frame only, at the T'-th part of the cost.
+    adaptive_norm: Steer the norms by clip condition and frame features; without it both are left out.
+    frame_features: Numbers per latent frame that steer its norms; 0 for none.
+    cavity_cells: Cells of a token's patch (all its frames) of which `cavity` says the share that is cavity; 0 for none.
+    ecg: Encoder of context tokens; null where the caller brings tokens of width context_dim.
+    context_dim: Width of context tokens that the caller brings.
     """
 
     vocabulary: int
@@ -51,22 +61,23 @@ class MaskedTransformerConfig:
     def __post_init__(self) -> None:
         if self.dim % self.heads:
             raise InputError(f"The width {self.dim} is not a multiple of the number of heads {self.heads}.")
-        if any(not 0 <= block < self.depth or self._looks(block) for block in self.local_blocks):
-            raise InputError("Local blocks must be blocks of the transformer that do not look at the context.")
+        if any(not 0 <= block < self.depth or self._has_context(block) for block in self.local_blocks):
+            raise InputError("Local blocks must be blocks of the transformer that do not attend to the context.")
         if self.frame_features and not self.adaptive_norm:
             raise InputError("Frame features need the adaptive norm.")
 
-    def _looks(self, block: int) -> bool:
+    def _has_context(self, block: int) -> bool:
+        """True if a block attends to the context tokens."""
         return bool(self.cross_attention_every) and (block + 1) % self.cross_attention_every == 0
 
     @property
     def mask_id(self) -> int:
-        """The id of a hidden token."""
+        """Id of a hidden token."""
         return self.vocabulary
 
     @classmethod
     def paper(cls) -> MaskedTransformerConfig:
-        """ECHOPulse, Table 5: 6 x 16 x 16 tokens, 8192 codes, width 512, 6 layers, ECG context of width 768 from outside."""
+        """Config of ECHOPulse, Table 5: 6 x 16 x 16 tokens, 8192 codes, width 512, 6 layers, ECG tokens of width 768."""
         return cls(
             vocabulary=8192, spatial_positions=256, max_latents=6, dim=512, depth=6, heads=8, gated_mlp=True,
             cross_attention_every=1, adaptive_norm=False, ecg=None, context_dim=768,
@@ -74,7 +85,11 @@ class MaskedTransformerConfig:
 
 
 class Conditioning(NamedTuple):
-    """Conditions encoded once per sampling call: modulation (B, T' or 1, 1, 6 dim) or None, context (B, M, dim) or None."""
+    """Encoded conditions of a batch of windows, made once per sampling call.
+
+    modulation: Shifts, scales and gates (B, T' or 1, 1, 6 dim) of the adaptive norm; None without one.
+    context: Context tokens (B, M, dim) of cross-attention; None without it.
+    """
 
     modulation: Tensor | None
     context: Tokens | None
@@ -90,7 +105,7 @@ class MaskedTransformer(nn.Module):
         super().__init__()
         self.config = config
         dim = config.dim
-        looks = [config._looks(i) for i in range(config.depth)]
+        has_context = [config._has_context(i) for i in range(config.depth)]
         self.embed = nn.Embedding(config.groups * (config.vocabulary + 1), dim)
         self.position = nn.Parameter(torch.randn(config.spatial_positions, dim) * 0.02)
         self.first = nn.Parameter(torch.randn(dim) * 0.02)
@@ -101,17 +116,17 @@ class MaskedTransformer(nn.Module):
                 config.mlp_ratio,
                 gated_mlp=config.gated_mlp,
                 qk_norm=config.qk_norm,
-                cross_attention=look,
+                cross_attention=cross_attention,
                 modulated=config.adaptive_norm,
             )
-            for look in looks
+            for cross_attention in has_context
         )
         self.norm = nn.LayerNorm(dim, bias=False)
         self.head = nn.Linear(dim, config.groups * config.vocabulary)
         self.cavity = nn.Linear(dim, config.cavity_cells) if config.cavity_cells else None
-        self.ecg = SmallEcgEncoder(config.ecg) if config.ecg is not None and any(looks) else None
+        self.ecg = SmallEcgEncoder(config.ecg) if config.ecg is not None and any(has_context) else None
         width = config.ecg.dim if config.ecg is not None else config.context_dim
-        self.context = nn.Linear(width, dim) if any(looks) else None
+        self.context = nn.Linear(width, dim) if any(has_context) else None
         self.clip = ClipCondition(dim) if config.adaptive_norm else None
         self.frame = FrameFeatures(config.frame_features, dim) if config.frame_features else None
         self.modulate = nn.Linear(dim, 6 * dim) if config.adaptive_norm else None
@@ -119,8 +134,8 @@ class MaskedTransformer(nn.Module):
         if self.modulate is not None:
             nn.init.zeros_(self.modulate.weight)
             nn.init.zeros_(self.modulate.bias)
-        #: From this block on latents learn nothing from one another.
-        self._all_told = 1 + max((index for index in range(config.depth) if index not in config.local_blocks), default=-1)
+        #: Index after the last block with attention across latents; later blocks run only on the requested latents.
+        self._first_separate_block = 1 + max((i for i in range(config.depth) if i not in config.local_blocks), default=-1)
         offsets = torch.arange(config.groups) * (config.vocabulary + 1)
         self.register_buffer("offsets", offsets, persistent=False)
 
@@ -140,8 +155,15 @@ class MaskedTransformer(nn.Module):
     ) -> Conditioning:
         """Encode the conditions of `batch` windows; everything may be absent.
 
-        ecg (B, samples) normalised, sample 0 at ecg_start_s (B,), or `context` tokens of the configured width; ef_percent (B,),
-        nan = unknown; view and sex (B,) ids, 0 = unknown; frame_features (B, T', F). ecg_keep and frame_keep (B,): False drops.
+        ecg: Normalised leads (B, samples).
+        ecg_start_s: Time of sample 0 (B,) in s, relative to the window; None is 0.
+        ecg_keep: Mask (B,); False drops a row's ECG.
+        context: Context tokens of the configured width, instead of an ECG.
+        ef_percent: EF (B,) in %; nan for unknown.
+        view: Number of the view (B,); 0 for unknown.
+        sex: Number of the sex (B,); 0 for unknown.
+        frame_features: Numbers (B, T', F) of the latent frames.
+        frame_keep: Mask (B,); False drops a row's frame features.
         """
         device = self.position.device
         if ecg is not None and self.ecg is not None:
@@ -173,8 +195,10 @@ class MaskedTransformer(nn.Module):
     ) -> Tensor:
         """Logits (B, T', S, groups, vocabulary) of ids (B, T', S, groups), hidden ones being `config.mask_id`.
 
-        times_s (B, T'): window-relative seconds of the latent frames. is_first (B,): latent 0 is a single-frame latent.
-        select (B, T', S): give logits (count, groups, vocabulary) of these positions only.
+        times_s: Times (B, T') of the latent frames in s, relative to the window.
+        is_first: Mask (B,); True where latent 0 is a single-frame latent.
+        conditioning: Encoded conditions, from `condition`.
+        select: Mask (B, T', S) of the positions to give logits (count, groups, vocabulary) of; None for all.
         """
         features = self.features(ids, times_s, is_first, conditioning)
         return self.logits(features if select is None else features[select])
@@ -187,7 +211,7 @@ class MaskedTransformer(nn.Module):
     def features(
         self, ids: Tensor, times_s: Tensor, is_first: Tensor, conditioning: Conditioning, asked: slice = slice(None)
     ) -> Tensor:
-        """What the transformer knows of every token of the asked latents, (B, T', S, dim); see `forward`."""
+        """Features (B, T', S, dim) of every token; of the asked latents alone where not all are needed; see `forward`."""
         latents, positions = ids.shape[1:3]
         if latents > self.config.max_latents or positions != self.config.spatial_positions:
             raise InputError(
@@ -206,25 +230,25 @@ class MaskedTransformer(nn.Module):
             context = CrossContext(tokens, table if timed else None, keys)
         modulation = conditioning.modulation
         for index, block in enumerate(self.blocks):
-            if index == self._all_told:
+            if index == self._first_separate_block:
                 x = x[:, asked]
                 modulation = modulation if modulation is None or modulation.shape[1] == 1 else modulation[:, asked]
             if index in self.config.local_blocks:
                 x = self._within_frames(block, x, modulation)
             else:
                 x = block(x, table=table, context=context, modulation=modulation)
-        normed: Tensor = self.norm(x if self._all_told < len(self.blocks) else x[:, asked])
+        normed: Tensor = self.norm(x if self._first_separate_block < len(self.blocks) else x[:, asked])
         return normed
 
     @staticmethod
     def _within_frames(block: nn.Module, x: Tensor, modulation: Tensor | None) -> Tensor:
-        """A block over x (B, T', S, dim) whose tokens see their own latent frame only."""
+        """Block over x (B, T', S, dim) in which tokens attend to their own latent frame only."""
         if modulation is not None:
             modulation = modulation.expand(*x.shape[:2], -1, -1).flatten(0, 1)
         mixed: Tensor = block(x.flatten(0, 1), modulation=modulation)
         return mixed.view(x.shape)
 
     def _no_tokens(self, batch: int) -> Tokens:
-        """A context without tokens: cross-attention then sees its null key only."""
+        """Context without tokens: cross-attention then attends to its null key only."""
         empty = self.position.new_zeros(batch, 0, self.config.dim)
         return Tokens(empty, None, torch.zeros(batch, 0, dtype=torch.bool, device=empty.device))

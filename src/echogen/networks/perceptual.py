@@ -1,4 +1,4 @@
-"""Networks in whose features two pictures are compared: VGG16 (plain or as LPIPS) from a file, or a small one of our own.
+"""Feature networks of the perceptual loss: VGG16 (plain or as LPIPS) from a file, or a small one trained on the phantom.
 
 Sources: Johnson et al., Perceptual Losses, 2016; Zhang et al., LPIPS, 2018; ECHOPulse (ICLR 2025), Eq. 3.
 """
@@ -23,7 +23,7 @@ from echogen.networks.config import load_network
 from echogen.networks.segmenter import ConvBlock
 from echogen.records import STRUCTURES
 
-#: VGG16's convolutions by their number in its list of layers: (number, inputs, outputs), a stage a line.
+#: Convolutions of VGG16 by their number in its list of layers: (number, inputs, outputs), a stage a line.
 VGG_STAGES: tuple[tuple[tuple[int, int, int], ...], ...] = (
     ((0, 3, 64), (2, 64, 64)),
     ((5, 64, 128), (7, 128, 128)),
@@ -31,15 +31,25 @@ VGG_STAGES: tuple[tuple[tuple[int, int, int], ...], ...] = (
     ((17, 256, 512), (19, 512, 512), (21, 512, 512)),
     ((24, 512, 512), (26, 512, 512), (28, 512, 512)),
 )
-#: Mean and standard deviation of ImageNet's colours, for pixels in 0..1.
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+#: Mean of ImageNet's colours, for pixels in 0..1, with which VGG16 was trained.
+MEAN = (0.485, 0.456, 0.406)
+#: Standard deviation of ImageNet's colours, for pixels in 0..1, with which VGG16 was trained.
+DEVIATION = (0.229, 0.224, 0.225)
+#: Number and kind of a layer's weights in the names of torchvision and LPIPS.
 _LAYER = re.compile(r"(?:^|\.)(?:features|slice[1-5])\.(\d+)\.(weight|bias)$")
+#: Number of the stage of LPIPS's channel weights in their names.
 _CHANNEL_WEIGHTS = re.compile(r"(?:^|\.)lins?\.?([0-4])(?:\.model\.1)?\.weight$")
 
 
 @dataclass(frozen=True)
 class PhantomFeaturesConfig:
-    """Shape of `PhantomFeatures`: channels at 1, 1/2, 1/4 ... of the picture's side, each a multiple of `groups`; classes."""
+    """Shape of `PhantomFeatures`.
+
+    widths: Channels at 1, 1/2, 1/4 ... of the picture's side, each a multiple of `groups`.
+    blocks: Convolutions of each level.
+    groups: Groups of the group normalisation.
+    classes: Structures that are told apart.
+    """
 
     widths: tuple[int, ...] = (16, 32, 48, 64)
     blocks: int = 2
@@ -48,10 +58,9 @@ class PhantomFeaturesConfig:
 
 
 class PhantomFeatures(nn.Module):
-    """A small convolutional network that learns to name the phantom's structures; what it sees is compared, not what it names.
+    """Small convolutional network that learns to name the phantom's structures, and whose features are compared.
 
-    Pictures (B, C, H, W) in 0..1 -> one map of features (B, width, side, side) a stage; colours count as their mean. It is
-    never the segmenter that measures.
+    Colours count as their mean. It is never the segmenter that measures.
     """
 
     config_class: ClassVar = PhantomFeaturesConfig
@@ -69,7 +78,7 @@ class PhantomFeatures(nn.Module):
         self.heads = nn.ModuleList(nn.Conv2d(width, config.classes, 1) for width in config.widths)
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
-        """The features of each stage."""
+        """Features (B, width, side, side) of each stage, of pictures (B, C, H, W) in 0..1."""
         x = pictures.mean(1, keepdim=True) * 2 - 1
         maps = []
         for stage in self.stages:
@@ -88,10 +97,7 @@ class PhantomFeatures(nn.Module):
 
 
 class VggFeatures(nn.Module):
-    """VGG16's last rectified map of each of its five stages, of pictures (B, 1 or 3, H, W) in 0..1; weights that stand still.
-
-    channel_weights: what LPIPS multiplies the squared differences of a stage's channels with; empty for plain VGG16.
-    """
+    """VGG16 with fixed weights, plain or with the channel weights of LPIPS."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -123,11 +129,11 @@ class VggFeatures(nn.Module):
 
     @property
     def channel_weights(self) -> tuple[Tensor, ...]:
-        """One (1, channels, 1, 1) a stage for LPIPS, else empty."""
+        """Factors (1, channels, 1, 1) of LPIPS for the squared differences of each stage's channels; empty for plain VGG16."""
         return tuple(self.get_buffer(f"weights_{index}") for index in range(len(VGG_STAGES))) if self.lpips else ()
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
-        """The features of each stage."""
+        """Last rectified map of each of the five stages, of pictures (B, 1 or 3, H, W) in 0..1."""
         x = (pictures.expand(-1, 3, -1, -1) - self.get_buffer("mean")) / self.get_buffer("deviation")
         maps = []
         for index, stage in enumerate(self.stages):
@@ -142,10 +148,10 @@ FeatureNetwork = PhantomFeatures | VggFeatures
 
 
 def perceptual_distance(network: FeatureNetwork, drawn: Tensor, target: Tensor) -> Tensor:
-    """How far two batches of pictures (B, C, H, W) in 0..1 lie apart in a network's features; a scalar, 0 for equal ones.
+    """Distance of two batches of pictures (B, C, H, W) in 0..1 in a network's features; a scalar, 0 for equal ones.
 
     At each place the features are scaled to length 1, and their squared distance is averaged over places and pictures. The
-    stages are summed with LPIPS's weights of their channels where the network has them (Zhang et al., eq. 1), else averaged.
+    stages are summed with LPIPS's weights of their channels where the network has them (Zhang et al., Eq. 1), else averaged.
     """
     apart = [
         (F.normalize(one.float(), dim=1, eps=1e-6) - F.normalize(other.float(), dim=1, eps=1e-6)).square()
@@ -153,15 +159,15 @@ def perceptual_distance(network: FeatureNetwork, drawn: Tensor, target: Tensor) 
     ]
     if network.channel_weights:
         weighted = zip(apart, network.channel_weights, strict=True)
-        return torch.stack([(squares * weight).sum(1).mean() for squares, weight in weighted]).sum()
+        return torch.stack([(squares * weight).sum(1).mean() for squares, weight in weighted]).sum()  # Zhang et al., Eq. 1
     return torch.stack([squares.sum(1).mean() for squares in apart]).mean()
 
 
 def load_features(path: str | Path) -> FeatureNetwork:
-    """The feature network of a folder (`PhantomFeatures`, as training leaves it) or of a weights file of VGG16 or LPIPS.
+    """Load the feature network of a folder (`PhantomFeatures`, as training leaves it) or of a weights file of VGG16 or LPIPS.
 
     A file (.safetensors, or a torch file of tensors only) may name its layers as torchvision (features.0.weight) or LPIPS
-    (slice1.0.weight, lin0.model.1.weight) do, after any prefix. The weights stand still. Raises `InputError` for a file that
+    (slice1.0.weight, lin0.model.1.weight) do, after any prefix. The weights are fixed. Raises `InputError` for a file that
     is missing, damaged or without a whole VGG16.
     """
     path = Path(path)

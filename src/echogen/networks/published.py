@@ -1,4 +1,4 @@
-"""The blocks of the published ECHOPulse networks, whose computation departs from the paper; only for running released weights.
+"""Blocks of the published ECHOPulse networks, whose computation departs from the paper; only for running released weights.
 
 Keys and values come from the stream before its norm, queries and keys are unit vectors with learned scales, and positions enter
 through a depthwise convolution and a learned bias of the attention. Source: the code of ECHOPulse (ICLR 2025), after Villegas
@@ -17,19 +17,29 @@ from torch import Tensor, nn
 
 from echogen.errors import InputError
 
+#: Factor of the cosine of query and key before the softmax, as in the published code.
 ATTENTION_SCALE = 8.0
-"""What the cosine of query and key is multiplied with."""
 
 
 class KeyValue(NamedTuple):
-    """Keys, already unit vectors times their scale, and values, each (B, heads, M, head_dim), null keys first."""
+    """Keys and values of attention, those of the null tokens first.
+
+    key: Keys (B, heads, M, head_dim), already unit vectors times their scale.
+    value: Values (B, heads, M, head_dim).
+    """
 
     key: Tensor
     value: Tensor
 
 
 class Sizes(NamedTuple):
-    """The widths that all blocks of a transformer share."""
+    """Widths that all blocks of a transformer share.
+
+    dim: Width of the tokens.
+    heads: Attention heads.
+    head_dim: Width of a head.
+    feed_forward: Width between the two layers of an MLP.
+    """
 
     dim: int
     heads: int
@@ -38,7 +48,7 @@ class Sizes(NamedTuple):
 
 
 def gain_norm(dim: int) -> nn.LayerNorm:
-    """A layer norm that trains its gain only; its bias is part of the weights but stands still."""
+    """Layer norm that trains its gain only; its bias is part of the weights but fixed."""
     norm = nn.LayerNorm(dim)
     norm.bias.requires_grad_(False)
     return norm
@@ -50,7 +60,7 @@ def feed_forward_width(dim: int, multiple: float = 4.0) -> int:
 
 
 class PublishedAttention(nn.Module):
-    """Cosine attention: the query sees the norm of x; keys and values see x itself, or a context through its own norm."""
+    """Cosine attention: queries are made of the norm of x; keys and values of x itself, or of a context through its own norm."""
 
     def __init__(self, dim: int, heads: int, head_dim: int, context_dim: int | None = None, null_keys: int = 0) -> None:
         super().__init__()
@@ -66,7 +76,7 @@ class PublishedAttention(nn.Module):
         self.null = nn.Parameter(torch.randn(heads, null_keys, 2, head_dim)) if null_keys else None
 
     def keys_and_values(self, source: Tensor) -> KeyValue:
-        """What is looked at: source (B, M, dim or context_dim) -> M keys and values, after the null ones."""
+        """Null keys and values, then M of a source (B, M, dim or context_dim)."""
         if self.context_norm is not None:
             source = self.context_norm(source)
         both = self.key_value(source).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -77,11 +87,11 @@ class PublishedAttention(nn.Module):
         return KeyValue(F.normalize(key, dim=-1) * self.key_scale, value)
 
     def forward(self, x: Tensor, context: KeyValue | None = None, mask: Tensor | None = None) -> Tensor:
-        """x (B, N, dim) looks at itself or at an encoded context; mask as of `F.scaled_dot_product_attention`."""
-        seen = self.keys_and_values(x) if context is None else context
+        """Attend from x (B, N, dim) to itself or to an encoded context; mask as of `F.scaled_dot_product_attention`."""
+        source = self.keys_and_values(x) if context is None else context
         query = self.query(self.norm(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         query = F.normalize(query, dim=-1) * self.query_scale
-        mixed = F.scaled_dot_product_attention(query, seen.key, seen.value, attn_mask=mask, scale=ATTENTION_SCALE)
+        mixed = F.scaled_dot_product_attention(query, source.key, source.value, attn_mask=mask, scale=ATTENTION_SCALE)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -96,7 +106,7 @@ class FeedForward(nn.Module):
         self.fall = nn.Linear(width, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., dim)."""
+        """Map x (..., dim) to the same shape."""
         value, gate = self.rise(self.norm(x)).chunk(2, dim=-1)
         out: Tensor = self.fall(F.gelu(gate) * value)
         return out
@@ -107,7 +117,9 @@ class PositionConvolution(nn.Module):
 
     The tokens are read as if they lay in the order (batch, time, height, width) whatever their order is. Temporal layers hold
     them as (batch, height, width, time), so there the axes are scrambled; released weights were trained that way.
-    early: pad time with two frames before, none after. Source: Chu et al., Conditional Positional Encodings, 2021.
+
+    early: Pad time with two frames before and none after.
+    Source: Chu et al., Conditional Positional Encodings, 2021.
     """
 
     def __init__(self, dim: int, early: bool) -> None:
@@ -116,13 +128,13 @@ class PositionConvolution(nn.Module):
         self.padding = (1, 1, 1, 1, 2, 0) if early else (1, 1, 1, 1, 1, 1)
 
     def forward(self, x: Tensor, shape: Sequence[int]) -> Tensor:
-        """x (..., dim) with as many tokens as the grid of `shape` (batch, time, height, width); the same shape comes out."""
+        """Position encoding (..., dim) of x (..., dim), whose tokens fill a grid of `shape` (batch, time, height, width)."""
         grid = x.reshape(*shape, -1).permute(0, 4, 1, 2, 3)
         return self.conv(F.pad(grid, self.padding)).permute(0, 2, 3, 4, 1).reshape(x.shape)
 
 
 class PositionBias(nn.Module):
-    """What a pair of grid positions adds to attention: a small network of the signed logarithm of their offset.
+    """Bias of attention for each pair of grid positions: a small network of the signed logarithm of their offset.
 
     The network runs once per distinct offset. Outside of training the result is kept until the weights or the shape change.
     Source: Liu et al., Swin Transformer V2, 2022, section 3.3 (log-spaced continuous position bias).
@@ -136,7 +148,7 @@ class PositionBias(nn.Module):
         self._kept: tuple[tuple[int, ...], Tensor, Tensor] | None = None
 
     def forward(self, *shape: int) -> Tensor:
-        """The bias (heads, N, N) of all pairs (query, key) on a grid of this shape with N positions, last axis fastest."""
+        """Bias (heads, N, N) of all pairs (query, key) on a grid of this shape with N positions, last axis fastest."""
         if torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters()):
             self._kept = None
             return self._computed(shape)
@@ -181,7 +193,7 @@ class PublishedBlock(nn.Module):
     def forward(
         self, x: Tensor, shape: Sequence[int], mask: Tensor | None, context: KeyValue | None, context_mask: Tensor | None
     ) -> Tensor:
-        """x (B, N, dim) on a grid of `shape`; the masks as of `F.scaled_dot_product_attention`."""
+        """Transform x (B, N, dim) on a grid of `shape`; the masks as of `F.scaled_dot_product_attention`."""
         x = x + self.peg(x, shape)
         x = x + self.attention(x, mask=mask)
         if self.cross is not None and context is not None:
@@ -193,7 +205,9 @@ class PublishedBlock(nn.Module):
 class PublishedStack(nn.Module):
     """Blocks that share one attention bias, and a last norm.
 
-    early: see `PositionConvolution`. context_dim: width of the tokens that cross-attention looks at, None = no cross-attention.
+    early: Padding in time, as of `PositionConvolution`.
+    context_dim: Width of the tokens of cross-attention; None for no cross-attention.
+    null_keys: Learned keys beside those tokens.
     """
 
     def __init__(self, sizes: Sizes, depth: int, *, early: bool, context_dim: int | None = None, null_keys: int = 0) -> None:
@@ -203,7 +217,7 @@ class PublishedStack(nn.Module):
         self.norm = gain_norm(sizes.dim)
 
     def encode_context(self, context: Tensor) -> list[KeyValue]:
-        """The keys and values of context tokens (B, M, context_dim) for every block; encode once, use at every step."""
+        """Keys and values of context tokens (B, M, context_dim) for every block; encode once, use at every step."""
         blocks = [block.cross for block in self.blocks if isinstance(block, PublishedBlock)]
         if any(cross is None for cross in blocks):
             raise InputError("This transformer has no cross-attention; give it no context.")
@@ -219,22 +233,24 @@ class PublishedStack(nn.Module):
         context: Sequence[KeyValue] | None = None,
         context_mask: Tensor | None = None,
     ) -> Tensor:
-        """x (B, N, dim) on a grid of `shape` (batch, time, height, width).
+        """Transform x (B, N, dim) on a grid of `shape` (batch, time, height, width).
 
-        bias (heads, N, N) is added to every block's attention. mask (B, N) and context_mask (B, M): False = not looked at.
-        context: from `encode_context`; None leaves cross-attention out.
+        bias: Bias (heads, N, N) that is added to the scores of every block's self-attention.
+        mask: Mask (B, N); False for tokens that are not attended to.
+        context: Keys and values from `encode_context`; None leaves cross-attention out.
+        context_mask: Mask (B, M); False for context tokens that are not attended to.
         """
-        seen = attention_mask(bias, mask, x)
+        self_mask = attention_mask(bias, mask, x)
         if context_mask is not None:
             context_mask = F.pad(context_mask, (self.null_keys, 0), value=True)[:, None, None, :]
         for index, block in enumerate(self.blocks):
-            x = block(x, shape, seen, None if context is None else context[index], context_mask)
+            x = block(x, shape, self_mask, None if context is None else context[index], context_mask)
         out: Tensor = self.norm(x)
         return out
 
 
 def attention_mask(bias: Tensor | None, mask: Tensor | None, like: Tensor) -> Tensor | None:
-    """Bias (heads, N, N) and key mask (B, N) as one additive mask of the type of `like`.
+    """One additive mask, of the type of `like`, of a bias (heads, N, N) and a key mask (B, N).
 
     A hidden key gets the most negative number, not minus infinity, so that a row without any visible key stays finite.
     """
@@ -247,5 +263,5 @@ def attention_mask(bias: Tensor | None, mask: Tensor | None, like: Tensor) -> Te
 
 
 def grid_tokens(shape: Sequence[int]) -> int:
-    """How many tokens a grid of this shape has."""
+    """Number of tokens of a grid of this shape."""
     return math.prod(shape)

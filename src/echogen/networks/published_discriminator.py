@@ -1,4 +1,4 @@
-"""The frame discriminator of ECHOPulse's code with its losses; none of the published training runs used it.
+"""Frame discriminator of ECHOPulse's code, with its losses; none of the published training runs used it.
 
 Source: the code of ECHOPulse (ICLR 2025), after Villegas et al., Phenaki, 2023.
 """
@@ -16,16 +16,20 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from echogen.networks.published import PublishedAttention
 
+#: Slope of the leaky rectifiers below 0, as in the published code.
 SLOPE = 0.1
-"""Of the leaky rectifiers on their negative side."""
 
 
 @dataclass(frozen=True)
 class PublishedDiscriminatorConfig:
     """Architecture of a `PublishedDiscriminator`; the defaults are the published sizes, for images of 128 x 128 pixels.
 
-    widths: channels after each block; all but the last halve the sides. attention_after: the blocks (from 0) followed by
-    self-attention. last_places: pixels of the last map.
+    channels: Channels of the frames.
+    widths: Channels after each block; all but the last halve the sides.
+    attention_after: Blocks (from 0) that are followed by self-attention.
+    heads: Attention heads.
+    head_dim: Width of a head.
+    last_places: Pixels of the last map.
     """
 
     channels: int = 3
@@ -37,7 +41,7 @@ class PublishedDiscriminatorConfig:
 
     @classmethod
     def published(cls) -> PublishedDiscriminatorConfig:
-        """The sizes of ECHOPulse's code."""
+        """Sizes of ECHOPulse's code."""
         return cls()
 
 
@@ -52,7 +56,7 @@ class _Block(nn.Module):
         self.shrink = nn.Conv2d(4 * width, width, 1) if shrink else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, channels, H, W)."""
+        """Map (B, width, H, W), or half the sides, of a map x (B, channels, H, W)."""
         inner = F.leaky_relu(self.second(F.leaky_relu(self.first(x), SLOPE)), SLOPE)
         if self.shrink is not None:
             inner = self.shrink(F.pixel_unshuffle(inner, 2))
@@ -61,7 +65,7 @@ class _Block(nn.Module):
 
 
 class PublishedDiscriminator(nn.Module):
-    """Frames (B, channels, H, W) -> one logit each (B,), high for real ones."""
+    """Network from frames to logits, high for real ones."""
 
     config_class: ClassVar = PublishedDiscriminatorConfig
 
@@ -91,19 +95,19 @@ class PublishedDiscriminator(nn.Module):
 
 
 def hinge_discriminator_loss(fake: Tensor, real: Tensor) -> Tensor:
-    """mean(max(0, 1 + fake) + max(0, 1 - real)) of logits (B,). Source: Lim and Ye, Geometric GAN, 2017."""
+    """Hinge loss mean(max(0, 1 + fake) + max(0, 1 - real)) of logits (B,). Source: Lim and Ye, Geometric GAN, 2017."""
     return (F.relu(1 + fake) + F.relu(1 - real)).mean()
 
 
 def hinge_generator_loss(fake: Tensor) -> Tensor:
-    """-mean(fake) of logits (B,)."""
-    return -fake.mean()
+    """Loss -mean(fake) of a generator with logits (B,) (ECHOPulse, Eq. 5)."""
+    return -fake.mean()  # Eq. 5
 
 
 def gradient_penalty(images: Tensor, logits: Tensor, weight: float = 10.0) -> Tensor:
-    """weight x mean over images of (length of the logit's gradient - 1)^2; `images` must require a gradient.
+    """Penalty weight x mean over images of (length of the logit's gradient - 1)^2; `images` must require a gradient.
 
-    Source: Gulrajani et al., Improved Training of Wasserstein GANs, 2017, eq. 3, at the given images.
+    Source: Gulrajani et al., Improved Training of Wasserstein GANs, 2017, Eq. 3, at the given images.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return weight * (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    return weight * (gradient.flatten(1).norm(dim=1) - 1).square().mean()  # Gulrajani et al., Eq. 3

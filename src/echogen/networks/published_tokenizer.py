@@ -1,4 +1,4 @@
-"""C-ViViT as ECHOPulse's code has it: every frame depends on every other, and a cosine codebook; for released weights.
+"""C-ViViT of ECHOPulse's code, in which every frame depends on every other; only for running released weights.
 
 Source: the code of ECHOPulse (ICLR 2025). The tokenizer of the paper itself is `video_tokenizer.VideoTokenizer`.
 """
@@ -21,8 +21,18 @@ from echogen.networks.video_tokenizer import TokenizerOutput
 class PublishedTokenizerConfig:
     """Architecture of a `PublishedTokenizer`; the defaults are the published sizes.
 
-    image_size, patch: height and width in pixels. time_patch: frames per latent after the first. spatial_depth and
-    temporal_depth: layers of the encoder, and again of the decoder. feed_forward: width between the two layers of an MLP.
+    image_size: Height and width of frames in pixels.
+    channels: Channels of the frames.
+    patch: Height and width of a patch in pixels.
+    time_patch: Frames of every latent frame after the first.
+    dim: Width of the tokens.
+    heads: Attention heads.
+    head_dim: Width of a head.
+    feed_forward: Width between the two layers of an MLP.
+    spatial_depth: Blocks with attention within latent frames, of the encoder and again of the decoder.
+    temporal_depth: Blocks with attention along time, of the encoder and again of the decoder.
+    codebook_size: Number of codes.
+    codebook_dim: Width of a code.
     """
 
     image_size: tuple[int, int] = (128, 128)
@@ -44,27 +54,27 @@ class PublishedTokenizerConfig:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patches along height and width."""
+        """Number of patches along height and width."""
         return self.image_size[0] // self.patch[0], self.image_size[1] // self.patch[1]
 
     @property
     def positions(self) -> int:
-        """Tokens per latent frame."""
+        """Number of tokens per latent frame."""
         return self.grid[0] * self.grid[1]
 
     @property
     def quantizer(self) -> QuantizerConfig:
-        """The published cosine codebook: running mean 0.8, commitment weight 0.25, no restarts."""
+        """Published cosine codebook: running mean 0.8, commitment weight 0.25, no restarts."""
         return QuantizerConfig(kind="vq", codebook_size=self.codebook_size, codebook_dim=self.codebook_dim, ema_decay=0.8)
 
     @classmethod
     def published(cls) -> PublishedTokenizerConfig:
-        """The sizes of ECHOPulse's code: 128 x 128, patches of 8 x 8 x 2, width 512, 4 + 4 layers twice, 8192 codes of 32."""
+        """Sizes of ECHOPulse's code: 128 x 128, patches of 8 x 8 x 2, width 512, 4 + 4 layers twice, 8192 codes of 32."""
         return cls()
 
 
 class PatchEmbedding(nn.Module):
-    """Pixels of a patch -> norm -> linear -> norm."""
+    """Embedding of the pixels of a patch: norm, linear layer, norm."""
 
     def __init__(self, pixels: int, dim: int) -> None:
         super().__init__()
@@ -73,13 +83,13 @@ class PatchEmbedding(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Patches (..., pixels) -> (..., dim)."""
+        """Embeddings (..., dim) of patches (..., pixels)."""
         out: Tensor = self.norm(self.project(self.pixel_norm(patches)))
         return out
 
 
 class PublishedTokenizer(nn.Module):
-    """Video tokenizer: patches -> spatial, then temporal attention -> codes -> temporal, then spatial -> pixels.
+    """Video tokenizer: patches, spatial, then temporal attention, codes, temporal, then spatial attention, pixels.
 
     Nothing is causal: the ids of every frame depend on all frames, also the first one's. Spatial attention has one bias,
     shared by encoder and decoder; time is known only through the position convolution.
@@ -105,7 +115,7 @@ class PublishedTokenizer(nn.Module):
         self.head_group = nn.Linear(config.dim, pixels * config.time_patch)
 
     def latent_shape(self, frames: int) -> tuple[int, int, int]:
-        """Latent frames, rows and columns of tokens of a video with this many frames.
+        """Numbers of latent frames, rows and columns of the tokens of a video with this many frames.
 
         Raises `InputError` unless there is one frame plus a multiple of time_patch.
         """
@@ -128,23 +138,23 @@ class PublishedTokenizer(nn.Module):
         return x
 
     def encode(self, video: Tensor) -> Tensor:
-        """Video (B, channels, 1 + k time_patch, height, width) in [0, 1] -> latents (B, 1 + k, S, dim).
+        """Encode a video (B, channels, 1 + k time_patch, height, width) in [0, 1] as latents (B, 1 + k, S, dim).
 
         Raises `InputError` when the frames or the size do not fit the config.
         """
         return self._along_time(self._within_frames(self.embed(video), self.spatial_encoder), self.temporal_encoder)
 
     def quantize(self, latents: Tensor) -> Quantized:
-        """Latents (B, T', S, dim) -> values of the same shape, ids (B, T', S, 1) and the loss; in training the codebook moves."""
+        """Quantise latents (B, T', S, dim): values of the same shape, ids (B, T', S, 1) and loss; training moves the codebook."""
         quantized: Quantized = self.quantizer(latents)
         return quantized
 
     def tokenize(self, video: Tensor) -> Tensor:
-        """The ids (B, 1 + k, S, 1) of a video; see `encode`."""
+        """Ids (B, 1 + k, S, 1) of a video; see `encode`."""
         return self.quantize(self.encode(video)).ids
 
     def decode(self, values: Tensor) -> Tensor:
-        """Quantised values (B, T', S, dim) -> pixels (B, 1 + (T' - 1) time_patch, channels, H, W), unbounded, about [0, 1]."""
+        """Draw quantised values (B, T', S, dim) as pixels (B, 1 + (T' - 1) time_patch, channels, H, W), about [0, 1]."""
         x = self._within_frames(self._along_time(values, self.temporal_decoder), self.spatial_decoder)
         # Pixels have more levels than bfloat16 tells apart.
         with torch.autocast(x.device.type, enabled=False):
@@ -155,7 +165,7 @@ class PublishedTokenizer(nn.Module):
             return torch.cat((pictures, self._pictures(self.head_group(x[:, 1:]), self.config.time_patch)), dim=1)
 
     def decode_ids(self, ids: Tensor) -> Tensor:
-        """Ids (B, T', S, 1) -> pixels; see `decode`."""
+        """Draw ids (B, T', S, 1) as pixels; see `decode`."""
         return self.decode(self.quantizer.decode_ids(ids))
 
     def forward(self, video: Tensor) -> TokenizerOutput:
@@ -164,27 +174,27 @@ class PublishedTokenizer(nn.Module):
         return TokenizerOutput(self.decode(quantized.values), quantized.ids, quantized.loss)
 
     def _patches(self, video: Tensor, depth: int) -> Tensor:
-        """(B, C, k depth, H, W) -> (B, k, S, C depth patch patch)."""
+        """Patches (B, k, S, C depth patch patch) of frames (B, C, k depth, H, W)."""
         c = self.config
         batch, channels, frames = video.shape[:3]
         cut = video.reshape(batch, channels, frames // depth, depth, c.grid[0], c.patch[0], c.grid[1], c.patch[1])
         return cut.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(2, 3)
 
     def _pictures(self, x: Tensor, depth: int) -> Tensor:
-        """Head outputs (B, k, S, channels depth patch patch) -> (B, k depth, channels, H, W)."""
+        """Frames (B, k depth, channels, H, W) of head outputs (B, k, S, channels depth patch patch)."""
         c = self.config
         batch, count = x.shape[:2]
         cut = x.view(batch, count, *c.grid, c.channels, depth, *c.patch).permute(0, 1, 5, 4, 2, 6, 3, 7)
         return cut.reshape(batch, count * depth, c.channels, *c.image_size)
 
     def _within_frames(self, x: Tensor, stack: nn.Module) -> Tensor:
-        """Spatial attention: (B, T', S, dim), every latent frame by itself."""
+        """Spatial attention in (B, T', S, dim), every latent frame by itself."""
         shape = (x.shape[0], x.shape[1], *self.config.grid)
         mixed: Tensor = stack(x.flatten(0, 1), shape, bias=self.position_bias(*self.config.grid))
         return mixed.view(x.shape)
 
     def _along_time(self, x: Tensor, stack: nn.Module) -> Tensor:
-        """Temporal attention: (B, T', S, dim), every position by itself."""
+        """Temporal attention in (B, T', S, dim), every position by itself."""
         shape = (x.shape[0], x.shape[1], *self.config.grid)
         # A linear layer multiplies what is not contiguous by a copy of its weights for each position.
         columns = x.transpose(1, 2).contiguous()

@@ -1,4 +1,4 @@
-"""The masked transformer of ECHOPulse's code, its critics, and the loss they are trained with; for released weights.
+"""Masked transformer of ECHOPulse's code, its critics and their loss; only for running released weights.
 
 Source: the code of ECHOPulse (ICLR 2025), after Chang et al., MaskGIT, 2022, and Lezama et al., Token-Critic, 2022. The
 transformer of the paper itself is `masked_transformer.MaskedTransformer`.
@@ -26,19 +26,25 @@ from echogen.networks.published import (
     grid_tokens,
 )
 
+#: Queries that attend to all keys at a time in bfloat16 on a CPU, so few that their scores stay in its cache.
 QUERIES = 256
-"""How many queries look at all keys at a time in bfloat16 on a CPU, so that their scores stay in its cache."""
+#: Share of their gradient that the embeddings of a `PublishedTransformer` receive, as in the published code.
 EMBEDDING_GRADIENT = 0.1
-"""The share of their gradient that the embeddings of a `PublishedTransformer` receive."""
 
 
 @dataclass(frozen=True)
 class PublishedTransformerConfig:
     """Architecture of a `PublishedTransformer` or `PublishedCritic`; the defaults are the published sizes.
 
-    vocabulary: number of codes, which is also the mask id. max_tokens: the longest window. feed_forward: width between the two
-    layers of an MLP. context_dim: width of the condition's tokens, None = no cross-attention. null_keys: learned keys
-    beside them.
+    vocabulary: Number of codes, which is also the mask id.
+    max_tokens: Tokens of the longest window.
+    dim: Width of the tokens.
+    depth: Transformer blocks.
+    heads: Attention heads.
+    head_dim: Width of a head.
+    feed_forward: Width between the two layers of an MLP.
+    context_dim: Width of the condition's tokens; None for no cross-attention.
+    null_keys: Learned keys beside the condition's tokens.
     """
 
     vocabulary: int = 8192
@@ -53,12 +59,12 @@ class PublishedTransformerConfig:
 
     @property
     def mask_id(self) -> int:
-        """The id of a hidden token."""
+        """Id of a hidden token."""
         return self.vocabulary
 
     @classmethod
     def published(cls) -> PublishedTransformerConfig:
-        """The sizes of ECHOPulse's code: width 512, 6 layers, 8192 codes, an ECG context of width 768."""
+        """Sizes of ECHOPulse's code: width 512, 6 layers, 8192 codes, an ECG context of width 768."""
         return cls()
 
 
@@ -81,7 +87,7 @@ class _TokenNetwork(nn.Module):
         )
 
     def encode_context(self, context: Tensor) -> list[KeyValue]:
-        """Condition tokens (B, M, context_dim) as every block's keys and values; encode once, use at every step."""
+        """Keys and values of condition tokens (B, M, context_dim) for every block; encode once, use at every step."""
         return self.stack.encode_context(context)
 
     def _embedded(self, ids: Tensor, shape: Sequence[int]) -> Tensor:
@@ -95,7 +101,7 @@ class _TokenNetwork(nn.Module):
 
 
 class PublishedTransformer(_TokenNetwork):
-    """Bidirectional transformer over all tokens of a window with cross-attention to the ECG; hidden tokens -> logits."""
+    """Bidirectional transformer over all tokens of a window, with cross-attention to the ECG, that guesses hidden tokens."""
 
     def __init__(self, config: PublishedTransformerConfig) -> None:
         super().__init__(config)
@@ -106,7 +112,7 @@ class PublishedTransformer(_TokenNetwork):
     def embeddings(
         self, ids: Tensor, shape: Sequence[int], context: Sequence[KeyValue] | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """What the head sees: (B, N, dim); see `forward`."""
+        """Features (B, N, dim) before the head; see `forward`."""
         x = self._embedded(ids, shape)
         if torch.is_grad_enabled():
             x = x * EMBEDDING_GRADIENT + x.detach() * (1 - EMBEDDING_GRADIENT)
@@ -124,8 +130,10 @@ class PublishedTransformer(_TokenNetwork):
     ) -> Tensor:
         """Logits (B, N, vocabulary) of ids (B, N) on a grid of `shape` (time, height, width); hidden ids are `config.mask_id`.
 
-        context: from `encode_context`. places (B, K): logits (B, K, vocabulary) of these positions only. mask (B, N): False =
-        this token is not looked at. Raises `InputError` when the ids do not fit the grid or the longest window.
+        context: Keys and values from `encode_context`.
+        places: Positions (B, K) to give logits (B, K, vocabulary) of; None for all.
+        mask: Mask (B, N); False for tokens that are not attended to.
+        Raises `InputError` when the ids do not fit the grid or the longest window.
         """
         if places is not None and mask is None and not torch.is_grad_enabled():
             x = self._embeddings_at(places, ids, shape, context)
@@ -136,25 +144,25 @@ class PublishedTransformer(_TokenNetwork):
         return logits
 
     def _embeddings_at(self, places: Tensor, ids: Tensor, shape: Sequence[int], context: Sequence[KeyValue] | None) -> Tensor:
-        """The `embeddings` of places (B, K): the last block lets only these look, and cross-attention is cut short."""
+        """Features of places (B, K), as `embeddings` gives: in the last block computed for these alone."""
         x, grid = self._embedded(ids, shape), (len(ids), *shape)
         bias = self._cast_bias(shape, x)
         for index, block in enumerate(self.stack.blocks):
             assert isinstance(block, PublishedBlock)
             x = x + block.peg(x, grid)
-            seen = block.attention.keys_and_values(x)
+            keys = block.attention.keys_and_values(x)
             if index == len(self.stack.blocks) - 1:
                 x = rows_at(x, places)
                 bias = bias[:, :, places[0]] if len(places) == 1 else torch.stack([bias[0, :, rows] for rows in places])
-            x = x + _attended(block.attention, x, seen, bias)
+            x = x + _self_attended(block.attention, x, keys, bias)
             if block.cross is not None and context is not None:
-                x = x + _told(block.cross, x, context[index])
+                x = x + _cross_attended(block.cross, x, context[index])
             x = x + block.feed_forward(x)
         out: Tensor = self.stack.norm(x)
         return out
 
     def _cast_bias(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        """The position bias (1, heads, N, N) in the type that attention computes in; the cast one is kept as long as the bias."""
+        """Position bias (1, heads, N, N) in the type that attention computes in, kept as long as the bias itself."""
         bias, kind = self.position_bias(*shape), like.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype
         if self._bias is None or self._bias[0] is not bias or self._bias[1].dtype != dtype:
@@ -163,7 +171,7 @@ class PublishedTransformer(_TokenNetwork):
 
 
 def rows_at(x: Tensor, places: Tensor) -> Tensor:
-    """The rows (B, K, dim) of x (B, N, dim) at places (B, K)."""
+    """Rows (B, K, dim) of x (B, N, dim) at places (B, K)."""
     return x.gather(1, places.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
 
@@ -173,9 +181,9 @@ def _query(attention: PublishedAttention, x: Tensor) -> Tensor:
     return F.normalize(query, dim=-1) * attention.query_scale
 
 
-def _attended(attention: PublishedAttention, x: Tensor, seen: KeyValue, bias: Tensor) -> Tensor:
-    """What attention(x, seen, bias) gives, computed in the type of the bias (1 or B, heads, K, M)."""
-    query, key, value = (part.to(bias.dtype) for part in (_query(attention, x), *seen))
+def _self_attended(attention: PublishedAttention, x: Tensor, keys: KeyValue, bias: Tensor) -> Tensor:
+    """Output of attention(x, keys, bias), computed in the type of the bias (1 or B, heads, K, M)."""
+    query, key, value = (part.to(bias.dtype) for part in (_query(attention, x), *keys))
     if bias.dtype == torch.bfloat16 and x.device.type == "cpu":
         mixed = _attend_in_blocks(query, key, value, bias)
     else:
@@ -185,7 +193,7 @@ def _attended(attention: PublishedAttention, x: Tensor, seen: KeyValue, bias: Te
 
 
 def _attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """`F.scaled_dot_product_attention`, whose kernel for CPUs multiplies bfloat16 no faster than float32."""
+    """Attention in parts; the kernel of `F.scaled_dot_product_attention` for CPUs is no faster in bfloat16 than in float32."""
     mixed = []
     with torch.autocast(query.device.type, enabled=False):
         query, key = query * ATTENTION_SCALE, key.transpose(2, 3)
@@ -196,20 +204,20 @@ def _attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -
     return torch.cat(mixed, dim=2)
 
 
-def _told(attention: PublishedAttention, x: Tensor, context: KeyValue) -> Tensor:
-    """What attention(x, context) gives; with fewer keys than a head is wide, what each of them writes is worked out once."""
+def _cross_attended(attention: PublishedAttention, x: Tensor, context: KeyValue) -> Tensor:
+    """Output of attention(x, context); with fewer keys than a head is wide, the output of each key is computed once."""
     key, value = context
     if key.shape[2] >= attention.query_scale.shape[0]:
         out: Tensor = attention(x, context)
         return out
     query = _query(attention, x)
     weights = (ATTENTION_SCALE * query @ key.to(query.dtype).transpose(2, 3)).softmax(-1)
-    written = value @ attention.out.weight.to(value.dtype).t().unflatten(0, (attention.heads, -1))
-    return weights.transpose(1, 2).flatten(2).to(written.dtype) @ written.flatten(1, 2)
+    outputs = value @ attention.out.weight.to(value.dtype).t().unflatten(0, (attention.heads, -1))
+    return weights.transpose(1, 2).flatten(2).to(outputs.dtype) @ outputs.flatten(1, 2)
 
 
 class PublishedCritic(_TokenNetwork):
-    """Judges every token of a filled window: the higher the score, the likelier it should be drawn anew."""
+    """Critic of every token of a filled window: the higher the score, the likelier it should be drawn anew."""
 
     def __init__(self, config: PublishedTransformerConfig) -> None:
         super().__init__(config)
@@ -224,7 +232,7 @@ class PublishedCritic(_TokenNetwork):
         context_mask: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Scores (B, N) of ids (B, N); context_mask (B, M): False = this condition token is not looked at."""
+        """Scores (B, N) of ids (B, N); context_mask (B, M) is False for condition tokens that are not attended to."""
         x = self._embedded(ids, shape)
         x = self.stack(x, (len(ids), *shape), mask=mask, context=context, context_mask=context_mask)
         scores: Tensor = self.head(x).squeeze(-1)
@@ -232,7 +240,7 @@ class PublishedCritic(_TokenNetwork):
 
 
 class SelfCritic(nn.Module):
-    """A critic that is one linear layer on a masked transformer's own embeddings."""
+    """Critic of one linear layer on a masked transformer's own features."""
 
     def __init__(self, transformer: PublishedTransformer) -> None:
         super().__init__()
@@ -246,9 +254,10 @@ class SelfCritic(nn.Module):
 
 
 def hidden_subset(random: Tensor, share: Tensor) -> Tensor:
-    """Which tokens to hide, (B, N) bool: exactly round(share x N) of each row, at least one, chosen by uniform numbers.
+    """Mask (B, N) of the tokens to hide: exactly round(share x N) of each row, at least one, chosen by uniform numbers.
 
-    random: uniform numbers (B, N). share (B,) in 0..1, in training cos(pi / 2 x step / steps) of a random step below steps.
+    random: Uniform numbers (B, N).
+    share: Shares (B,) in 0..1, in training cos(pi / 2 x step / steps) of a random step below steps (Eq. 8).
     """
     count = (share * random.shape[1]).round().clamp(min=1)
     return random.argsort(dim=-1) < count.unsqueeze(-1)
@@ -257,10 +266,12 @@ def hidden_subset(random: Tensor, share: Tensor) -> Tensor:
 def masked_token_loss(
     network: PublishedTransformer, ids: Tensor, shape: Sequence[int], context: Tensor | None, hidden: Tensor
 ) -> Tensor:
-    """Mean cross-entropy of the hidden tokens, the published training loss.
+    """Mean cross-entropy of the hidden tokens, the published training loss (Eq. 7).
 
-    ids (B, N): the video's true ids. context (B, M, context_dim). hidden (B, N) bool, see `hidden_subset`.
+    ids: True ids (B, N) of the video.
+    context: Condition tokens (B, M, context_dim).
+    hidden: Mask (B, N) of the hidden tokens, from `hidden_subset`.
     """
     keys = None if context is None else network.encode_context(context)
     x = network.embeddings(ids.masked_fill(hidden, network.config.mask_id), shape, keys)
-    return F.cross_entropy(network.head(x[hidden]).float(), ids[hidden])
+    return F.cross_entropy(network.head(x[hidden]).float(), ids[hidden])  # Eq. 7

@@ -1,4 +1,4 @@
-"""Turning continuous latents into a few discrete codes: FSQ, LFQ and cosine VQ behind one interface."""
+"""Quantizers that turn continuous latents into discrete codes: FSQ, LFQ and cosine VQ behind one interface."""
 
 from __future__ import annotations
 
@@ -15,11 +15,18 @@ from echogen.errors import InputError
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """Which codes a latent may take.
+    """Kind of quantizer, its codes, and the weights of its losses.
 
-    kind: "fsq", "lfq" or "vq". levels: steps per dimension (fsq). codebook_size: codes per group (vq; lfq, a power of two).
-    codebook_dim: width of a code (vq). groups: codes per position. The weights scale the loss terms; ema_decay and
-    dead_code_threshold (revive codes used less often than this per batch, 0 = never) belong to vq.
+    kind: Kind of quantizer: fsq, lfq or vq.
+    levels: Steps of each dimension of a code (fsq).
+    codebook_size: Codes per group (vq; lfq, a power of two).
+    codebook_dim: Width of a code (vq).
+    groups: Codes per position.
+    commitment_weight: Weight of the squared error between latents and their codes (lfq, vq).
+    entropy_weight: Weight of the entropy terms (lfq).
+    batch_entropy_weight: Weight of the entropy of the mean code over that of single codes (lfq).
+    ema_decay: Decay rate of the running means that the codebook follows (vq).
+    dead_code_threshold: Codes used less often than this per batch are restarted at inputs; 0 for none (vq).
     """
 
     kind: str = "fsq"
@@ -55,7 +62,12 @@ class QuantizerConfig:
 
 
 class Quantized(NamedTuple):
-    """values (..., dim) float32 with straight-through gradient, ids (..., groups) int64, loss scalar (0 in evaluation)."""
+    """Quantised latents.
+
+    values: Latents (..., dim) made of codes, float32, with straight-through gradient.
+    ids: Codes (..., groups), int64.
+    loss: Scalar loss of the quantizer; 0 in evaluation.
+    """
 
     values: Tensor
     ids: Tensor
@@ -63,7 +75,7 @@ class Quantized(NamedTuple):
 
 
 class Quantizer(nn.Module):
-    """Projects (..., dim) to groups x code_width numbers, quantises each group, projects back; always in float32."""
+    """Quantizer between two projections: (..., dim) to groups x code_width numbers and back; always in float32."""
 
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__()
@@ -78,22 +90,22 @@ class Quantizer(nn.Module):
         return self.config.vocabulary
 
     def quantize(self, z: Tensor) -> Quantized:
-        """z (..., groups, code_width) -> codes of the same shape, ids (..., groups), loss."""
+        """Quantise z (..., groups, code_width): codes of the same shape, ids (..., groups), loss."""
         raise TypeError("Use one of the quantizer classes.")
 
     def codes(self, ids: Tensor) -> Tensor:
-        """ids (..., groups) -> codes (..., groups, code_width)."""
+        """Codes (..., groups, code_width) of ids (..., groups)."""
         raise TypeError("Use one of the quantizer classes.")
 
     def forward(self, x: Tensor) -> Quantized:
-        """x (..., dim) -> values (..., dim), ids (..., groups), loss."""
+        """Quantise latents x (..., dim)."""
         with torch.autocast(x.device.type, enabled=False):
             z = self.project_in(x.float()).unflatten(-1, (self.config.groups, self.config.code_width))
             codes, ids, loss = self.quantize(z)
             return Quantized(self.project_out(codes.flatten(-2)), ids, loss)
 
     def decode_ids(self, ids: Tensor) -> Tensor:
-        """ids (..., groups) -> the values (..., dim) that `forward` gives for them."""
+        """Values (..., dim) that `forward` gives for ids (..., groups)."""
         with torch.autocast(ids.device.type, enabled=False):
             values: Tensor = self.project_out(self.codes(ids).flatten(-2))
             return values
@@ -126,7 +138,7 @@ class FSQ(Quantizer):
         return Quantized(steps / half_width, ids, z.new_zeros(()))
 
     def nearby(self, ids: Tensor, share: Tensor) -> Tensor:
-        """ids (..., 1) of which a share (broadcast to their shape) takes a step up or down in one of its numbers, at random."""
+        """Ids (..., 1) of which a random share (broadcast to their shape) is a step up or down in one of its numbers."""
         digit = torch.randint(len(self.levels), ids.shape, device=ids.device)
         levels, basis = self.levels[digit], self.basis[digit]
         step = (ids // basis) % levels
@@ -134,7 +146,7 @@ class FSQ(Quantizer):
         return torch.where(torch.rand(ids.shape, device=ids.device) < share, ids + (moved - step) * basis, ids)
 
     def codes(self, ids: Tensor) -> Tensor:
-        """The levels that an id stands for, in mixed radix."""
+        """Levels that an id stands for, in mixed radix."""
         half_width = self.levels // 2
         digits = ids.unsqueeze(-1) // self.basis % self.levels
         return (digits - half_width).float() / half_width
@@ -165,7 +177,7 @@ class LFQ(Quantizer):
         return Quantized(z + (signs - z).detach(), ids, loss)
 
     def codes(self, ids: Tensor) -> Tensor:
-        """The bits of an id as -1 and 1."""
+        """Bits of an id as -1 and 1."""
         return (ids.unsqueeze(-1) & self.bits).ne(0).float() * 2 - 1
 
 
@@ -189,7 +201,7 @@ def lfq_entropies(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class VQ(Quantizer):
-    """Vector quantization by cosine similarity with a codebook that follows a running mean of what it is used for.
+    """Vector quantization by cosine similarity with a codebook that follows the running mean of the latents it stands for.
 
     Source: van den Oord et al., 2017, appendix A.1 (running mean, Laplace smoothing); Yu et al., ViT-VQGAN, 2022 (cosine).
     """
@@ -206,7 +218,7 @@ class VQ(Quantizer):
         self.register_buffer("sums", codebook.clone())
 
     def quantize(self, z: Tensor) -> Quantized:
-        """The most similar unit vector of the codebook; in training the codebook then moves towards its uses."""
+        """Replace each vector by the most similar one of the codebook, which in training then moves towards its uses."""
         flat = F.normalize(z.flatten(0, -3).transpose(0, 1), dim=-1)  # groups, N, width
         ids = torch.bmm(flat.detach(), self.codebook.float().transpose(1, 2)).argmax(-1)
         codes = self.codebook.float().gather(1, ids.unsqueeze(-1).expand(-1, -1, flat.shape[-1]))
@@ -241,9 +253,10 @@ class VQ(Quantizer):
         self.codebook.copy_(F.normalize(self.sums / smoothed.unsqueeze(-1), dim=-1))
 
 
+#: Classes of quantizers by kind.
 QUANTIZERS: dict[str, type[Quantizer]] = {"fsq": FSQ, "lfq": LFQ, "vq": VQ}
 
 
 def make_quantizer(config: QuantizerConfig, dim: int) -> Quantizer:
-    """The quantizer that a config describes, for latents of width `dim`."""
+    """Make the quantizer that a config describes, for latents of width `dim`."""
     return QUANTIZERS[config.kind](config, dim)

@@ -1,4 +1,4 @@
-"""A small U-Net that outlines the heart's chambers in an echo frame, and the loss that trains it."""
+"""Small U-Net that outlines the heart's chambers in an echo frame, and its loss."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from echogen.records import STRUCTURES
 class SegmenterConfig:
     """Shape of a `Segmenter`.
 
-    widths: channels at 1/2, 1/4, 1/8 ... of the frame's side, each a multiple of `groups`. blocks: convolutions per level.
-    frames: neighbouring frames given as channels. classes: structures told apart. groups: of the group normalisation.
+    widths: Channels at 1/2, 1/4, 1/8 ... of the frame's side, each a multiple of `groups`.
+    blocks: Convolutions of each level.
+    frames: Neighbouring frames that are given as channels.
+    classes: Structures that are told apart.
+    groups: Groups of the group normalisation.
     """
 
     widths: tuple[int, ...] = (16, 32, 64, 80)
@@ -27,7 +30,7 @@ class SegmenterConfig:
 
 
 class ConvBlock(nn.Module):
-    """`count` times: 3 x 3 convolution, group normalisation, SiLU; the first may stride."""
+    """Several 3 x 3 convolutions, each with group normalisation and SiLU; the first may stride."""
 
     def __init__(self, inputs: int, outputs: int, count: int, groups: int, stride: int = 1) -> None:
         super().__init__()
@@ -42,16 +45,12 @@ class ConvBlock(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
+        """Map (B, outputs, H / stride, W / stride) of a map (B, inputs, H, W)."""
         return self.layers(features)
 
 
 class Segmenter(nn.Module):
-    """U-Net on a frame and its two neighbours; the stem strides by 2, and a last light convolution beside the frame refines.
-
-    Input (B, frames, H, W) grey values in 0..1, H and W multiples of 2 ** len(widths). Output (B, classes, H, W) logits
-    in the order of `echogen.records.STRUCTURES`.
-    """
+    """U-Net on a frame and its two neighbours; the stem strides by 2, and a last light convolution beside the frame refines."""
 
     config_class = SegmenterConfig
 
@@ -74,7 +73,10 @@ class Segmenter(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(B, frames, H, W) in 0..1 -> (B, classes, H, W) logits."""
+        """Logits (B, classes, H, W), in the order of `echogen.records.STRUCTURES`, of grey frames (B, frames, H, W) in 0..1.
+
+        H and W are multiples of 2 ** len(widths).
+        """
         features = frames * 2.0 - 1.0
         levels: list[Tensor] = []
         for block in self.down:
@@ -90,15 +92,19 @@ class Segmenter(nn.Module):
 
 
 def with_neighbours(frames: Tensor) -> Tensor:
-    """(T, H, W) consecutive frames -> (T, 3, H, W): the previous frame, the frame, the next; edge frames repeat."""
+    """Previous frame, frame and next one (T, 3, H, W) of each of consecutive frames (T, H, W); edge frames repeat."""
     return torch.stack([torch.cat([frames[:1], frames[:-1]]), frames, torch.cat([frames[1:], frames[-1:]])], dim=1)
 
 
 def segmentation_loss(logits: Tensor, mask: Tensor, smoothing: float = 1.0) -> Tensor:
     """Cross-entropy plus soft Dice, a scalar.
 
-    logits: (B, classes, H, W). mask: (B, H, W) class ids. The Dice of a class is taken over the whole batch
-    (1 - (2 sum p q + s) / (sum p + sum q + s); Milletari 2016) and averaged over the classes but the background.
+    The Dice of a class is taken over the whole batch (1 - (2 sum p q + s) / (sum p + sum q + s); Milletari et al., V-Net,
+    2016, without its squares) and averaged over the classes but the background.
+
+    logits: Logits (B, classes, H, W).
+    mask: Class ids (B, H, W).
+    smoothing: Number s that keeps the Dice of an absent class finite.
     """
     mask = mask.long()
     logits = logits.float()

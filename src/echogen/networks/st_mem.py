@@ -1,4 +1,7 @@
-"""ST-MEM: a vision transformer over the patches of all leads of an ECG (Na et al., ICLR 2024), the ECG encoder of ECHOPulse."""
+"""ST-MEM, the ECG encoder of ECHOPulse: a vision transformer over the patches of all leads of an ECG.
+
+Source: Na et al., ICLR 2024.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,18 @@ LEAD_II = 1
 
 @dataclass(frozen=True)
 class StMemConfig:
-    """Architecture of an `StMem`: windows of seq_len samples at rate_hz, cut into patches of patch_size samples.
+    """Architecture of an `StMem`; the defaults are ST-MEM's ViT-B.
 
-    heads x head_dim may differ from width. The defaults are ST-MEM's ViT-B.
+    seq_len: Samples of a window.
+    patch_size: Samples of a patch.
+    num_leads: Number of leads that the encoder knows.
+    width: Width of the tokens.
+    depth: Transformer blocks.
+    heads: Attention heads.
+    head_dim: Width of a head; heads x head_dim may differ from width.
+    mlp_dim: Width between the two layers of an MLP.
+    rate_hz: Sampling rate of the ECG in Hz.
+
     Raises `InputError` when the patches do not fill the window or a size is below 1.
     """
 
@@ -44,12 +56,12 @@ class StMemConfig:
 
     @classmethod
     def paper(cls) -> StMemConfig:
-        """ViT-B on 9 s of 12 leads, 85 M weights: as in the papers of ST-MEM and ECHOPulse, and in their released files."""
+        """Config of the papers of ST-MEM and ECHOPulse and of their released files: ViT-B on 9 s of 12 leads, 85 M weights."""
         return cls()
 
     @property
     def patches(self) -> int:
-        """Patches a lead."""
+        """Number of patches of a lead."""
         return self.seq_len // self.patch_size
 
 
@@ -67,7 +79,7 @@ class BiasedBlock(nn.Module):
         self.fall = nn.Linear(mlp_dim, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, N, width); all positions attend to each other."""
+        """Transform x (B, N, width), in which all positions attend to each other."""
         batch, count, _ = x.shape
         query, key, value = self.qkv(self.attention_norm(x)).view(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(query, key, value)
@@ -76,14 +88,17 @@ class BiasedBlock(nn.Module):
 
 
 def sine_positions(count: int, width: int) -> Tensor:
-    """(count, width) sines, then cosines, of position / 10000^(2i / width). Source: Vaswani et al. 2017, as laid out in MAE."""
+    """Position encoding (count, width): sines, then cosines, of position / 10000^(2i / width).
+
+    Source: Vaswani et al., Attention Is All You Need, 2017, section 3.5, in the order of He et al., MAE, 2022.
+    """
     half = (width + 1) // 2
     angles = torch.arange(count).unsqueeze(1) / 10000.0 ** (torch.arange(half) / half)
     return torch.cat((angles.sin(), angles.cos()), dim=1)[:, :width]
 
 
 def initialise(network: nn.Module) -> None:
-    """Xavier-uniform matrices and zero biases, as ViTs are trained from."""
+    """Set matrices to Xavier-uniform numbers and biases to zero, as the training of ViTs begins."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -91,7 +106,7 @@ def initialise(network: nn.Module) -> None:
 
 
 class StMem(nn.Module):
-    """ECG leads -> patch embeddings on the clock.
+    """Encoder of ECG leads as tokens on the clock, one a patch.
 
     Every lead is a sequence of its patches between two separators, all with the embedding of that lead; all leads attend to
     each other. A lead that was not recorded is left out, not filled with zeros. The positions are fixed.
@@ -116,7 +131,10 @@ class StMem(nn.Module):
         initialise(self)
 
     def patches(self, ecg: Tensor) -> Tensor:
-        """Ecg (B, leads, samples) -> (B, leads, patches, patch_size). Raises `InputError` for another number of samples."""
+        """Patches (B, leads, patches, patch_size) of an ECG (B, leads, samples).
+
+        Raises `InputError` for another number of samples.
+        """
         c = self.config
         if ecg.dim() != 3 or ecg.shape[2] != c.seq_len:
             raise InputError(
@@ -126,12 +144,15 @@ class StMem(nn.Module):
         return ecg.to(self.patch_projection.weight.dtype).unflatten(2, (c.patches, c.patch_size))
 
     def patch_embedding(self, patches: Tensor) -> Tensor:
-        """Patches (..., patch_size) -> (..., width), each by itself."""
+        """Embeddings (..., width) of patches (..., patch_size), each by itself."""
         embedded: Tensor = self.patch_out_norm(self.patch_projection(self.patch_norm(patches)))
         return embedded
 
     def lead_indices(self, count: int, leads: Sequence[int] | None) -> list[int]:
-        """Which of the standard leads `count` rows are: `leads`, or all in order. Raises `InputError` where that cannot be."""
+        """Indices of `count` rows among the standard leads: `leads`, or all in order.
+
+        Raises `InputError` where they do not fit.
+        """
         known = self.config.num_leads
         chosen = list(range(known)) if leads is None else [int(lead) for lead in leads]
         if len(chosen) != count:
@@ -142,7 +163,7 @@ class StMem(nn.Module):
         return chosen
 
     def attend(self, embedded: Tensor, leads: list[int]) -> Tensor:
-        """Patch embeddings with their positions (B, leads, any number, width) through all blocks; same shape, not yet normed."""
+        """Transform patch embeddings with their positions (B, leads, any number, width) by all blocks, without the final norm."""
         batch, rows, _, width = embedded.shape
         lead = self.lead[leads].unsqueeze(1)
         before, after = (self.separator + self.position[end] + lead for end in (0, -1))
@@ -155,7 +176,7 @@ class StMem(nn.Module):
         return x.unflatten(1, (rows, count))[:, :, 1:-1]
 
     def encode(self, ecg: Tensor, leads: Sequence[int] | None = None) -> Tensor:
-        """(B, leads, patches, width) before the final norm; arguments and errors as in `forward`."""
+        """Encode an ECG as (B, leads, patches, width), without the final norm; arguments and errors as in `forward`."""
         patches = self.patches(ecg)
         indices = self.lead_indices(patches.shape[1], leads)
         return self.attend(self.patch_embedding(patches) + self.position[1:-1], indices)
@@ -163,8 +184,9 @@ class StMem(nn.Module):
     def forward(self, ecg: Tensor, start_s: Tensor | None = None, leads: Sequence[int] | None = None) -> Tokens:
         """Tokens of every patch, lead after lead, at the times of the patch centres.
 
-        ecg (B, leads, seq_len): standardised, at rate_hz. start_s (B,): time of sample 0 in s; None is 0.
-        leads: the index of each row among the standard leads I, II, III, aVR, aVL, aVF, V1..V6; None when all are there.
+        ecg: Standardised leads (B, leads, seq_len) at rate_hz.
+        start_s: Time of sample 0 (B,) in s; None is 0.
+        leads: Index of each row among the standard leads I, II, III, aVR, aVL, aVF, V1..V6; None when all are there.
         Raises `InputError` for another length, an index out of range, or as many indices as there are not rows.
         """
         c = self.config
@@ -176,9 +198,9 @@ class StMem(nn.Module):
         return Tokens(encoded.flatten(1, 2), times, torch.ones_like(times, dtype=torch.bool))
 
     def pooled(self, ecg: Tensor) -> Tensor:
-        """(B, leads, seq_len), all leads -> (B, width): the mean over the patches of lead II, then the norm.
+        """Mean (B, width) over the patches of lead II, then the norm, of an ECG (B, leads, seq_len) with all leads.
 
-        The form in which ECHOPulse's released networks see an ECG.
+        This is the form in which ECHOPulse's released networks take an ECG.
         """
         pooled: Tensor = self.norm(self.encode(ecg)[:, LEAD_II].mean(1))
         return pooled

@@ -1,4 +1,7 @@
-"""How ST-MEM learns without labels: most patches of every lead are hidden, and drawn from the rest (Na et al., ICLR 2024)."""
+"""Training of ST-MEM without labels: most patches of every lead are hidden, and drawn from the rest.
+
+Source: Na et al., ICLR 2024.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,16 @@ from echogen.networks.st_mem import BiasedBlock, StMem, StMemConfig, initialise,
 
 @dataclass(frozen=True)
 class StMemPretrainingConfig:
-    """An encoder to train, the decoder that is thrown away afterwards, and mask_ratio, the share of hidden patches (0..1)."""
+    """Encoder to be trained, the decoder that is thrown away afterwards, and the share of hidden patches.
+
+    encoder: Architecture of the encoder.
+    decoder_width: Width of the decoder.
+    decoder_depth: Transformer blocks of the decoder.
+    decoder_heads: Attention heads of the decoder.
+    decoder_head_dim: Width of a head of the decoder.
+    decoder_mlp_dim: Width between the two layers of an MLP of the decoder.
+    mask_ratio: Share of the patches that are hidden, 0..1.
+    """
 
     encoder: StMemConfig = field(default_factory=StMemConfig)
     decoder_width: int = 256
@@ -33,19 +45,21 @@ class StMemPretrainingConfig:
 
     @property
     def kept_patches(self) -> int:
-        """Patches a lead that the encoder sees; at least one."""
+        """Number of patches of a lead that the encoder sees; at least one."""
         return max(int(self.encoder.patches * (1 - self.mask_ratio) + 1e-6), 1)
 
     @classmethod
     def paper(cls) -> StMemPretrainingConfig:
-        """As in the paper: ViT-B, three quarters hidden, a decoder of 4 layers."""
+        """Config of the paper: ViT-B, three quarters hidden, a decoder of 4 layers."""
         return cls()
 
 
 class Reconstruction(NamedTuple):
-    """loss: mean squared error over the hidden patches. patches (B, leads, patches, patch_size): drawn, each normalised.
+    """Drawn patches of an ECG.
 
-    hidden (B, leads, patches): True where the encoder did not see the patch.
+    loss: Mean squared error over the hidden patches.
+    patches: Drawn patches (B, leads, patches, patch_size), each normalised.
+    hidden: Mask (B, leads, patches); True where the encoder did not see the patch.
     """
 
     loss: Tensor
@@ -54,15 +68,15 @@ class Reconstruction(NamedTuple):
 
 
 def normalise_patches(patches: Tensor) -> Tensor:
-    """Each patch (..., patch_size) with mean 0 and variance 1."""
+    """Shift and scale each patch (..., patch_size) to mean 0 and variance 1."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return (patches - mean) * (variance + 1e-6).rsqrt()
 
 
 class StMemPretraining(nn.Module):
-    """Encoder over the patches left of all leads; a small decoder that draws each lead from that lead's tokens alone.
+    """Encoder over the visible patches of all leads, and a small decoder that draws each lead from that lead's tokens alone.
 
-    So what one lead tells of another must pass through the encoder. The decoder's weights are shared by the leads.
+    What one lead tells of another must pass through the encoder so. The decoder's weights are shared by the leads.
     """
 
     config_class: ClassVar = StMemPretrainingConfig
@@ -86,14 +100,15 @@ class StMemPretraining(nn.Module):
             initialise(part)
 
     def draw_kept(self, batch: int, leads: int, device: torch.device | None = None) -> Tensor:
-        """(B, leads, kept_patches) indices of the patches to keep, for each lead by itself, from torch's global generator."""
+        """Random indices (B, leads, kept_patches) of the patches to keep in each lead, from torch's global generator."""
         noise = torch.rand(batch, leads, self.config.encoder.patches, device=device)
         return noise.argsort(-1)[..., : self.config.kept_patches].sort(-1).values
 
     def forward(self, ecg: Tensor, leads: Sequence[int] | None = None, kept: Tensor | None = None) -> Reconstruction:
         """Hide patches of an ECG (B, leads, seq_len) and draw them.
 
-        kept (B, leads, any number): the patches that are seen, not all; None draws them. leads: as in `StMem.forward`.
+        kept: Indices (B, leads, any number) of the patches that the encoder sees, not all; None draws them.
+        leads: Indices of the leads, as in `StMem.forward`.
         Raises `InputError` for another length, or leads that do not fit.
         """
         encoder = self.encoder
@@ -101,15 +116,15 @@ class StMemPretraining(nn.Module):
         indices = encoder.lead_indices(patches.shape[1], leads)
         if kept is None:
             kept = self.draw_kept(patches.shape[0], patches.shape[1], ecg.device)
-        seen = patches.gather(2, kept.unsqueeze(-1).expand(-1, -1, -1, patches.shape[-1]))
-        encoded = encoder.norm(encoder.attend(encoder.patch_embedding(seen) + encoder.position[1:-1][kept], indices))
+        visible = patches.gather(2, kept.unsqueeze(-1).expand(-1, -1, -1, patches.shape[-1]))
+        encoded = encoder.norm(encoder.attend(encoder.patch_embedding(visible) + encoder.position[1:-1][kept], indices))
         drawn = self._draw(encoded, kept)
         hidden = torch.ones(patches.shape[:3], dtype=torch.bool, device=ecg.device).scatter(2, kept, False)
         error = (drawn.float() - normalise_patches(patches.float())).square().mean(-1)
         return Reconstruction((error * hidden).sum() / hidden.sum(), drawn, hidden)
 
     def _draw(self, encoded: Tensor, kept: Tensor) -> Tensor:
-        """Tokens (B, leads, kept, width) of the kept patches -> all patches (B, leads, patches, patch_size)."""
+        """Draw all patches (B, leads, patches, patch_size) from the tokens (B, leads, kept, width) of the kept ones."""
         batch, rows, _ = kept.shape
         tokens = self.bridge(encoded)
         x = self.hidden_patch.to(tokens.dtype).expand(batch, rows, self.config.encoder.patches, -1)

@@ -1,4 +1,4 @@
-"""Text as tokens, by a T5 encoder from `transformers`: the text-conditioned form of ECHOPulse.
+"""Encoder of text as tokens, by T5 from `transformers`: the text-conditioned form of ECHOPulse.
 
 Source: ECHOPulse (ICLR 2025), section 3.2 and appendix A.2.3 (the EF in words); Raffel et al., T5, 2020.
 """
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from echogen.errors import InputError
 from echogen.networks.attention import Tokens
 
-#: Encodes into tokens of width 768, as ST-MEM does.
+#: Hub name of a T5 whose tokens have width 768, as those of ST-MEM.
 DEFAULT_TEXT_ENCODER = "google/t5-v1_1-base"
 
 
 def ef_sentence(ef_percent: float) -> str:
-    """An ejection fraction in words, rounded to whole percent; the paper says that the EF is told so, not how it is worded.
+    """Sentence that states an ejection fraction in whole percent; the paper gives the EF in words, but not the wording.
 
     Raises `InputError` for an EF outside 0..100.
     """
@@ -29,12 +29,13 @@ def ef_sentence(ef_percent: float) -> str:
 
 
 class TextEncoder(nn.Module):
-    """Sentences -> tokens without times, by a frozen T5 encoder."""
+    """Encoder of sentences as tokens without times, by a T5 encoder with fixed weights."""
 
     def __init__(self, name_or_dir: str | Path = DEFAULT_TEXT_ENCODER, max_tokens: int = 64) -> None:
         """Load a T5 encoder and its tokenizer from a local folder or by their name on the Hugging Face hub.
 
-        max_tokens: longer sentences are cut. Raises `InputError` when `transformers` is missing or the files cannot be had.
+        max_tokens: Most tokens of a sentence; longer ones are cut.
+        Raises `InputError` when `transformers` is missing or the files cannot be had.
         """
         super().__init__()
         try:
@@ -54,7 +55,7 @@ class TextEncoder(nn.Module):
 
     @property
     def dim(self) -> int:
-        """The width of a token."""
+        """Width of a token."""
         return int(self.encoder.config.d_model)
 
     def train(self, mode: bool = True) -> TextEncoder:

@@ -1,4 +1,4 @@
-"""Critics of video tokens: which tokens of a filled window are real, and which were guessed.
+"""Critics that tell the real tokens of a filled window from guessed ones.
 
 Source: ECHOPulse (ICLR 2025), Eqs. 9 and 10, after Lezama et al., Token-Critic, 2022. The critics of the published code, whose
 labels are the other way round, are in `published_transformer`.
@@ -20,11 +20,12 @@ from echogen.errors import InputError
 from echogen.networks.config import CONFIG_FILE, load_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer, MaskedTransformerConfig
 
+#: Function that encodes a window's conditions for the network that it is given.
 Condition = Callable[[MaskedTransformer], Conditioning]
 
 
 class TokenCritic(nn.Module):
-    """A transformer of its own, with conditions of its own, that judges every token."""
+    """Critic with a transformer of its own, which encodes the conditions itself."""
 
     config_class: ClassVar = MaskedTransformerConfig
 
@@ -39,8 +40,10 @@ class TokenCritic(nn.Module):
     ) -> Tensor:
         """Logits (B, T', S) that each token of ids (B, T', S, groups), none of them hidden, is real.
 
-        transformer: the one whose guesses are judged, not looked at here. times_s, is_first: as the transformer takes them.
-        condition: gives the conditions of this window as the network that it gets encodes them.
+        transformer: Transformer that made the guesses; not used here.
+        times_s: Times of the latent frames, as the transformer takes them.
+        is_first: Mask of windows with a single-frame latent, as the transformer takes it.
+        condition: Function that encodes the window's conditions for the network that it is given.
         """
         features = self.trunk.features(ids, times_s, is_first, condition(self.trunk))
         logits: Tensor = self.trunk.head(features).squeeze(-1)
@@ -49,13 +52,16 @@ class TokenCritic(nn.Module):
 
 @dataclass(frozen=True)
 class SelfCriticConfig:
-    """Architecture of a `SelfCritic`: dim, the width of the transformer that it judges."""
+    """Architecture of a `SelfCritic`.
+
+    dim: Width of the transformer that made the guesses.
+    """
 
     dim: int
 
 
 class SelfCritic(nn.Module):
-    """One linear layer on the features of the masked transformer itself, which learns to judge beside guessing."""
+    """Critic of one linear layer on the features of the masked transformer itself, which learns both tasks."""
 
     config_class: ClassVar = SelfCriticConfig
 
@@ -67,7 +73,7 @@ class SelfCritic(nn.Module):
     def forward(
         self, transformer: MaskedTransformer, ids: Tensor, times_s: Tensor, is_first: Tensor, condition: Condition
     ) -> Tensor:
-        """As `TokenCritic`, with the transformer's features; gradients reach the transformer, too."""
+        """Logits as of `TokenCritic`, from the transformer's features; gradients reach the transformer, too."""
         features = transformer.features(ids, times_s, is_first, condition(transformer))
         logits: Tensor = self.head(features).squeeze(-1)
         return logits
@@ -77,14 +83,14 @@ Critic = TokenCritic | SelfCritic
 
 
 def make_critic(kind: str, transformer: MaskedTransformer) -> Critic | None:
-    """The untrained critic of a kind ("token" or "self") for a transformer; None for "none"."""
+    """Make an untrained critic of a kind ("token" or "self") for a transformer; None for "none"."""
     if kind == "token":
         return TokenCritic(transformer.config)
     return SelfCritic(SelfCriticConfig(transformer.config.dim)) if kind == "self" else None
 
 
 def load_critic(folder: str | Path, transformer: MaskedTransformer) -> Critic:
-    """The critic stored in a folder, of either kind.
+    """Load the critic stored in a folder, of either kind.
 
     Raises `InputError` when there is none, its files are damaged, or it judges other tokens than the transformer makes.
     """
@@ -112,18 +118,20 @@ def check_critic(critic: Critic, transformer: MaskedTransformer) -> None:
 
 @torch.no_grad()
 def with_guesses(ids: Tensor, hidden: Tensor, logits: Tensor) -> Tensor:
-    """The window that a critic learns from: ids (B, T', S, groups), the hidden ones (B, T', S) drawn from the transformer.
+    """Window that a critic learns from: ids (B, T', S, groups), the hidden ones drawn from the transformer's logits.
 
-    logits (hidden tokens, groups, vocabulary): the transformer's, drawn from as they are (temperature 1).
+    hidden: Mask (B, T', S) of the hidden tokens.
+    logits: Logits (hidden tokens, groups, vocabulary) of the transformer, drawn from at temperature 1.
     """
     guess = torch.distributions.Categorical(logits=logits.float(), validate_args=False).sample()
     return ids.masked_scatter(hidden.unsqueeze(-1), guess)
 
 
-def critic_loss(judged: Tensor, shown: Tensor, ids: Tensor) -> Tensor:
-    """Binary cross-entropy of `judged` logits (B, T', S): 1 where the token shown is the video's, 0 where it is not (Eqs. 9, 10).
+def critic_loss(logits: Tensor, filled: Tensor, ids: Tensor) -> Tensor:
+    """Binary cross-entropy of a critic's logits (B, T', S): 1 where a token is the video's, 0 where it is not (Eqs. 9, 10).
 
-    shown, ids (B, T', S, groups): the window that was judged and the video's own. A guess that is right counts as real.
+    filled: Ids (B, T', S, groups) of the window that the critic saw; a guess that is right counts as real.
+    ids: Ids (B, T', S, groups) of the video.
     """
-    real = (shown == ids).all(-1)
-    return F.binary_cross_entropy_with_logits(judged.float(), real.float())
+    real = (filled == ids).all(-1)
+    return F.binary_cross_entropy_with_logits(logits.float(), real.float())  # Eqs. 9 and 10

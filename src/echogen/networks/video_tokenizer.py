@@ -1,10 +1,11 @@
-"""C-ViViT: video to discrete codes and back, causal in time, the first frame on its own.
+"""C-ViViT, a tokenizer that turns video into discrete codes and back, causal in time, the first frame on its own.
 
 Source: ECHOPulse (ICLR 2025), section 3.1 and Table 4, after Villegas et al., Phenaki, 2023.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
@@ -16,20 +17,36 @@ from echogen.errors import InputError
 from echogen.networks.attention import Block, rotary, rotary_pairs
 from echogen.networks.quantizers import Quantized, QuantizerConfig, make_quantizer
 
+#: Side in pixels of the cells in which the smooth head draws; small beside a patch, so that edges cross it smoothly.
 CELL = 4
-"""Side in pixels of the cells in which the smooth head draws."""
 
 
 @dataclass(frozen=True)
 class VideoTokenizerConfig:
     """Architecture of a `VideoTokenizer`.
 
-    image_size: height and width in pixels. patch x patch pixels x time_patch frames make a token. time_window: how many latent
-    frames back (its own included) a temporal layer sees, None = all. active_patches: row-major places of the patches that can
-    hold sector; the others are never encoded and come out as zeros. smooth_head_channels: 0 = one linear map per patch, else the
-    width of a convolutional head that sees across patch borders. seconds_per_latent: time_patch / frame rate. cavity_cells:
-    cells of a token's patch (all its frames) for which the decoder says how much of each is left ventricular cavity, 0 = none.
-    noise_channels: random numbers that the smooth head sees in every cell of a latent, from which it can draw speckle, 0 = none.
+    image_size: Height and width of frames in pixels.
+    channels_in: Channels of the frames that are encoded: 1 (grey) or 3 (colour).
+    channels_out: Channels that are drawn: those of the picture, then two of displacement where it has them.
+    patch: Side in pixels of the patches that become tokens.
+    time_patch: Frames in a token; the first frame has tokens of its own.
+    dim: Width of the transformers.
+    heads: Attention heads.
+    spatial_depth_encoder: Encoder blocks with attention within latent frames.
+    temporal_depth_encoder: Encoder blocks with attention along time.
+    temporal_depth_decoder: Decoder blocks with attention along time.
+    spatial_depth_decoder: Decoder blocks with attention within latent frames.
+    mlp_ratio: Width between the two layers of an MLP over dim.
+    gated_mlp: Use the gated GEGLU in MLPs.
+    qk_norm: Normalise queries and keys.
+    causal: Attend along time to earlier latent frames only.
+    time_window: Latent frames (its own included) that a temporal block attends to; null for all.
+    quantizer: Codes of the tokens.
+    active_patches: Row-major places of the patches that can hold sector; others are drawn as zeros. Null for all.
+    smooth_head_channels: Width of a convolutional head that draws across patch borders; 0 for one linear map a patch.
+    seconds_per_latent: Duration of a latent frame in s, time_patch over the frame rate.
+    cavity_cells: Cells of a token's patch (all its frames) of which the decoder says the share that is cavity; 0 for none.
+    noise_channels: Random numbers in every cell of a latent, of which the smooth head can draw speckle; 0 for none.
     """
 
     image_size: int = 128
@@ -74,17 +91,17 @@ class VideoTokenizerConfig:
 
     @property
     def grid(self) -> int:
-        """Patches along one side of the image."""
+        """Number of patches along one side of the image."""
         return self.image_size // self.patch
 
     @property
     def positions(self) -> int:
-        """Tokens per latent frame."""
+        """Number of tokens per latent frame."""
         return self.grid**2 if self.active_patches is None else len(self.active_patches)
 
     @classmethod
     def paper(cls) -> VideoTokenizerConfig:
-        """ECHOPulse, Table 4: 11 colour frames of 128 x 128, patches of 8 x 8 x 2, width 512, 4 + 4 layers, 8192 codes.
+        """Config of ECHOPulse, Table 4: 11 colour frames of 128 x 128, patches of 8 x 8 x 2, width 512, 4 + 4 layers, 8192 codes.
 
         The frame rate is not stated; one latent frame is taken as 2 frames at 30 per second.
         """
@@ -104,27 +121,26 @@ class VideoTokenizerConfig:
 
 
 class TokenizerOutput(NamedTuple):
-    """reconstruction (B, frames, channels_out, H, W), ids (B, T', S, groups) of the whole video, quantizer_loss scalar."""
+    """Output of a tokenizer for a video.
+
+    reconstruction: Drawn frames (B, frames, channels_out, H, W).
+    ids: Codes (B, T', S, groups) of the whole video.
+    quantizer_loss: Scalar loss of the quantizer.
+    """
 
     reconstruction: Tensor
     ids: Tensor
     quantizer_loss: Tensor
 
 
-#: The modules and parameters that the ids of a video follow from.
+#: Modules and parameters that decide the ids of a video.
 ENCODING_PARTS = (
-    "embed_first",
-    "embed_group",
-    "spatial_encoder",
-    "temporal_encoder",
-    "norm_encoder",
-    "position_encoder",
-    "quantizer",
-)
+    "embed_first", "embed_group", "spatial_encoder", "temporal_encoder", "norm_encoder", "position_encoder", "quantizer",
+)  # fmt: skip
 
 
 class VideoTokenizer(nn.Module):
-    """Causal video tokenizer: patches -> spatial, then temporal attention -> codes -> temporal, then spatial -> pixels."""
+    """Causal video tokenizer: patches, spatial, then temporal attention, codes, temporal, then spatial attention, pixels."""
 
     config_class: ClassVar = VideoTokenizerConfig
     active: Tensor | None
@@ -168,17 +184,17 @@ class VideoTokenizer(nn.Module):
 
     @property
     def decoder_context(self) -> int | None:
-        """How many earlier latent frames the decoder's output depends on; None = all of them."""
+        """Number of earlier latent frames that the decoder's output depends on; None for all."""
         window = self.config.time_window
         return None if window is None else self.config.temporal_depth_decoder * (window - 1)
 
     def frames(self, start: int, length: int) -> slice:
-        """The frames of the video that latents [start, start + length) stand for."""
+        """Frames of the video that latents [start, start + length) stand for."""
         first = 0 if start == 0 else 1 + (start - 1) * self.config.time_patch
         return slice(first, 1 + (start + length - 1) * self.config.time_patch)
 
     def encode(self, video: Tensor) -> Tensor:
-        """Video (B, 1 + k time_patch, H, W), or (B, C, ...) for several channels, in [0, 1] -> latents (B, 1 + k, S, dim).
+        """Encode a video (B, 1 + k time_patch, H, W) or (B, C, ...) of C channels in [0, 1] as latents (B, 1 + k, S, dim).
 
         Raises `InputError` when the frames or the size do not fit the config.
         """
@@ -199,30 +215,35 @@ class VideoTokenizer(nn.Module):
                 parameter.requires_grad_(False)
 
     def quantize(self, latents: Tensor) -> Quantized:
-        """Latents (B, T', S, dim) -> values of the same shape, ids (B, T', S, groups) and the loss."""
+        """Quantise latents (B, T', S, dim): values of the same shape, ids (B, T', S, groups) and the loss."""
         quantized: Quantized = self.quantizer(latents)
         return quantized
 
     def tokenize(self, video: Tensor) -> Tensor:
-        """The ids (B, 1 + k, S, groups) of a video; see `encode`."""
+        """Ids (B, 1 + k, S, groups) of a video; see `encode`."""
         return self.quantize(self.encode(video)).ids
 
     def decode(self, values: Tensor, first: bool = True) -> Tensor:
-        """Quantised values (B, T', S, dim) -> pixels (B, frames, channels_out, H, W), unbounded, about [0, 1].
+        """Draw quantised values (B, T', S, dim) as pixels (B, frames, channels_out, H, W), unbounded, about [0, 1].
 
-        first: latent 0 stands for a single frame, giving 1 + (T' - 1) time_patch frames; else the sequence starts mid-stream and
-        gives T' time_patch frames.
+        first: Latent 0 stands for a single frame, giving 1 + (T' - 1) time_patch frames; else the sequence starts mid-stream and
+            gives T' time_patch frames.
         """
-        return self.picture(self.decoded(values), first)
+        return self.picture(self.decode_features(values), first)
 
     def decoded(self, values: Tensor) -> Tensor:
-        """What the decoder knows of every token, (B, T', S, dim); see `decode`."""
+        """Former name of `decode_features`."""
+        warnings.warn("VideoTokenizer.decoded is called decode_features now.", DeprecationWarning, stacklevel=2)
+        return self.decode_features(values)
+
+    def decode_features(self, values: Tensor) -> Tensor:
+        """Features (B, T', S, dim) of the decoder for every token of quantised values of that shape; see `decode`."""
         x = self._along_time(values + self.position_decoder, self.temporal_decoder)
         features: Tensor = self.norm_decoder(self._within_frames(x, self.spatial_decoder))
         return features
 
     def picture(self, x: Tensor, first: bool = True, random: torch.Generator | None = None) -> Tensor:
-        """Pixels of what `decoded` gave; see `decode`. random: of a decoder with noise; None is torch's own."""
+        """Draw `decode_features` as pixels; see `decode`. random: Generator of a decoder with noise; None is torch's own."""
         latents = x.shape[1]
         parts = []
         if first:
@@ -239,7 +260,7 @@ class VideoTokenizer(nn.Module):
         return video if self.active is None else video * self._sector(video)
 
     def _noise(self, pictures: Tensor, latents: int, first: bool, random: torch.Generator | None) -> Tensor:
-        """(B, frames, noise_channels, side, side): the frames of a latent share theirs."""
+        """Noise (B, frames, noise_channels, side, side), alike in all frames of a latent."""
         shape = (len(pictures), latents, self.config.noise_channels, *pictures.shape[-2:])
         noise = torch.randn(shape, generator=random, device=pictures.device, dtype=pictures.dtype)
         frames = torch.full((latents,), self.config.time_patch)
@@ -247,7 +268,7 @@ class VideoTokenizer(nn.Module):
         return noise.repeat_interleave(frames.to(pictures.device), dim=1)
 
     def decode_ids(self, ids: Tensor, first: bool = True) -> Tensor:
-        """Ids (B, T', S, groups) -> pixels; see `decode`."""
+        """Draw ids (B, T', S, groups) as pixels; see `decode`."""
         return self.decode(self.quantizer.decode_ids(ids), first)
 
     def forward(self, video: Tensor, crop: tuple[int, int] | None = None) -> TokenizerOutput:
@@ -263,7 +284,7 @@ class VideoTokenizer(nn.Module):
         return TokenizerOutput(pixels, quantized.ids, quantized.loss)
 
     def _checked(self, video: Tensor) -> Tensor:
-        """The video as (B, C, T, H, W)."""
+        """Video as (B, C, T, H, W), checked against the config."""
         c = self.config
         expected = 4 if c.channels_in == 1 else 5
         if video.dim() != expected:
@@ -281,7 +302,7 @@ class VideoTokenizer(nn.Module):
         return video
 
     def _patches(self, video: Tensor, depth: int) -> Tensor:
-        """(B, C, k depth, H, W) -> (B, k, S, C depth patch patch), active patches only, pixels in [-1, 1]."""
+        """Active patches (B, k, S, C depth patch patch) in [-1, 1] of frames (B, C, k depth, H, W) in [0, 1]."""
         batch, channels, frames = video.shape[:3]
         grid, patch = self.config.grid, self.config.patch
         cut = video.reshape(batch, channels, frames // depth, depth, grid, patch, grid, patch)
@@ -291,14 +312,14 @@ class VideoTokenizer(nn.Module):
         return flat * 2 - 1
 
     def _within_frames(self, x: Tensor, blocks: nn.ModuleList) -> Tensor:
-        """Spatial attention: (B, T', S, dim), every latent frame by itself."""
+        """Spatial attention in (B, T', S, dim), every latent frame by itself."""
         flat = x.flatten(0, 1)
         for block in blocks:
             flat = block(flat)
         return flat.view(x.shape)
 
     def _along_time(self, x: Tensor, blocks: nn.ModuleList) -> Tensor:
-        """Temporal attention: (B, T', S, dim), every position by itself."""
+        """Temporal attention in (B, T', S, dim), every position by itself."""
         c, count = self.config, x.shape[1]
         times = torch.arange(count, device=x.device).unsqueeze(0) * c.seconds_per_latent
         table = rotary(times, rotary_pairs(c.dim // c.heads))
@@ -313,7 +334,7 @@ class VideoTokenizer(nn.Module):
         return flat.view(columns.shape).transpose(1, 2)
 
     def _pictures(self, x: Tensor, depth: int) -> Tensor:
-        """Head outputs (B, k, S, depth channels side side) -> (B, k depth, channels, grid side, grid side), zeros elsewhere."""
+        """Pictures (B, k depth, channels, grid side, grid side) of head outputs (B, k, S, depth channels side side)."""
         c = self.config
         side = c.patch // CELL if c.smooth_head_channels else c.patch
         batch, count = x.shape[:2]
@@ -323,7 +344,7 @@ class VideoTokenizer(nn.Module):
         return cut.reshape(batch, count * depth, -1, c.grid * side, c.grid * side)
 
     def _sector(self, like: Tensor) -> Tensor:
-        """1 on the pixels of active patches, else 0: (image_size, image_size)."""
+        """Mask (image_size, image_size): 1 on the pixels of active patches, else 0."""
         c = self.config
         places = like.new_zeros(c.grid**2).index_fill(0, torch.as_tensor(self.active), 1.0).view(1, 1, c.grid, c.grid)
         return F.interpolate(places, scale_factor=c.patch, mode="nearest")[0, 0]

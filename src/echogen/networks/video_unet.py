@@ -1,6 +1,6 @@
-"""The video U-Net of EchoDiffusion (Reynaud et al., MICCAI 2023, Figure 3): it cleans a noisy video, told one frame and an EF.
+"""Video U-Net of EchoDiffusion, which removes noise from a video, conditioned on a frame and an EF.
 
-Source: the paper's Figure 3 and Table 3, after Ho et al., Imagen Video, 2022.
+Source: Reynaud et al., MICCAI 2023, Figure 3 and Table 3, after Ho et al., Imagen Video, 2022.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from echogen.networks.video_unet_blocks import (
     joined,
 )
 
-#: Skips are made smaller, so that they and what they join weigh the same.
+#: Factor of skip connections, as in Imagen.
 SKIP_SCALE = 2**-0.5
 
 
@@ -38,14 +38,29 @@ SKIP_SCALE = 2**-0.5
 class VideoUnetConfig:
     """Shape of a `VideoUnet`.
 
-    channels: of the video, the frame and the smaller video. dim: channels at first; widths: times dim, one a level. blocks:
-    residual blocks of each level. cross_attention: whether a level's first block looks at the tokens. middle_attention: of every
-    place to all others. memory_saving: levels shrink the map before their blocks instead of after. lowres: takes the video of the
-    stage before. heads, head_dim: of attention; middle_heads, middle_head_dim: of the middle blocks' look at the tokens.
-    context: width of the tokens. noise_tokens: for each noise level, which has so many frequencies. ef_latents, ef_averages,
-    ef_depth: tokens and layers of the EF's resampler. stem: sizes of the first convolutions. groups: of the norms. unit_queries:
-    cosine attention. zero_is_none: an EF of exactly 0 counts as none. over_time: without it there is nothing over time, and every
-    frame stands alone.
+    channels: Channels of the video, the frame and the smaller video.
+    dim: Channels after the first convolutions.
+    widths: Channels of each level over dim.
+    blocks: Residual blocks of each level.
+    cross_attention: For each level, attend from its first block to the tokens of the conditions.
+    middle_attention: Attend from every place of every frame to all others at the lowest level.
+    memory_saving: Halve the sides before the blocks of a level instead of after.
+    lowres: Take the video of the stage before as an input.
+    heads: Attention heads.
+    head_dim: Width of a head.
+    middle_heads: Heads of the middle blocks' attention to the tokens.
+    middle_head_dim: Width of a head of the middle blocks' attention to the tokens.
+    context: Width of the tokens of the conditions.
+    noise_tokens: Tokens of each noise level.
+    frequencies: Learned frequencies by which a noise level is encoded.
+    ef_latents: Latents of the EF's resampler.
+    ef_averages: Tokens of the EF's resampler that are made of the mean.
+    ef_depth: Layers of the EF's resampler.
+    stem: Sizes in pixels of the first convolutions, side by side.
+    groups: Groups of the group normalisation.
+    unit_queries: Use cosine attention.
+    zero_is_none: Treat an EF of exactly 0 as unknown, as the published code does.
+    over_time: Convolve and attend over time; else every frame stands alone.
     """
 
     channels: int = 3
@@ -81,27 +96,27 @@ class VideoUnetConfig:
 
     @classmethod
     def paper(cls) -> VideoUnetConfig:
-        """The base stage of 2SCM and 4SCM in the paper's Table 3."""
+        """Config of the base stage of 2SCM and 4SCM in the paper's Table 3."""
         return cls()
 
     @classmethod
     def published(cls) -> VideoUnetConfig:
-        """The same as the released weights need it."""
+        """Config of the paper as the released weights need it."""
         return replace(cls.paper(), zero_is_none=True)
 
     @property
     def conditions(self) -> int:
-        """Width of the vector that all blocks are told; twice as much with a second noise level."""
+        """Width of the vector of conditions that all blocks take; twice as much with a second noise level."""
         return 4 * self.dim * (2 if self.lowres else 1)
 
     @property
     def shrinks(self) -> int:
-        """By how much the sides shrink at the lowest level; the sides of a video must be a multiple of it."""
+        """Factor by which the sides shrink at the lowest level; the sides of a video must be a multiple of it."""
         return int(2 ** (len(self.widths) - (0 if self.memory_saving else 1)))
 
 
 class Level(nn.Module):
-    """One level of the way down or up: a first block, more of them, attention over time, and a change of size or width."""
+    """Level of the way down or up: a first block, more of them, attention over time, and a change of size or width."""
 
     def __init__(
         self,
@@ -119,7 +134,7 @@ class Level(nn.Module):
         self.after = after
 
     def down(self, x: Tensor, vector: Tensor, tokens: Tensor, still: bool, skips: list[Tensor]) -> Tensor:
-        """The map on its way down; what the way up joins is put on `skips`."""
+        """Map on the way down; maps that the way up joins are put on `skips`."""
         x = x if self.before is None else channels_last(self.before(x))
         x = self.first(x, vector, still, tokens)
         for block in self.blocks:
@@ -130,7 +145,7 @@ class Level(nn.Module):
         return x if self.after is None else channels_last(self.after(x))
 
     def up(self, x: Tensor, vector: Tensor, tokens: Tensor, still: bool, skips: list[Tensor]) -> Tensor:
-        """The map on its way up, joined with what is taken off `skips`."""
+        """Map on the way up, joined with maps taken off `skips`."""
         x = self.first(joined(x, skips.pop() * SKIP_SCALE), vector, still, tokens)
         for block in self.blocks:
             x = block(joined(x, skips.pop() * SKIP_SCALE), vector, still)
@@ -139,7 +154,7 @@ class Level(nn.Module):
 
 
 class VideoUnet(nn.Module):
-    """Noisy video (B, channels, frames, H, W) -> what is predicted of the clean one, in the same shape."""
+    """Network from a noisy video and its conditions to a prediction of the clean video."""
 
     config_class: ClassVar = VideoUnetConfig
 
@@ -221,11 +236,16 @@ class VideoUnet(nn.Module):
         lowres_level: Tensor | None = None,
         still: bool = False,
     ) -> Tensor:
-        """What the network predicts.
+        """Prediction (B, channels, frames, H, W), of the shape of the noisy video; a solver makes the clean video of it.
 
-        noise_level: (B,), ln(sigma) / 4. frame: (B, channels, h, w) in 0..1, of any size. ef: (B,) as a fraction; None: not told.
-        keep: (B,) bool, where it is told. lowres: (B, channels, frames, H, W) the noisy video of the stage before in -1..1, with
-        its own noise level (B,). still: every frame stands alone, without anything over time.
+        video: Noisy video (B, channels, frames, H, W).
+        noise_level: Noise level (B,) as ln(sigma) / 4.
+        frame: Frames (B, channels, h, w) in 0..1, of any size.
+        ef: EF (B,) as a fraction; None for unknown.
+        keep: Mask (B,); False for rows whose EF is unknown.
+        lowres: Noisy video (B, channels, frames, H, W) of the stage before in -1..1.
+        lowres_level: Noise level (B,) of that video.
+        still: Treat every frame alone, without anything over time.
         Raises `InputError` for a size that cannot be halved often enough, or a missing smaller video.
         """
         config = self.config
@@ -236,8 +256,8 @@ class VideoUnet(nn.Module):
             )
         if (lowres is not None) != config.lowres or (lowres_level is not None) != config.lowres:
             raise InputError("Only a stage after the first takes the video of the stage before, and none does without it.")
-        shown = F.interpolate(frame, size, mode="nearest")[:, :, None].expand(-1, -1, video.shape[2], -1, -1)
-        inputs = [shown, video] if lowres is None else [shown, video, lowres]
+        repeated = F.interpolate(frame, size, mode="nearest")[:, :, None].expand(-1, -1, video.shape[2], -1, -1)
+        inputs = [repeated, video] if lowres is None else [repeated, video, lowres]
         x = self.stem(joined(*(each.to(video.dtype) for each in inputs)))
         x = x if still or self.first_over_time is None else self.first_over_time(x)
         vector, tokens = self._conditions(noise_level, ef, keep, lowres_level)
@@ -261,7 +281,7 @@ class VideoUnet(nn.Module):
     def _conditions(
         self, noise_level: Tensor, ef: Tensor | None, keep: Tensor | None, lowres_level: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The vector (B, conditions) and the tokens (B, M, context) that all blocks are told."""
+        """Vector (B, conditions) and tokens (B, M, context) of the conditions, which all blocks take."""
         vector, tokens = self.noise(noise_level)
         if self.lowres_noise is not None and lowres_level is not None:
             more, others = self.lowres_noise(lowres_level)

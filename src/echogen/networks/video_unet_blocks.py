@@ -1,4 +1,4 @@
-"""The parts of the video U-Net of EchoDiffusion: factored convolutions, attention over time, places and conditions.
+"""Parts of the video U-Net of EchoDiffusion: factored convolutions, attention over time, places and conditions.
 
 Maps are (B, C, frames, H, W) in channels-last memory, so that the two-dimensional convolutions over places and over time, and
 the linear layers over channels, see views and copy nothing. Source: Ho et al., Imagen Video, 2022; Reynaud et al., 2023.
@@ -12,35 +12,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Attention over time takes so many pixels at once, which bounds its memory.
+#: Pixels that attention over time takes at once, which bounds its memory.
 PIXELS_AT_ONCE = 2048
-#: What the cosine of a query and a key is multiplied with, where they are unit vectors.
+#: Factor of the cosine of a query and a key before the softmax, where they are unit vectors; as in the published library.
 UNIT_SCALE = 8.0
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The same map (B, C, frames, H, W) in channels-last memory."""
+    """Copy of a map (B, C, frames, H, W) in channels-last memory."""
     return x.contiguous(memory_format=torch.channels_last_3d)
 
 
 def joined(*maps: Tensor) -> Tensor:
-    """Maps side by side in their channels, in channels-last memory whatever theirs is."""
+    """Join maps along their channels, in channels-last memory whatever theirs is."""
     return torch.cat([each.movedim(1, -1) for each in maps], dim=-1).movedim(-1, 1)
 
 
 class SpaceConv(nn.Conv2d):
-    """A convolution over places, frame by frame: (B, inputs, frames, H, W) -> (B, outputs, frames, H, W)."""
+    """Convolution over places, frame by frame."""
 
     def __init__(self, inputs: int, outputs: int, size: int) -> None:
         super().__init__(inputs, outputs, size, padding=size // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The next map."""
+        """Map (B, outputs, frames, H, W) of a map (B, inputs, frames, H, W)."""
         return super().forward(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(x), -1)).transpose(1, 2)
 
 
 class TimeConv(nn.Conv2d):
-    """A convolution over this frame and the two before it; at first each frame alone passes."""
+    """Convolution over a frame and the two before it; an untrained one passes each frame as it is."""
 
     def __init__(self, dim: int, groups: int = 1) -> None:
         super().__init__(dim, dim, (3, 1), padding=(2, 0), groups=groups)
@@ -50,22 +50,22 @@ class TimeConv(nn.Conv2d):
             nn.init.zeros_(self.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, dim, frames, H, W), the next map."""
+        """Map of the shape of a map (B, dim, frames, H, W)."""
         return super().forward(x.flatten(3))[:, :, : x.shape[2]].unflatten(3, x.shape[3:])
 
 
 class PointConv(nn.Linear):
-    """A convolution of size one."""
+    """Convolution of size one."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, frames, H, W) -> (B, outputs, frames, H, W)."""
+        """Map (B, outputs, frames, H, W) of a map (B, inputs, frames, H, W)."""
         # As one matrix: of more axes that are not contiguous the weights would be copied for each.
         places = x.movedim(1, -1)
         return super().forward(places.flatten(0, 3)).unflatten(0, places.shape[:4]).movedim(-1, 1)
 
 
 class FactoredConv(nn.Module):
-    """3 x 3 over places, then three frames over time, unless the frames stand alone."""
+    """Convolution of 3 x 3 places, then one of three frames, unless the frames stand alone."""
 
     def __init__(self, inputs: int, outputs: int, over_time: bool = True) -> None:
         super().__init__()
@@ -73,13 +73,13 @@ class FactoredConv(nn.Module):
         self.time = TimeConv(outputs) if over_time else None
 
     def forward(self, x: Tensor, still: bool) -> Tensor:
-        """The next map; still: without time."""
+        """Map (B, outputs, frames, H, W) of a map (B, inputs, frames, H, W); still: without the convolution over time."""
         x = self.space(x)
         return x if still or self.time is None else self.time(x)
 
 
 class Block(nn.Module):
-    """Group norm over all frames, scale and shift where given, SiLU, convolution."""
+    """Group normalisation over all frames, scale and shift where given, SiLU, convolution."""
 
     def __init__(self, inputs: int, outputs: int, groups: int, over_time: bool = True) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Block(nn.Module):
         self.conv = FactoredConv(inputs, outputs, over_time)
 
     def forward(self, x: Tensor, still: bool, scale_shift: Tensor | None = None) -> Tensor:
-        """scale_shift: (B, 2 inputs), scale first."""
+        """Map (B, outputs, frames, H, W) of a map (B, inputs, frames, H, W); scale_shift: (B, 2 inputs), scale first."""
         y = self.norm(x.flatten(3)).unflatten(3, x.shape[3:])
         if scale_shift is not None:
             scale, shift = scale_shift[:, :, None, None, None].chunk(2, dim=1)
@@ -96,7 +96,7 @@ class Block(nn.Module):
 
 
 class GlobalGate(nn.Module):
-    """Each channel times a gate that looks at the whole video. Source: Cao et al., GCNet, 2019."""
+    """Gate of each channel that depends on the whole video. Source: Cao et al., GCNet, 2019."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -106,16 +106,16 @@ class GlobalGate(nn.Module):
         self.grow = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The map with its channels weighed."""
+        """Map (B, dim, frames, H, W) with its channels weighed."""
         places = x.movedim(1, -1).flatten(1, 3)
         share = self.where(places).float().softmax(1).to(places.dtype)
-        seen = (share.transpose(1, 2) @ places)[:, 0]
-        gate = self.grow(F.silu(self.shrink(seen))).sigmoid()
+        summary = (share.transpose(1, 2) @ places)[:, 0]
+        gate = self.grow(F.silu(self.shrink(summary))).sigmoid()
         return x * gate[:, :, None, None, None].to(x.dtype)
 
 
 class UnitScales(nn.Module):
-    """Queries and keys made unit vectors with learned scales, as in later versions of the published library."""
+    """Scaling of queries and keys to unit vectors with learned scales, as in later versions of the published library."""
 
     def __init__(self, head_dim: int) -> None:
         super().__init__()
@@ -123,12 +123,12 @@ class UnitScales(nn.Module):
         self.key = nn.Parameter(torch.ones(head_dim))
 
     def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Both (..., head_dim)."""
+        """Queries and keys (..., head_dim), scaled."""
         return F.normalize(query, dim=-1) * self.query, F.normalize(key, dim=-1) * self.key
 
 
 class Attention(nn.Module):
-    """Tokens (S, N, dim) look at one another and at a learned nothing; all heads share one set of keys and values."""
+    """Attention of tokens to one another and to a learned null token; all heads share one set of keys and values."""
 
     def __init__(self, dim: int, heads: int, head_dim: int, unit: bool) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class Attention(nn.Module):
         self.unit = UnitScales(head_dim) if unit else None
 
     def forward(self, tokens: Tensor, bias: Tensor | None = None) -> Tensor:
-        """bias: (heads, N, N + 1) added to the scores, the first key being the nothing."""
+        """Update of tokens (S, N, dim); bias (heads, N, N + 1) is added to the scores, the first key being the null token."""
         x = self.norm(tokens)
         # The heads stand beside each other as more queries, so that keys and values are read once.
         query = self.query(x).unflatten(-1, (self.heads, -1)).flatten(1, 2)
@@ -160,7 +160,7 @@ class Attention(nn.Module):
 
 
 class TimeBias(nn.Module):
-    """What frames a given number of frames apart add to each other's scores: (heads, frames, frames + 1), causal."""
+    """Bias of attention over time by the number of frames between two frames, causal."""
 
     def __init__(self, dim: int, heads: int, depth: int = 2) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class TimeBias(nn.Module):
         self.nothing = nn.Parameter(torch.zeros(heads))
 
     def forward(self, frames: int) -> Tensor:
-        """The bias; the first column is that of the nothing, which all frames see."""
+        """Bias (heads, frames, frames + 1); its first column is that of the null token, which all frames attend to."""
         x = torch.arange(1 - frames, frames, device=self.nothing.device, dtype=torch.float32)[:, None]
         for layer in self.layers:
             x = layer(x)
@@ -184,7 +184,7 @@ class TimeBias(nn.Module):
 
 
 class OverTime(nn.Module):
-    """Positions by a convolution of each channel over time, then attention of each pixel to its own past."""
+    """Position encoding by a convolution of each channel over time, then attention of each pixel to its own past."""
 
     def __init__(self, dim: int, heads: int, head_dim: int, unit: bool) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ class OverTime(nn.Module):
         nn.init.zeros_(self.attention.out_norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The next map."""
+        """Map of the shape of a map (B, dim, frames, H, W)."""
         x = x + self.position(x)
         bias = self.bias(x.shape[2])
         pixels = x.movedim(1, -1).flatten(2, 3).transpose(1, 2)  # (B, H W, frames, C)
@@ -212,13 +212,13 @@ class OverAll(nn.Module):
         self.attention = Attention(dim, heads, head_dim, unit)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The next map."""
+        """Map of the shape of a map (B, dim, frames, H, W)."""
         places = x.movedim(1, -1).flatten(1, 3)
         return x + self.attention(places).unflatten(1, x.shape[2:]).movedim(-1, 1)
 
 
 class CrossAttention(nn.Module):
-    """Every place looks at the tokens of the conditions (B, M, context) and at a learned nothing."""
+    """Attention of every place to the tokens of the conditions and to a learned null token."""
 
     def __init__(self, dim: int, context: int, heads: int, head_dim: int, unit: bool) -> None:
         super().__init__()
@@ -232,7 +232,7 @@ class CrossAttention(nn.Module):
         self.unit = UnitScales(head_dim) if unit else None
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """What a map (B, dim, frames, H, W) gains."""
+        """Update of a map (B, dim, frames, H, W) that attends to tokens (B, M, context)."""
         places = self.norm(x.movedim(1, -1).flatten(1, 3))
         query = self.query(places).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         both = self.key_value(tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -246,19 +246,12 @@ class CrossAttention(nn.Module):
 
 
 class ResnetBlock(nn.Module):
-    """Two blocks around a shortcut; the conditions scale and shift the second, their tokens join between where asked for."""
+    """Residual block of two convolutions: conditions scale and shift the second; cross-attention, if any, comes between."""
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        conditions: int,
-        groups: int,
-        *,
-        cross: CrossAttention | None = None,
-        gate: bool = False,
-        over_time: bool = True,
-    ) -> None:
+        self, inputs: int, outputs: int, conditions: int, groups: int, *, cross: CrossAttention | None = None,
+        gate: bool = False, over_time: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.conditions = nn.Linear(conditions, 2 * outputs)
         self.block1 = Block(inputs, outputs, groups, over_time)
@@ -268,7 +261,12 @@ class ResnetBlock(nn.Module):
         self.shortcut = PointConv(inputs, outputs) if inputs != outputs else None
 
     def forward(self, x: Tensor, conditions: Tensor, still: bool, tokens: Tensor | None = None) -> Tensor:
-        """conditions (B, conditions); tokens (B, M, context) for a block with cross-attention."""
+        """Map (B, outputs, frames, H, W) of a map (B, inputs, frames, H, W).
+
+        conditions: Vector (B, conditions).
+        still: Leave out the convolutions over time.
+        tokens: Tokens (B, M, context) for a block with cross-attention.
+        """
         y = self.block1(x, still)
         if self.cross is not None and tokens is not None:
             y = y + self.cross(y, tokens)
@@ -279,32 +277,32 @@ class ResnetBlock(nn.Module):
 
 
 class Shrink(PointConv):
-    """Half the sides: 2 x 2 places become channels, then a linear layer."""
+    """Halving of the sides: 2 x 2 places become channels, then a linear layer."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(4 * inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, frames, H, W) -> (B, outputs, frames, H / 2, W / 2)."""
+        """Map (B, outputs, frames, H / 2, W / 2) of a map (B, inputs, frames, H, W)."""
         small = F.pixel_unshuffle(x.transpose(1, 2).flatten(0, 1), 2).unflatten(0, (len(x), -1)).transpose(1, 2)
         return super().forward(small)
 
 
 class Grow(PointConv):
-    """Twice the sides: a linear layer and SiLU, then channels become 2 x 2 places."""
+    """Doubling of the sides: a linear layer and SiLU, then channels become 2 x 2 places."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, 4 * outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, frames, H, W) -> (B, outputs, frames, 2 H, 2 W)."""
+        """Map (B, outputs, frames, 2 H, 2 W) of a map (B, inputs, frames, H, W)."""
         y = F.silu(super().forward(x))
         y = F.pixel_shuffle(y.transpose(1, 2).flatten(0, 1), 2).unflatten(0, (len(x), -1)).transpose(1, 2)
         return channels_last(y)
 
 
 class Widen(nn.Module):
-    """3 x 3 and 1 x 1 over places, added: the last level's change of width without a change of size."""
+    """Change of width without a change of size: convolutions of 3 x 3 and 1 x 1 places, added."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -312,12 +310,12 @@ class Widen(nn.Module):
         self.point = PointConv(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, frames, H, W) -> (B, outputs, frames, H, W)."""
+        """Map (B, outputs, frames, H, W) of a map (B, inputs, frames, H, W)."""
         return self.around(x) + self.point(x)
 
 
 class Stem(nn.Module):
-    """Convolutions of several sizes side by side, the smallest with the most channels."""
+    """First convolutions, of several sizes side by side, the smallest with the most channels."""
 
     def __init__(self, inputs: int, dim: int, sizes: tuple[int, ...]) -> None:
         super().__init__()
@@ -326,12 +324,12 @@ class Stem(nn.Module):
         self.convs = nn.ModuleList(SpaceConv(inputs, width, size) for width, size in zip(widths, sizes, strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, frames, H, W) -> (B, dim, frames, H, W)."""
+        """Map (B, dim, frames, H, W) of a map (B, inputs, frames, H, W)."""
         return joined(*(conv(x) for conv in self.convs))
 
 
 class NoiseEmbedding(nn.Module):
-    """A noise level (B,) as a vector (B, dim) and a few tokens (B, tokens, context), by learned frequencies."""
+    """Encoder of a noise level as a vector and a few tokens, by learned frequencies."""
 
     def __init__(self, dim: int, context: int, tokens: int, frequencies: int) -> None:
         super().__init__()
@@ -342,7 +340,7 @@ class NoiseEmbedding(nn.Module):
         self.context = context
 
     def forward(self, level: Tensor) -> tuple[Tensor, Tensor]:
-        """The vector and the tokens."""
+        """Vectors (B, dim) and tokens (B, tokens, context) of noise levels (B,)."""
         turns = 2 * math.pi * level[:, None] * self.frequencies
         hidden = F.silu(self.hidden(torch.cat((level[:, None], turns.sin(), turns.cos()), dim=1)))
         return self.vector(hidden), self.tokens(hidden).unflatten(1, (-1, self.context))

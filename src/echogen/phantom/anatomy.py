@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from echogen.physiology import Floats
+from echogen.arrays import Floats
 
 #: LV length / semi-axis: the ellipse is cut this far below its apex.
 TRUNCATION = 1.42
@@ -134,7 +134,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Shape:
-    """What of an `Anatomy` the evaluation needs and does not change in time: the reference (end-diastolic) axes in mm."""
+    """Size of an `Anatomy` for the evaluation: the reference (end-diastolic) axes in mm, which do not change in time."""
 
     b_septal: float
     b_lateral: float
@@ -169,7 +169,7 @@ def cavity_outline(anatomy: Anatomy, volume_ml: Floats) -> tuple[Floats, Floats]
 def pose_heart(
     anatomy: Anatomy, times_s: Floats, volume_ml: Floats, openness: Floats, device: str | torch.device = "cpu"
 ) -> tuple[Shape, Pose]:
-    """Where everything is when the ventricle holds volume_ml (frames,), with the valves open by `openness` (0..1)."""
+    """Pose the heart at each frame for its ventricular volume volume_ml (frames,) in ml and the openness (0..1) of its valves."""
     shorten = (anatomy.edv_ml - volume_ml) / (anatomy.edv_ml * anatomy.ef_percent / 100.0)
     length, area = cavity_outline(anatomy, volume_ml)
     length_ed, area_ed = (float(values[0]) for values in cavity_outline(anatomy, np.array([anatomy.edv_ml])))

@@ -1,4 +1,4 @@
-"""What is drawn beyond the plain phantom: finer valves, trabeculae, drop-out, breathing, what a machine does to the picture."""
+"""Details beyond the plain phantom: finer valves, trabeculae, drop-out, breathing, a machine's processing of the picture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Details:
-    """What is drawn beyond the plain phantom, whose values are the defaults; see `looks.draw_look`. The truth stays.
+    """Details beyond the plain phantom, whose values are the defaults; see `looks.draw_look`. The truth stays.
 
     leaflet_mm2, annulus_mm2: squared half-thickness of the valves' leaflets and squared radius of their ring; leaflet_fade,
     annulus_fade: dB lost per mm^2 from their middle. soft_papillary: papillary muscles without a hard edge, two of them in A2C.

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.signal import lfilter
 
+from echogen.arrays import Floats
 from echogen.errors import InputError
 from echogen.phantom.rhythm import Rhythm
 from echogen.physiology import preceding_rr
 from echogen.records import Ecg
-
-Floats = NDArray[np.float64]
 
 LEAD_NAMES = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 #: Dower's lead field: rows I, II, V1..V6; mV at the electrodes per mV of the heart vector (Dower, Circ Res 1980).
@@ -67,7 +66,7 @@ def _vector(*values: float) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class EcgStyle:
-    """How one subject's ECG looks, and how it was recorded; the default is a textbook ECG without noise.
+    """Style of one subject's ECG and of its recording; the default is a textbook ECG without noise.
 
     qrs, pvc, paced: complexes by origin. p_vectors_mv: (2, 3), right and left atrium. t_vector_mv, st_vector_mv: (3,), after a
     normal QRS; after a wide one T opposes the QRS, by `discordance` of its area-weighted vector. qt_s: QT interval at RR = 1 s,

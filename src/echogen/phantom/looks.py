@@ -1,4 +1,4 @@
-"""What recordings of patients look like: machines with a hand of their own, fine anatomy, patients who image badly.
+"""Looks of recordings of patients: machines with a hand of their own, fine anatomy, patients who image badly.
 
 A look changes the picture, never the truth: volumes, masks and times of a heart stay what they were.
 """
@@ -16,7 +16,7 @@ from echogen.phantom.ultrasound import Probe
 
 #: The plain phantom; any of the machines that training sees.
 PLAIN, VARIED = "plain", "varied"
-#: How many patients image badly.
+#: Share of patients who image badly, 0..1.
 BAD_WINDOWS = 0.15
 
 Range = tuple[float, float]
@@ -24,7 +24,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Machine:
-    """How one maker's pictures come out, as ranges: fields of `Probe` and of `Details`.
+    """Ranges of one maker's picture settings: fields of `Probe` and of `Details`.
 
     curve: exponent of the grey map, below 1 is brighter. speckle: what is left of it. sector: half-angle in rad.
     """

@@ -1,4 +1,4 @@
-"""When the heart beats: sinus rhythm, atrial fibrillation, premature beats, pauses, pacing, or the beats of a real ECG."""
+"""Times of heart beats: sinus rhythm, atrial fibrillation, premature beats, pauses, pacing, or the beats of a real ECG."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from echogen.arrays import Floats
 from echogen.errors import InputError
 from echogen.physiology import QRS_ONSET_BEFORE_R_S
-
-Floats = NDArray[np.float64]
 
 RHYTHMS = ("sinus", "af", "pvc", "pause", "paced")
 #: Kinds of beat; "wide" is a broad complex of unknown cause in a real ECG.

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from echogen.arrays import Floats
 from echogen.errors import InputError
 from echogen.phantom.anatomy import Anatomy, Pose, draw_anatomy, pose_heart
 from echogen.phantom.details import Details
@@ -18,7 +19,7 @@ from echogen.phantom.looks import PLAIN, draw_look
 from echogen.phantom.rhythm import Rhythm, make_rhythm
 from echogen.phantom.tissue import Levels, locate_tissue
 from echogen.phantom.ultrasound import Probe, Scanner, Scatterers, draw_probe
-from echogen.physiology import BeatClock, Filling, Floats, beat_clock, beat_volumes, volume_curve
+from echogen.physiology import BeatClock, Filling, beat_clock, beat_volumes, volume_curve
 from echogen.records import SEXES, VIEWS, Beat, Cine, Ecg, Study
 
 CHUNK = 16
@@ -26,7 +27,7 @@ CHUNK = 16
 
 @dataclass(frozen=True)
 class Heart:
-    """What beats: rhythm, clock, volumes per beat (ml), the anatomy, how it fills, the probe that looks, and details."""
+    """One simulated heart: rhythm, clock, volumes per beat (ml), anatomy, filling, the probe that images it, and details."""
 
     rhythm: Rhythm
     clock: BeatClock
@@ -103,7 +104,7 @@ def draw_heart(
 
 
 def _valve_openness(times_s: Floats, volume_ml: Floats, clock: BeatClock) -> Floats:
-    """How far the atrioventricular valves stand open (0..1): with the inflow, half shut in diastasis, shut in systole."""
+    """Openness of the atrioventricular valves (0..1): with the inflow, half shut in diastasis, shut in systole."""
     flow = np.clip(np.gradient(volume_ml, times_s), 0.0, None)
     peak = max(float(np.percentile(flow, 98)), 1e-6)
     diastole = np.zeros_like(times_s)
@@ -226,6 +227,11 @@ def simulate(
     those beats. heart_rate_bpm: 30..220; ef_percent: 10..85, None draws one; seconds > 0; fps 5..240.
     look: one of `looks.LOOKS`, the plain phantom or a machine's. Everything follows from the seed.
     Raises `InputError` for values out of range.
+
+    >>> import echogen
+    >>> study = echogen.simulate(heart_rate_bpm=75.0, ef_percent=40.0, seconds=2.0, seed=1)
+    >>> study.cine.frames.shape, len(study.ecg.lead_names), len(study.beats)
+    ((64, 128, 128), 12, 2)
     """
     if view not in VIEWS:
         raise InputError(f"The view must be one of {', '.join(VIEWS)}, not {view!r}.")

@@ -55,7 +55,7 @@ class SpeckleStyle:
 LEAST_TISSUE_PX, MOST_STRENGTH, STEEPEST = 300, 1.0, 0.03
 #: Grey level (of 1) up to which a pixel counts as black.
 BLACK = 0.01
-#: How often what a given frame lacks is computed again, now that it is known what its speckle adds.
+#: Number of times that the missing part of a given frame is computed again, once its speckle's contribution is known.
 ROUNDS = 2
 #: The machine's noise, which is finer than speckle, is sought among these levels in dB, where a first frame is dim but not black:
 #: the least that is as fine, but for this much.
@@ -63,12 +63,12 @@ NOISES, DIMMEST, ALIKE = tuple(float(level) for level in range(-60, -19, 4)), 0.
 
 
 def _fine(picture: Tensor) -> Tensor:
-    """What of a picture (H, W) is finer than the mean of its neighbours."""
+    """Return the part of a picture (H, W) that is finer than the mean of its neighbours."""
     return picture - F.avg_pool2d(picture[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
 
 
 def _graininess(speckle: Tensor, where: Tensor) -> float:
-    """How much of the speckle (H, W) there is finer than the mean of its neighbours, 0..1."""
+    """Return the share (0..1) of the speckle (H, W) that is finer than the mean of its neighbours."""
     return float(_fine(speckle)[where].square().mean() / speckle[where].square().mean().clamp_min(1e-9))
 
 
@@ -110,9 +110,9 @@ class SpeckleLayer:
         rows = self.scanner.y + APEX_ROW
         half = (IMAGE_SIZE - 1) / 2
         self._beams = torch.stack([columns / half - 1.0, rows / half - 1.0], dim=-1)[None]
-        #: What the first frame of the video showed, where one was given.
+        #: Texture of the video's first frame, where one was given.
         self.given: Texture | None = None
-        #: Where the picture is not black.
+        #: Mask of the pixels that are not black.
         self.inside = self.scanner.inside
 
     def match(self, frame: Tensor, structure: Tensor, displacement_px: Tensor, cavity: Tensor | None = None) -> None:
@@ -203,7 +203,7 @@ class SpeckleLayer:
         return base + kept * fine + torch.sqrt(1.0 - kept.square()) * speckle
 
     def _tissue(self, structure: Tensor, cavity: Tensor | None = None) -> Tensor:
-        """How much of each pixel is tissue rather than blood, 0..1."""
+        """Return the share (0..1) of each pixel that is tissue rather than blood."""
         bright = torch.sigmoid((structure - self.style.dark) * 60.0)
         return bright if cavity is None else bright * (1.0 - cavity)
 
@@ -216,7 +216,7 @@ class SpeckleLayer:
         times_s: Tensor,
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
-        """What scatterers add to a structure: speckle and mottle (frames, 128, 128)."""
+        """Return the scatterers' contribution to a structure: speckle and mottle (frames, 128, 128)."""
         frames = structure.shape[0]
         stacked = torch.cat([structure[:, None], moved, blood[:, None]], dim=1)
         on_beams = F.grid_sample(

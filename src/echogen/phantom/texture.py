@@ -1,4 +1,4 @@
-"""What a given frame shows beyond its drawn structure, carried along by the tissue from then on."""
+"""Texture of a given frame beyond its drawn structure, carried along by the tissue from then on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OFF_PLACE = 0.15
 FADING = 0.99
 #: A displacement below this many pixels is that of blood, which has none.
 _STILL_PX = 0.3
-#: How often the way back to the given frame is corrected.
+#: Number of corrections of the way back to the given frame.
 _CORRECTIONS = 4
 
 
@@ -51,7 +51,7 @@ def mean_over(region: Tensor, picture: Tensor, sigma_px: float) -> Tensor:
 
 
 def coarse_part(lacking: Tensor, tissue: Tensor, inside: Tensor, tissue_px: float = COARSE_PX) -> Tensor:
-    """What of a picture (H, W) is no speckle; tissue: (H, W) 0..1; inside: (H, W) bool, its sector.
+    """Return the part of a picture (H, W) that is no speckle; tissue: (H, W) 0..1; inside: (H, W) bool, its sector.
 
     tissue_px: width of the Gaussian in tissue.
     """
@@ -62,7 +62,7 @@ def coarse_part(lacking: Tensor, tissue: Tensor, inside: Tensor, tissue_px: floa
 
 @dataclass(frozen=True)
 class Texture:
-    """What a frame shows beyond its structure, and where its tissue was at end-diastole.
+    """Texture of a frame beyond its structure, and the place of its tissue at end-diastole.
 
     coarse, fine: grey levels (H, W), of structure and of speckle; tissue: (H, W) 0..1; moved: (2, H, W) in pixels, smooth.
     """
@@ -82,7 +82,7 @@ class Texture:
         inside: Tensor,
         speckle: Tensor | None = None,
     ) -> Self:
-        """Of a frame (H, W) whose structure (H, W), displacement (2, H, W), tissue (H, W) and sector (H, W; bool) are known.
+        """Take the texture of a frame (H, W) of known structure (H, W), displacement (2, H, W), tissue (H, W) and sector (bool).
 
         speckle (H, W): such as will be added; where it makes a picture brighter on the whole, the frame has that already.
         """

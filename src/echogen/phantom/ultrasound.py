@@ -1,4 +1,4 @@
-"""How a probe sees tissue: scatterers, point-spread function, attenuation, haze, log compression and scan conversion.
+"""Image formation by an ultrasound probe: scatterers, point-spread function, attenuation, haze, log compression, scan conversion.
 
 The same image formation gives the picture with speckle and the picture without (its expected power), and adds speckle
 to a structure that something else drew (`SpeckleLayer`).
@@ -135,7 +135,7 @@ class Scanner:
         self.grid, self.inside = self._picture_grid()
 
     def _places(self) -> tuple[Tensor, Tensor]:
-        """How far the pixels' rows (size, 1) and columns (1, size) lie from the probe, in pixels of the canonical picture."""
+        """Distances of the pixels' rows (size, 1) and columns (1, size) from the probe, in pixels of the canonical picture."""
         index = (torch.arange(self.size, device=self.device, dtype=torch.float32) + 0.5) / self.finer - 0.5
         return index[:, None] - APEX_ROW, index[None] - (IMAGE_SIZE - 1) / 2
 
@@ -171,7 +171,7 @@ class Scanner:
         return (before * (db_per_mm * self.probe.depth_mm / self.depths)).reshape(level_db.shape)
 
     def finish(self, grey: Tensor, details: Details) -> Tensor:
-        """What a machine does to its grey levels (n, channels, depths * lines): smooths them, or adds what smoothing takes."""
+        """Apply a machine's edge processing to grey levels (n, channels, depths * lines): smoothing, or sharpening."""
         if details.smooth_px <= 0:
             return grey
         reach = math.ceil(3 * self.finer * details.smooth_px)

@@ -1,4 +1,4 @@
-"""Diffusion as Karras et al. have it ("Elucidating the design space", NeurIPS 2022): preconditioning, loss, and two solvers.
+"""Diffusion by Karras et al., "Elucidating the design space", NeurIPS 2022: preconditioning, loss, and two solvers.
 
 Equation and algorithm numbers are those of that paper. Noise levels sigma are standard deviations of noise added to data that is
 not scaled. The constants of EchoDiffusion are those of its paper (Section 2 and Table 3).
@@ -7,36 +7,46 @@ not scaled. The constants of EchoDiffusion are those of its paper (Section 2 and
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from echogen.errors import InputError
 
-#: (noisy video, sigma) -> the clean video as far as it can be told.
+#: Function of (noisy video, sigma) that estimates the clean video.
 Denoise = Callable[[Tensor, float], Tensor]
-#: (noisy video scaled to unit variance, ln(sigma) / 4 of each row) -> what the network predicts, in the same shape.
+#: Network as a function of (noisy video scaled to unit variance, ln(sigma) / 4 of each row); the shape stays.
 Predict = Callable[[Tensor, Tensor], Tensor]
-#: A shape -> standard normal numbers.
+#: Function that draws standard normal numbers of a shape.
 Normal = Callable[[Sequence[int]], Tensor]
-#: Called after each look of the network: noisy video, sigma, denoised video.
+#: Function that is called after each call of the network with noisy video, sigma and denoised video.
 Watch = Callable[[Tensor, float, Tensor], None]
 
+#: Largest relative increase of a noise level by churn (Algorithm 2).
 LARGEST_CHURN = math.sqrt(2.0) - 1.0
 
 
 @dataclass(frozen=True)
 class Edm:
-    """The constants of a diffusion.
+    """Constants of a diffusion.
 
-    sigma_min, sigma_max, rho: of the schedule (Eq. 5). sigma_data: standard deviation of the data. ln_sigma_mean, ln_sigma_std:
-    of the noise in training (Table 1). churn: noise added anew over all steps, between the levels churn_from and churn_to, times
-    churn_noise (Algorithm 2). threshold: of each video the quantile of |x| that values are cut at and divided by where it is
-    above 1, at every step (dynamic thresholding, Saharia et al., 2022); None: not at all.
+    sigma_min: Lowest noise level of the schedule (Eq. 5).
+    sigma_max: Highest noise level of the schedule (Eq. 5).
+    sigma_data: Standard deviation of the data.
+    rho: Exponent of the schedule (Eq. 5); the larger, the more steps at low noise.
+    ln_sigma_mean: Mean of the logarithm of the noise level in training (P_mean in Table 1).
+    ln_sigma_std: SD of the logarithm of the noise level in training (P_std in Table 1).
+    churn: Noise that is added anew over all steps (S_churn in Algorithm 2).
+    churn_from: Lowest noise level at which noise is added anew (S_tmin in Algorithm 2).
+    churn_to: Highest noise level at which noise is added anew (S_tmax in Algorithm 2).
+    churn_noise: Factor of the noise that is added anew (S_noise in Algorithm 2).
+    threshold: Quantile of |x| of each video at which values are cut and by which they are divided where it is above 1, at every
+        step (dynamic thresholding, Saharia et al., Imagen, 2022); null for none.
     """
 
     sigma_min: float = 0.002
@@ -59,7 +69,13 @@ class Edm:
 
 
 class Preconditioning(NamedTuple):
-    """What the network's input, output and noise level are multiplied with or told (Table 1)."""
+    """Preconditioning of a network at some noise levels (Table 1, column EDM).
+
+    skip: Factor c_skip of the noisy video in the estimate.
+    out: Factor c_out of the network's output in the estimate.
+    into: Factor c_in of the noisy video at the network's input.
+    noise: Noise level c_noise as the network takes it.
+    """
 
     skip: Tensor
     out: Tensor
@@ -68,7 +84,7 @@ class Preconditioning(NamedTuple):
 
 
 def preconditioning(sigma: Tensor, sigma_data: float) -> Preconditioning:
-    """c_skip, c_out, c_in and c_noise for noise levels of any shape (Table 1, column EDM)."""
+    """Preconditioning for noise levels of any shape (Table 1, column EDM)."""
     variance = sigma**2 + sigma_data**2
     return Preconditioning(
         sigma_data**2 / variance, sigma * sigma_data * variance.rsqrt(), variance.rsqrt(), 0.25 * sigma.clamp_min(1e-20).log()
@@ -76,34 +92,41 @@ def preconditioning(sigma: Tensor, sigma_data: float) -> Preconditioning:
 
 
 def loss_weight(sigma: Tensor, sigma_data: float) -> Tensor:
-    """lambda(sigma), by which all levels weigh the same at first (Eq. 144 in the appendix)."""
-    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+    """Loss weight lambda(sigma), by which all levels weigh the same in an untrained network (Eq. 144 in the appendix)."""
+    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2  # Eq. 144
 
 
-def denoised(predict: Predict, noisy: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
-    """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (Eq. 7); sigma: (B,), noisy: (B, ...)."""
+def estimate_clean(predict: Predict, noisy: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
+    """Estimate D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) of the clean video (Eq. 7), of noisy (B, ...), sigma (B,)."""
     each = (-1, *(1,) * (noisy.ndim - 1))
     c = preconditioning(sigma, sigma_data)
-    return c.skip.view(each) * noisy + c.out.view(each) * predict(c.into.view(each) * noisy, c.noise).float()
+    return c.skip.view(each) * noisy + c.out.view(each) * predict(c.into.view(each) * noisy, c.noise).float()  # Eq. 7
 
 
 def edm_loss(predict: Predict, clean: Tensor, ln_sigma: Tensor, noise: Tensor, sigma_data: float) -> Tensor:
-    """Weighted squared error of each row (B,) (Eq. 2 with lambda); ln_sigma (B,), noise: standard normal like `clean`."""
+    """Weighted squared error (B,) of each row (Eq. 2 with lambda).
+
+    predict: Network.
+    clean: Clean video (B, ...).
+    ln_sigma: Logarithm (B,) of the noise level.
+    noise: Standard normal numbers of the shape of the clean video.
+    sigma_data: Standard deviation of the data.
+    """
     sigma = ln_sigma.exp()
     noisy = clean + sigma.view(-1, *(1,) * (clean.ndim - 1)) * noise
-    error = (denoised(predict, noisy, sigma, sigma_data) - clean).square().flatten(1).mean(1)
-    return error * loss_weight(sigma, sigma_data)
+    error = (estimate_clean(predict, noisy, sigma, sigma_data) - clean).square().flatten(1).mean(1)
+    return error * loss_weight(sigma, sigma_data)  # Eq. 2
 
 
 def dynamic_threshold(video: Tensor, quantile: float) -> Tensor:
-    """Each row cut at its quantile of |x|, but at least at 1, and divided by that, so that it lies in -1..1."""
+    """Cut each row at its quantile of |x|, but at least at 1, and divide it by that, so that it lies in -1..1."""
     size = video.flatten(1).abs()
     limit = torch.stack([_quantile(row, quantile) for row in size]).clamp_min(1.0).view(-1, *(1,) * (video.ndim - 1))
     return video.clamp(-limit, limit) / limit
 
 
 def _quantile(values: Tensor, quantile: float) -> Tensor:
-    """Quantile (N,) -> () by linear interpolation, of any number of values."""
+    """Quantile of values (N,) by linear interpolation, of any number of values."""
     place = quantile * (len(values) - 1)
     below = math.floor(place)
     low = values.kthvalue(below + 1).values
@@ -112,14 +135,14 @@ def _quantile(values: Tensor, quantile: float) -> Tensor:
 
 
 class Denoiser:
-    """A network's prediction as a `Denoise`, thresholded as `edm` says. watch: is told of every look."""
+    """Network as a `Denoise`, with the thresholding of `edm`; watch: function that is called after each call of the network."""
 
     def __init__(self, predict: Predict, edm: Edm, watch: Watch | None = None) -> None:
         self.predict, self.edm, self.watch = predict, edm, watch
 
     def __call__(self, noisy: Tensor, sigma: float) -> Tensor:
-        """The clean video as far as it can be told."""
-        clean = denoised(self.predict, noisy, torch.full((len(noisy),), sigma, device=noisy.device), self.edm.sigma_data)
+        """Estimate of the clean video of a noisy one (B, ...) at a noise level."""
+        clean = estimate_clean(self.predict, noisy, torch.full((len(noisy),), sigma, device=noisy.device), self.edm.sigma_data)
         if self.edm.threshold is not None:
             clean = dynamic_threshold(clean, self.edm.threshold)
         if self.watch is not None:
@@ -128,15 +151,15 @@ class Denoiser:
 
 
 def noise_levels(steps: int, edm: Edm) -> list[float]:
-    """The `steps` noise levels from sigma_max down to sigma_min, then 0 (Eq. 5), rounded to single precision."""
+    """Noise levels of `steps` steps from sigma_max down to sigma_min, then 0 (Eq. 5), rounded to single precision."""
     ends = [edm.sigma_max ** (1 / edm.rho), edm.sigma_min ** (1 / edm.rho)]
     at = torch.arange(steps, dtype=torch.float32) / max(steps - 1, 1)
-    levels = (ends[0] + at * (ends[1] - ends[0])) ** edm.rho
+    levels = (ends[0] + at * (ends[1] - ends[0])) ** edm.rho  # Eq. 5
     return [*levels.tolist(), 0.0]
 
 
 def heun(denoise: Denoise, shape: Sequence[int], steps: int, edm: Edm, normal: Normal) -> Tensor:
-    """The stochastic second-order solver (Algorithm 2): 2 steps - 1 looks of the network.
+    """Sample by the stochastic second-order solver (Algorithm 2), with 2 steps - 1 calls of the network.
 
     One standard normal video begins, and one is drawn at every step, whether or not it has a part in it.
     """
@@ -157,37 +180,38 @@ def heun(denoise: Denoise, shape: Sequence[int], steps: int, edm: Edm, normal: N
 
 
 def multistep(denoise: Denoise, shape: Sequence[int], steps: int, edm: Edm, normal: Normal) -> Tensor:
-    """A deterministic second-order solver with one look of the network a step, for few steps; churn has no part in it.
+    """Sample by a deterministic second-order solver with one call of the network a step, for few steps, without churn.
 
-    Source: DPM-Solver++(2M) (Lu et al., 2022, Algorithm 2) with alpha = 1 and the step h in ln(1 / sigma).
+    Source: Lu et al., DPM-Solver++, 2022, Algorithm 2 (2M), with alpha = 1 and the step h in ln(1 / sigma).
     """
     levels = noise_levels(steps, edm)
     x = levels[0] * normal(shape)
-    before: tuple[Tensor, float] | None = None
+    earlier: tuple[Tensor, float] | None = None  # the estimate of the step before, and that step
     for sigma, following in pairwise(levels):
         clean = denoise(x, sigma)
         if following == 0:
             return clean
         step = math.log(sigma / following)
         towards = clean
-        if before is not None:
-            ratio = before[1] / step
-            towards = clean + (clean - before[0]) / (2.0 * ratio)
+        if earlier is not None:
+            ratio = earlier[1] / step
+            towards = clean + (clean - earlier[0]) / (2.0 * ratio)
         x = (following / sigma) * x - math.expm1(-step) * towards
-        before = clean, step
+        earlier = clean, step
     return x
 
 
+#: Solvers by name.
 SOLVERS: dict[str, Callable[[Denoise, Sequence[int], int, Edm, Normal], Tensor]] = {"heun": heun, "multistep": multistep}
 
 
-def drawn(generator: torch.Generator, device: torch.device) -> Normal:
-    """Numbers from a generator, drawn on its own device."""
+def random_normal(generator: torch.Generator, device: torch.device) -> Normal:
+    """Function that draws from a generator, on the generator's own device."""
     return lambda shape: torch.randn(tuple(shape), generator=generator, device=generator.device).to(device)
 
 
-def replayed(draws: Iterable[Tensor | None]) -> Normal:
-    """Recorded draws in their order; None stands for zeros."""
+def recorded_normal(draws: Iterable[Tensor | None]) -> Normal:
+    """Function that gives recorded numbers in their order; None stands for zeros."""
     left = iter(draws)
 
     def draw(shape: Sequence[int]) -> Tensor:
@@ -198,14 +222,26 @@ def replayed(draws: Iterable[Tensor | None]) -> Normal:
 
 
 def log_snr(level: Tensor) -> Tensor:
-    """ln(alpha^2 / sigma^2) of the noise on a smaller video at a level from 0 to 1, by the linear schedule of DDPM.
+    """Log-SNR ln(alpha^2 / sigma^2) of the noise on a smaller video at a level from 0 to 1, by the linear schedule of DDPM.
 
     Source: Kingma et al., Variational Diffusion Models, 2021, with the ends of Ho et al., 2020.
     """
     return -torch.expm1(1e-4 + 10.0 * level**2).log()
 
 
-def noised(video: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-    """A video (B, ...) in -1..1 with noise of a level (B,): alpha video + sigma noise."""
+def add_noise(video: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+    """Add noise of a level (B,) to a video (B, ...) in -1..1: alpha video + sigma noise."""
     ratio = log_snr(level).view(-1, *(1,) * (video.ndim - 1))
     return ratio.sigmoid().sqrt() * video + (-ratio).sigmoid().sqrt() * noise
+
+
+#: Names of this module that are still understood, and their present names.
+_FORMER_NAMES = {"denoised": estimate_clean, "drawn": random_normal, "noised": add_noise, "replayed": recorded_normal}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FORMER_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    present = _FORMER_NAMES[name]
+    warnings.warn(f"{__name__}.{name} is called {present.__name__} now.", DeprecationWarning, stacklevel=2)
+    return present

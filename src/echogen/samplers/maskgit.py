@@ -1,4 +1,4 @@
-"""Parallel decoding of masked tokens: guess all, keep the surest, repeat.
+"""Parallel decoding of masked tokens: guess all, keep the most certain, repeat.
 
 Source: Chang et al., MaskGIT, 2022, section 3.2; Besnier et al., Halton scheduler, 2025, for a given order (`halton`); Lezama et
 al., Token-Critic, 2022, for a critic's score.
@@ -14,21 +14,27 @@ from torch import Tensor
 
 from echogen.errors import InputError
 
+#: Function of ids (B, ..., groups) that gives logits (B, ..., groups, V).
 Predict = Callable[[Tensor], Tensor]
+#: Function of ids that gives logits with conditions, and without.
 PredictPair = Callable[[Tensor], tuple[Tensor, Tensor]]
+#: Function of ids (B, ..., groups) that gives scores (B, ...), higher for tokens that look real.
 Score = Callable[[Tensor], Tensor]
+#: Function that is called in each step with the masked places (B, N) and their log-probabilities (B, N, groups, V).
 Watch = Callable[[Tensor, Tensor], None]
+#: Function of the progress 0..1 that gives the share of tokens still masked.
 Schedule = Callable[[float], float]
+#: Random generator of a batch, or one for each row.
 Generators = torch.Generator | Sequence[torch.Generator]
 
 
 def cosine(progress: float) -> float:
-    """The share of tokens still masked at a progress from 0 to 1."""
-    return math.cos(0.5 * math.pi * progress)
+    """Share of tokens still masked at a progress from 0 to 1 (ECHOPulse, Eq. 8)."""
+    return math.cos(0.5 * math.pi * progress)  # Eq. 8
 
 
 def masked_counts(masked: int, steps: int, schedule: Schedule = cosine) -> list[int]:
-    """How many of `masked` positions are still masked after each step: each step reveals at least one, the last all.
+    """Number of `masked` positions still masked after each step: each step reveals at least one, the last all.
 
     Fewer positions than steps need fewer steps, so the list may be shorter than `steps`.
     """
@@ -43,7 +49,7 @@ def masked_counts(masked: int, steps: int, schedule: Schedule = cosine) -> list[
 
 
 def linear_ramp(start: float, end: float, steps: int) -> list[float]:
-    """One value per step, from `start` at the first to `end` at the last."""
+    """Values of all steps, from `start` at the first to `end` at the last."""
     return [start + (end - start) * step / max(steps - 1, 1) for step in range(steps)]
 
 
@@ -57,13 +63,15 @@ class Guided:
     def __call__(self, ids: Tensor, step: int = 0) -> Tensor:
         """Guided logits of `ids` at a step of sampling."""
         conditional, unconditional = self.predict_pair(ids)
-        return unconditional + _at(self.scale, step) * (conditional - unconditional)
+        return unconditional + _at(self.scale, step) * (conditional - unconditional)  # Ho and Salimans, Eq. 6
 
 
 def guided(predict_pair: PredictPair, scale: float | Sequence[float]) -> Guided:
-    """logits = unconditional + scale (conditional - unconditional), scale one number or one per step (`linear_ramp`).
+    """Guide a prediction: unconditional + scale (conditional - unconditional) logits.
 
-    predict_pair(ids) gives (conditional, unconditional) logits. Source: Ho and Salimans, 2022, eq. 6 with scale = 1 + w.
+    predict_pair: Function of ids that gives (conditional, unconditional) logits.
+    scale: One number, or one per step (`linear_ramp`).
+    Source: Ho and Salimans, Classifier-Free Diffusion Guidance, 2022, Eq. 6 with scale = 1 + w.
     """
     return Guided(predict_pair, scale)
 
@@ -82,15 +90,23 @@ def sample(
     score: Score | None = None,
     watch: Watch | None = None,
 ) -> Tensor:
-    """Fill the masked positions of `ids` (B, ..., groups) in at most `steps` calls of predict(ids) -> logits (B, ..., groups, V).
+    """Fill the masked positions of `ids` (B, ..., groups) in at most `steps` calls of a prediction.
 
     A position is masked when its ids are mask_id; those that are not stay as they are. Every row needs as many masked positions.
-    temperature (one, or one per step): 0 takes the likeliest code. Positions are kept by confidence: log-probability summed over
-    groups + choice_temperature, annealed to 0, x Gumbel noise; or, when `order` (positions,) or (B, positions) is given, lowest
-    rank first. With score(ids) -> (B, ...), the higher the more real, all positions that were masked at first are judged after
-    each step, with the same noise, and the least real are masked again, those kept earlier too. generator: one, or one per row,
-    so that a row does not depend on its batch; drawn on the generator's own device.
-    watch(places (B, N), log_p (B, N, groups, V)): called in each step with the (flat) masked positions and what is said of them.
+    Positions are kept by confidence: log-probability summed over groups + choice_temperature, annealed to 0, x Gumbel noise.
+
+    predict: Function that gives logits, guided or not.
+    ids: Ids (B, ..., groups) of a batch.
+    mask_id: Id of a masked position.
+    steps: Most steps.
+    generator: One, or one per row, so that a row does not depend on its batch; numbers are drawn on the generator's own device.
+    schedule: Share of positions still masked at a progress.
+    temperature: One, or one per step; 0 takes the likeliest code.
+    choice_temperature: Strength of the noise on the confidence in the first step.
+    order: Ranks (positions,) or (B, positions) by which positions are kept instead, lowest first.
+    score: Function by whose scores (B, ...) positions are kept instead, the higher the more real: after each step all positions
+        that were masked at first are judged, with the same noise, and the least real are masked again, those kept earlier too.
+    watch: Function that is called in each step with the (flat) masked places and their log-probabilities.
     Raises `InputError` when rows differ in their number of masked positions, or both an order and a score are given.
     """
     if order is not None and score is not None:
@@ -133,7 +149,7 @@ def sample(
 
 
 def draw(log_p: Tensor, temperature: float, generator: Generators) -> Tensor:
-    """Ids (B, N, groups) drawn from softmax(log_p / temperature), by one uniform number each through the cumulative sum."""
+    """Draw ids (B, N, groups) from softmax(log_p / temperature), by one uniform number each through the cumulative sum."""
     if temperature <= 0:
         return log_p.argmax(-1)
     cumulative = (log_p / temperature).softmax(-1).cumsum(-1)
@@ -152,5 +168,5 @@ def uniform(shape: Sequence[int], generator: Generators, device: torch.device) -
 
 
 def _at(value: float | Sequence[float], step: int) -> float:
-    """The value of a step; the last one holds on."""
+    """Value of a step; the last one serves all later steps."""
     return float(value if isinstance(value, int | float) else value[min(step, len(value) - 1)])

@@ -1,6 +1,6 @@
-"""A discriminator beside a tokenizer: its sizes, its losses, and the layer at which its weight is found.
+"""Discriminator beside a tokenizer: its sizes, its losses, and the layer at which the adaptive weight is measured.
 
-Source: ECHOPulse (ICLR 2025), section 3.1, Eqs. 4 to 6.
+Source: ECHOPulse (ICLR 2025), section 3.1, Eqs. 5 and 6; Lim and Ye, Geometric GAN, 2017 (the hinge).
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfi
 
 @dataclass(frozen=True)
 class DiscriminatorOptions:
-    """The discriminator's sizes, as in `PublishedDiscriminatorConfig`; its learning rate over the recipe's."""
+    """Sizes and learning rate of a discriminator.
+
+    widths: Channels after each block; all but the last halve the sides.
+    attention_after: Blocks (from 0) that are followed by self-attention.
+    heads: Attention heads.
+    head_dim: Width of a head.
+    learning_rate_share: Learning rate of the discriminator over the recipe's.
+    """
 
     widths: tuple[int, ...] = (64, 128, 256, 512, 512, 512)
     attention_after: tuple[int, ...] = (3,)
@@ -31,7 +38,7 @@ class DiscriminatorOptions:
 
 
 def discriminator_config(options: DiscriminatorOptions, config: VideoTokenizerConfig) -> PublishedDiscriminatorConfig:
-    """The discriminator for a tokenizer's frames. Raises `InputError` where it cannot halve them as often as it should."""
+    """Config of the discriminator of a tokenizer's frames. Raises `InputError` where they cannot be halved often enough."""
     halvings = len(options.widths) - 1
     if halvings < 0 or config.image_size % 2**halvings:
         raise InputError(
@@ -51,14 +58,17 @@ def discriminator_config(options: DiscriminatorOptions, config: VideoTokenizerCo
 
 
 def last_layer(tokenizer: VideoTokenizer) -> list[Tensor]:
-    """The weights of the decoder's last layer: of its linear heads, or of the smooth head's last convolution."""
+    """Weights of the decoder's last layer: of its linear heads, or of the smooth head's last convolution."""
     if tokenizer.smooth is not None:
         return [layer.weight for layer in tokenizer.smooth if isinstance(layer, nn.Conv2d)][-1:]
     return [tokenizer.head_first.weight, tokenizer.head_group.weight]
 
 
-def discriminated(discriminator: PublishedDiscriminator, fake: Tensor, real: Tensor, penalty: float) -> dict[str, Tensor]:
-    """Of frames (B, C, H, W): discriminator_loss, and its parts, the hinge (Eq. 4) and the penalty on real ones."""
+def discriminator_losses(discriminator: PublishedDiscriminator, fake: Tensor, real: Tensor, penalty: float) -> dict[str, Tensor]:
+    """Loss of a discriminator on frames (B, C, H, W), and its parts: the hinge, and the gradient penalty on real frames.
+
+    penalty: Weight of the gradient penalty; 0 for none.
+    """
     real = real.detach().clone().requires_grad_()
     on_real, on_fake = discriminator(real), discriminator(fake)
     hinge = hinge_discriminator_loss(on_fake, on_real)

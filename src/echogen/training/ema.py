@@ -1,4 +1,4 @@
-"""Exponential moving average of network weights."""
+"""Exponential moving averages of network weights."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 
 def ema_decay_at(update: int, decay: float) -> float:
-    """Decay of the given update (0 first): min(decay, (1 + t) / (10 + t)), so that an early average forgets its random start."""
+    """Decay rate of an update t (0 first): min(decay, (1 + t) / (10 + t)), so that early averages forget the random start."""
     return min(decay, (1 + update) / (10 + update))
 
 
 class Ema:
-    """The averaged copies of some networks, in `networks` under the same names.
+    """Averaged copies of some networks, in `networks` under the same names.
 
     Parameters follow average = d * average + (1 - d) * weight with d from `ema_decay_at`; buffers are copied.
     The copies are in evaluation mode and take no gradient.
@@ -42,7 +42,7 @@ class Ema:
 
     @contextmanager
     def swapped(self, networks: Mapping[str, nn.Module]) -> Iterator[None]:
-        """Inside the block `networks` hold the averaged weights and are in evaluation mode; afterwards all is as before."""
+        """Let `networks` hold the averaged weights, in evaluation mode, inside the block; afterwards all is as before."""
         modes = [(module, module.training) for network in networks.values() for module in network.modules()]
         self._swap(networks)
         for network in networks.values():

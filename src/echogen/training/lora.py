@@ -1,6 +1,6 @@
-"""Low-rank changes (LoRA) of a network's linear maps while they are learned, and as a folder: see `networks.adapters`.
+"""Low-rank changes (LoRA) of a network's linear maps: made for training, and written as an adapter's folder.
 
-Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, equation 3.
+`networks.adapters` describes the folder. Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, Eq. 3.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from echogen.networks.adapters import ADAPTER_FACTS_FILE, ADAPTER_WEIGHTS_FILE
 
 
 def with_changes(network: nn.Module, names: Sequence[str], rank: int, seed: int) -> Any:
-    """peft's wrapper of a network in which these linear maps have a change of this rank, zero at first; all else stands still.
+    """Add a trainable low-rank change, zero at first, to some linear maps of a network, and fix all other weights.
 
-    The network itself is changed, too: it is what the wrapper calls.
+    Gives peft's wrapper of the network, which itself is changed in place.
+
+    names: Names of the linear maps.
+    rank: Rank of the changes.
+    seed: Seed of the factors' first values.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -32,7 +36,11 @@ def with_changes(network: nn.Module, names: Sequence[str], rank: int, seed: int)
 
 
 def save_changes(folder: Path, model: Any, facts: Mapping[str, Any], dtype: torch.dtype | None = None) -> None:
-    """Write a wrapper's changes as an adapter's folder; facts: of echogen.json, network and network_hash among them."""
+    """Write the low-rank changes of peft's wrapper as an adapter's folder.
+
+    facts: Content of echogen.json, network and network_hash among it.
+    dtype: Type of the stored weights; None keeps theirs.
+    """
     from peft import get_peft_model_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Losses and watches of adversarial tokenizer training: the adaptive weight of the GAN, and how far the codebook is used.
+"""Losses and checks of adversarial tokenizer training: adaptive weight of the adversarial loss, and use of the codebook.
 
 Source: ECHOPulse (ICLR 2025), section 3.1; Esser et al., Taming Transformers, 2021 (the adaptive weight).
 """
@@ -11,17 +11,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-#: The adaptive weight is never above this.
+#: Highest adaptive weight: where the adversarial gradient vanishes, the ratio alone would have no bound.
 LARGEST_WEIGHT = 1e4
-#: Added to the norm of the adversarial gradient.
+#: Number added to the norm of the adversarial gradient, against division by zero (epsilon in Eq. 6).
 EPSILON = 1e-6
 
 
 def adaptive_weight(perceptual: Tensor, adversarial: Tensor, last_layer: Sequence[Tensor]) -> Tensor:
-    """ECHOPulse's Eq. 6: length of the perceptual loss's gradient at the decoder's last layer over that of the adversarial one.
+    """Norm of the perceptual loss's gradient at the decoder's last layer over that of the adversarial loss (ECHOPulse, Eq. 6).
 
-    perceptual, adversarial: scalars whose graphs are kept. last_layer: weights of that layer. Gives a scalar without gradient
-    between 0 and `LARGEST_WEIGHT`.
+    Gives a scalar without gradient between 0 and `LARGEST_WEIGHT`.
+
+    perceptual, adversarial: Scalar losses whose graphs are kept.
+    last_layer: Weights of the last layer.
     """
 
     def length(loss: Tensor) -> Tensor:
@@ -29,21 +31,22 @@ def adaptive_weight(perceptual: Tensor, adversarial: Tensor, last_layer: Sequenc
         parts = [gradient.detach().float().flatten() for gradient in gradients if gradient is not None]
         return torch.cat(parts).norm() if parts else loss.new_zeros(())
 
-    return (length(perceptual) / (length(adversarial) + EPSILON)).clamp(0.0, LARGEST_WEIGHT)
+    return (length(perceptual) / (length(adversarial) + EPSILON)).clamp(0.0, LARGEST_WEIGHT)  # Eq. 6
 
 
 def some_frames(video: Tensor, count: int) -> Tensor:
-    """Which frames of each clip of a video (B, T, ...) are looked at: (B, count) different numbers in order, at random."""
+    """Random numbers (B, count) of different frames, in order, of each clip of a video (B, T, ...)."""
     batch, frames = video.shape[:2]
     return torch.rand(batch, frames, device=video.device).argsort(1)[:, :count].sort(1).values
 
 
 class CodebookReport(NamedTuple):
-    """Scalars over a window of steps.
+    """Use of the codebook over a window of steps, as scalars.
 
-    codes_used: share of all codes that occurred at all (0..1). perplexity: exp of the entropy of how often each occurs, 1 for
-    a single code, the vocabulary for all alike. Both are means over groups. drawn_spread: how far the drawn pixels of a clip
-    spread, over the spread of its real ones: 0 for clips of one colour, 1 as it should be; nan when the real ones do not spread.
+    codes_used: Share of all codes that occurred at all, 0..1; mean over groups.
+    perplexity: Exponential of the entropy of the codes' shares, 1 for a single code; mean over groups.
+    drawn_spread: SD of the drawn pixels of a clip over that of its real ones: 0 for clips of one colour, 1 for real clips; nan
+        where the real pixels do not vary.
     """
 
     codes_used: Tensor
@@ -52,7 +55,7 @@ class CodebookReport(NamedTuple):
 
 
 class CodebookUse(nn.Module):
-    """Counts codes and pixel spread over a window of steps; its buffers go into checkpoints, so that a resumed run counts on."""
+    """Counter of codes and pixel spread over a window of steps; its buffers go into checkpoints for resumed runs."""
 
     counts: Tensor
     spread: Tensor
@@ -64,14 +67,14 @@ class CodebookUse(nn.Module):
 
     @torch.no_grad()
     def add(self, ids: Tensor, drawn: Tensor, target: Tensor) -> None:
-        """One step: ids (..., groups), drawn and real pixels (B, ...)."""
+        """Count one step: ids (..., groups), drawn and real pixels (B, ...)."""
         flat = ids.flatten(0, -2).T.contiguous()
         self.counts.scatter_add_(1, flat, torch.ones_like(flat))
         self.spread += torch.stack([pixels.flatten(1).float().std(1).sum() for pixels in (drawn, target)])
 
     @torch.no_grad()
     def report(self) -> CodebookReport:
-        """What was counted since the last report, over all processes; the counting begins anew."""
+        """Report what was counted since the last report, over all processes, and begin to count anew."""
         counts, spread = self.counts.clone(), self.spread.clone()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(counts)
@@ -85,9 +88,10 @@ class CodebookUse(nn.Module):
 
 
 def collapse(report: CodebookReport, fewest_codes: float, least_spread: float) -> str | None:
-    """What has collapsed, in words that continue "Training stopped because": codes, colours, or None for neither.
+    """Describe a collapse of codes or colours, in words that continue "Training stopped because"; None where there is none.
 
-    fewest_codes: the least perplexity; least_spread: the least `drawn_spread`.
+    fewest_codes: Least perplexity.
+    least_spread: Least `drawn_spread`.
     """
     if float(report.perplexity) < fewest_codes:
         return (

@@ -1,4 +1,4 @@
-"""What the tasks that train a masked transformer have in common: a critic beside it, and a tokenizer that fits it."""
+"""Shared parts of the tasks that train a masked transformer: a critic beside it, and a check of its tokenizer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_tokens(transformer: MaskedTransformerConfig, tokenizer: VideoTokenizer
 
 
 class CriticTraining:
-    """What a task adds when a critic learns beside its transformer (ECHOPulse Eqs. 9 and 10)."""
+    """Training of a critic beside a task's transformer (ECHOPulse, Eqs. 9 and 10)."""
 
     def __init__(self, kind: str, weight: float, transformer: MaskedTransformer, start: Path | None) -> None:
         self.kind, self.weight, self.transformer = kind, weight, transformer
@@ -47,7 +47,7 @@ class CriticTraining:
         return {"transformer": self.transformer, **({} if self.critic is None else {"critic": self.critic})}
 
     def optimized(self) -> tuple[OptimizerGroup, ...]:
-        """A token critic has an optimizer of its own, so that the transformer learns as without it."""
+        """Optimizers: a token critic has one of its own, so that the transformer learns as without it."""
         if self.kind == "token":
             return OptimizerGroup("transformer", ("transformer",)), OptimizerGroup("critic", ("critic",), loss="critic")
         return (OptimizerGroup("all", tuple(self.networks())),)
@@ -55,11 +55,11 @@ class CriticTraining:
     def add(
         self, losses: dict[str, Tensor], batch: Mapping[str, Tensor], logits: Tensor, condition: Condition
     ) -> dict[str, Tensor]:
-        """`losses` with that of the critic on the batch's windows, their hidden tokens drawn from the transformer's logits."""
+        """Add the critic's loss to `losses`, on windows whose hidden tokens are drawn from the transformer's logits."""
         if self.critic is None:
             return losses
-        shown = with_guesses(batch["ids"], batch["hidden"], logits)
-        judged = self.critic(self.transformer, shown, batch["times_s"], batch["is_first"], condition)
-        critic = critic_loss(judged, shown, batch["ids"])
+        filled = with_guesses(batch["ids"], batch["hidden"], logits)
+        scores = self.critic(self.transformer, filled, batch["times_s"], batch["is_first"], condition)
+        critic = critic_loss(scores, filled, batch["ids"])
         shared = {"loss": losses["loss"] + self.weight * critic} if self.kind == "self" else {}
         return losses | shared | {"critic": critic}

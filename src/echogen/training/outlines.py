@@ -1,4 +1,4 @@
-"""Where the cavity of a simulated clip truly is: its length and width, and the cells that it covers."""
+"""True cavity of a simulated clip: its length and width, and the cells that it covers."""
 
 from __future__ import annotations
 
@@ -9,26 +9,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echogen.datasets.clip_store import FPS
-from echogen.generators.conditioning import CAVITY_CELLS, Outline
+from echogen.ecg_window.features import CELLS_PER_FRAME
+from echogen.ecg_window.outline import Outline
+from echogen.ecg_window.spec import EcgWindowSpec
 
 
 def true_outline(heart: Mapping[str, Any], factor: float) -> Outline:
-    """The true length and width of a clip's cavity at any time of the clip, all of them off by a factor."""
+    """True length and width in pixels of a clip's cavity as a function of time in s, all of them times a factor."""
     length, width = (factor * np.asarray(heart[name], dtype=np.float64) for name in ("length_px", "width_px"))
     frames = np.arange(len(length))
     return lambda times_s: (np.interp(times_s * FPS, frames, length), np.interp(times_s * FPS, frames, width))
 
 
-def cells_of_tokens(cavity: NDArray[np.uint8], first: bool, grid: int, places: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """(latents, positions, cells): how much of each cell of a token's patch is cavity, in each of its four frames.
+def cells_of_tokens(
+    cavity: NDArray[np.uint8],
+    first: bool,
+    grid: int,
+    places: NDArray[np.int64],
+    frames_per_latent: int = EcgWindowSpec.frames_per_latent,
+) -> NDArray[np.uint8]:
+    """Cavity's share 0..255 of each cell of each token's patch, in each of its frames: (latents, positions, cells).
 
-    cavity: (frames, cells, cells) of a clip, 0..255. first: the first frame is a latent of its own. grid: patches along a side.
-    places: the patches that are tokens.
+    cavity: Cavity's share 0..255 of the cells of a clip's frames (frames, cells, cells).
+    first: The first frame is a latent of its own.
+    grid: Number of patches along a side.
+    places: Row-major places of the patches that are tokens.
+    frames_per_latent: Frames of a token's patch.
     """
     if first:
-        cavity = np.concatenate([np.repeat(cavity[:1], 4, axis=0), cavity[1:]])
-    side = round((CAVITY_CELLS / 4) ** 0.5)
+        cavity = np.concatenate([np.repeat(cavity[:1], frames_per_latent, axis=0), cavity[1:]])
+    side = round(CELLS_PER_FRAME**0.5)
     coarse = cavity.shape[-1] // (side * grid)
     cells = cavity.reshape(len(cavity), side * grid, coarse, side * grid, coarse).mean((2, 4)).astype(np.uint8)
-    cut = cells.reshape(-1, 4, grid, side, grid, side).transpose(0, 2, 4, 1, 3, 5)
+    cut = cells.reshape(-1, frames_per_latent, grid, side, grid, side).transpose(0, 2, 4, 1, 3, 5)
     return cut.reshape(len(cut), grid * grid, -1)[:, places]

@@ -1,39 +1,57 @@
-"""Recipes: everything that decides a training run, as one YAML file."""
+"""Recipes: everything that decides a training run, as one YAML file each."""
 
 from __future__ import annotations
 
-import difflib
-import math
 import re
-import types
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar
 
 import yaml
 
+from echogen.config import config_from_dict, nearest, unknown_name
 from echogen.errors import InputError
 
 T = TypeVar("T")
+#: Folder of the shipped recipes.
 RECIPES = Path(__file__).parent / "recipes"
-#: What may differ between a run and its continuation.
+#: Subject of sentences about a setting that a recipe gives.
+RECIPE = "The recipe"
+#: Settings that may differ between a run and its continuation: they change how long it goes on and what it reports.
 FREE_ON_RESUME = frozenset({"steps", "minutes", "save_every", "sample_every", "log_every", "workers"})
-# YAML 1.1 reads 3e-4 (no point) as text.
+#: Numbers such as 3e-4, which YAML 1.1 reads as text for want of a point.
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained, and how.
+    """Settings of a training run. Raises `InputError` for values out of range.
 
-    task: name of the training task. steps: optimizer steps. minutes: stop after that wall time, if it comes before `steps`.
-    batch_size: samples a step and process. learning_rate: reached after warmup_steps; with the cosine schedule it falls to
-    final_learning_rate_share of that at the end of the steps or minutes. weight_decay: on matrices only. clip_norm: largest
-    gradient norm, 0 for none. precision: auto is bf16 where the device has it. ema_decay: of one update, made every
-    ema_every steps. save_every, sample_every, log_every: in steps; sample_every 0 for never. workers: processes that make
-    batches, 0 for one thread. init_from: folder of weights to start from with a fresh optimizer. data, network, options:
-    settings of the task. Raises `InputError` for values out of range.
+    task: Name of the training task.
+    steps: Number of optimizer steps.
+    seed: Seed of the initial weights, the batches and all that is random in the losses.
+    minutes: Wall time in min after which training stops if `steps` are not over by then; null for no limit.
+    batch_size: Samples a step and process.
+    learning_rate: Highest learning rate of AdamW, reached after warmup_steps.
+    warmup_steps: Steps over which the learning rate rises linearly.
+    schedule: Learning rate after the warm-up: constant, or half a cosine over the steps or minutes.
+    final_learning_rate_share: Last learning rate of the cosine schedule over the highest.
+    betas: Decay rates of AdamW's first and second moments.
+    weight_decay: Weight decay of AdamW, on matrices only.
+    clip_norm: Largest gradient norm; longer gradients are shortened to it. 0 for no limit.
+    precision: Number format of the forward pass; auto is bf16 where the device has it.
+    ema_decay: Decay rate of the averaged weights in one update.
+    ema_every: Steps between updates of the averaged weights.
+    save_every: Steps between checkpoints.
+    sample_every: Steps between filmstrips to look at; 0 for none.
+    log_every: Steps between rows of metrics.csv.
+    workers: Processes that make batches; 0 for one thread of the main process.
+    init_from: Folder of weights, or name of a shipped generator, to start from with a fresh optimizer.
+    data: Settings of the task's data.
+    network: Settings of the task's network.
+    options: Further settings of the task.
     """
 
     task: str
@@ -79,7 +97,7 @@ class Recipe:
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A shipped recipe by name, or one from a YAML file, with `a.b=value` overrides (values in YAML).
+    """Read a shipped recipe by name, or one from a YAML file, with `a.b=value` overrides (values in YAML).
 
     Raises `InputError` for an unknown recipe, broken YAML, an unknown or missing key, a value of the wrong type or an
     override that is not of that form.
@@ -90,14 +108,30 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     return settings(Recipe, values)
 
 
+def with_present_names(recipe: Recipe, former_names: Mapping[str, str]) -> Recipe:
+    """Recipe in which former names of settings are replaced by the present ones, with a `DeprecationWarning`.
+
+    former_names: Present names by former ones, both dotted, with one dot, as in {"data.way": "data.schedule"}.
+    """
+    for former, present in former_names.items():
+        part, _, name = former.partition(".")
+        values = getattr(recipe, part)
+        if name in values:
+            warnings.warn(f"The setting {former} of a recipe is called {present} now.", DeprecationWarning, stacklevel=2)
+            new_name = present.partition(".")[2]
+            changed: dict[str, Any] = {part: {new_name if key == name else key: value for key, value in values.items()}}
+            recipe = replace(recipe, **changed)
+    return recipe
+
+
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain values that YAML and a checkpoint can hold: tuples become lists."""
+    """Plain values of a recipe, which YAML and a checkpoint can hold: tuples become lists."""
     plain: dict[str, Any] = _plain(asdict(recipe))
     return plain
 
 
 def first_difference(earlier: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> str | None:
-    """The dotted name of the first setting that differs between two `recipe_values`, `FREE_ON_RESUME` aside; None if none."""
+    """Dotted name of the first setting that differs between two `recipe_values`, `FREE_ON_RESUME` aside; None if none."""
     for key in sorted({*earlier, *now} - (FREE_ON_RESUME if not where else frozenset())):
         one, other = earlier.get(key), now.get(key)
         if isinstance(one, Mapping) and isinstance(other, Mapping):
@@ -110,26 +144,11 @@ def first_difference(earlier: Mapping[str, Any], now: Mapping[str, Any], where: 
 
 
 def settings(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
-    """A dataclass made from the mapping of a recipe; `where` is its dotted place there, as in "network.".
+    """Make a dataclass of the mapping of a recipe; `where` is its dotted place there, as in "network.".
 
-    Types are checked (an int passes as a float, a list as a tuple, a mapping as a dataclass).
-    Raises `InputError` naming the nearest valid key for an unknown one, and for missing keys and wrong types.
+    Raises `InputError` as `config_from_dict` does.
     """
-    hints = get_type_hints(kind)
-    known = {entry.name: entry for entry in fields(kind) if entry.init}  # type: ignore[arg-type]
-    for key in values:
-        if key not in known:
-            raise InputError(f"The recipe has no setting {where}{key}; {_nearest(str(key), known, where)}.")
-    for name, entry in known.items():
-        if name not in values and entry.default is MISSING and entry.default_factory is MISSING:
-            raise InputError(f"The recipe lacks the setting {where}{name}; add it.")
-    return kind(**{key: _fit(value, hints[key], where + key) for key, value in values.items()})
-
-
-def _nearest(key: str, known: Iterable[str], where: str = "") -> str:
-    names = sorted(known)
-    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    return f"did you mean {where}{close[0]}" if close else f"use one of {', '.join(names) or '(none)'}"
+    return config_from_dict(kind, values, where=where, source=RECIPE)
 
 
 def _find(name_or_path: str | Path) -> Path:
@@ -138,7 +157,7 @@ def _find(name_or_path: str | Path) -> Path:
         return path
     shipped = {file.stem: file for file in RECIPES.glob("*.yaml")}
     if str(name_or_path) not in shipped:
-        raise InputError(f"There is no recipe {str(name_or_path)!r}; {_nearest(str(name_or_path), shipped)}.")
+        raise InputError(f"There is no recipe {str(name_or_path)!r}; {nearest(str(name_or_path), shipped)}.")
     return shipped[str(name_or_path)]
 
 
@@ -162,7 +181,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise InputError(f"The override {override!r} must have the form key=value or part.key=value.")
     known = [entry.name for entry in fields(Recipe)]
     if names[0] not in known:
-        raise InputError(f"The recipe has no setting {names[0]}; {_nearest(names[0], known)}.")
+        raise InputError(unknown_name(names[0], known))
     try:
         value = _numbers(yaml.safe_load(text))
     except yaml.YAMLError as error:
@@ -192,38 +211,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def _fit(value: Any, hint: Any, name: str) -> Any:
-    """`value` as the type `hint` wants it, or `InputError`."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        return _fit(value, next(inner for inner in arguments if inner is not type(None)), name)
-    if origin is Literal:
-        if value in arguments:
-            return value
-        raise InputError(f"The recipe's {name} must be one of {', '.join(map(str, arguments))}, not {value!r}.")
-    if is_dataclass(hint) and isinstance(value, Mapping):
-        return settings(hint, value, name + ".")  # type: ignore[arg-type]
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if hint is float and number:
-        return float(value)
-    if hint is int and number and value == int(value):
-        return int(value)
-    if (hint is bool and isinstance(value, bool)) or (hint is str and isinstance(value, str)):
-        return value
-    if origin is tuple and isinstance(value, list | tuple):
-        inner = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-        if len(inner) == len(value):
-            return tuple(_fit(one, kind, name) for one, kind in zip(value, inner, strict=True))
-    if isinstance(origin, type) and issubclass(origin, Mapping) and (value is None or isinstance(value, dict)):
-        return value or {}
-    if hint is Any:
-        return value
-    wanted = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(hint)
-    if wanted is None:
-        wanted = f"a list of {len(arguments)} values" if origin is tuple and arguments[-1] is not Ellipsis else "a list"
-        wanted = wanted if origin is tuple else "a mapping of names to values"
-    raise InputError(f"The recipe's {name} must be {wanted}, not {value!r}.")

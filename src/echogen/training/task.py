@@ -1,11 +1,12 @@
-"""What the trainer asks of the thing it trains."""
+"""The protocol of everything that the trainer trains."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,17 +14,28 @@ from numpy.typing import NDArray
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
+from echogen.config import check_fields, config_from_dict
 from echogen.errors import InputError
-from echogen.training.recipe import Recipe
+from echogen.training.recipe import RECIPE, Recipe, settings, with_present_names
 
+#: Folder of the shipped generators.
 SHIPPED = Path(__file__).parent.parent / "weights"
 
 
 @dataclass(frozen=True)
-class OptimizerGroup:
-    """One AdamW: the names of the networks it trains, and the name of the loss that it minimises.
+class NoSettings:
+    """Settings of a part of a recipe from which a task takes none."""
 
-    learning_rate_share: times the recipe's rate. betas: instead of the recipe's.
+
+@dataclass(frozen=True)
+class OptimizerGroup:
+    """One AdamW optimizer.
+
+    name: Name in logs and checkpoints.
+    networks: Names of the networks that it trains.
+    loss: Name of the loss that it minimises.
+    learning_rate_share: Its learning rate over the recipe's.
+    betas: Decay rates of its two moments; None for the recipe's.
     """
 
     name: str
@@ -34,15 +46,46 @@ class OptimizerGroup:
 
 
 class Task:
-    """What is trained: a subclass builds its networks and says how a batch and its losses are made.
+    """Networks to be trained, with their batches and losses; a subclass fills in the methods.
 
-    The constructor seeds torch with the recipe's seed, so that networks built after it start the same every time.
+    A subclass declares the dataclasses of its recipe's data, options and network as `Data`, `Options` and `Network`, each field
+    documented by a line "name: Meaning." of the docstring, which `echogen train --show` reads. The constructor makes `data` and
+    `options` of the recipe, checks the names and types in its network, and seeds torch with the recipe's seed, so that networks
+    built after it start the same every time. Raises `InputError` for settings that the dataclasses do not have.
     """
 
+    #: Dataclass of the recipe's data.
+    Data: ClassVar[type[Any]] = NoSettings
+    #: Dataclass of the recipe's options.
+    Options: ClassVar[type[Any]] = NoSettings
+    #: Config dataclass of the trained network, of which the recipe's network holds fields.
+    Network: ClassVar[type[Any]] = NoSettings
+    #: Present names of settings by their former ones, which go on working for one release: dotted, as in "data.way".
+    former_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    #: Fields of `Network` that follow from files named in the recipe, unless the recipe gives them.
+    network_from_files: ClassVar[frozenset[str]] = frozenset()
+
+    data: Any
+    options: Any
+
     def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+        self.recipe = recipe = with_present_names(recipe, self.former_names)
+        self.data = settings(self.Data, recipe.data, "data.")
+        self.options = settings(self.Options, recipe.options, "options.")
+        check_fields(self.Network, recipe.network, where="network.", source=RECIPE)
         self.device = torch.device("cpu")
         torch.manual_seed(recipe.seed)
+
+    @classmethod
+    def network_defaults(cls, recipe: Recipe) -> Mapping[str, Any]:
+        """Plain values of network settings that differ from the defaults of `Network`, known before any file is read."""
+        return {}
+
+    @classmethod
+    def network_config(cls, recipe: Recipe) -> Any:
+        """Config of the network that a recipe asks for, where it is not loaded; raises `InputError` for one that cannot be."""
+        values = _merged(cls.network_defaults(recipe), recipe.network)
+        return config_from_dict(cls.Network, values, where="network.", source=RECIPE)
 
     def networks(self) -> dict[str, nn.Module]:
         """Every network that is trained and saved, by name; the same objects at every call."""
@@ -56,7 +99,7 @@ class Task:
         return (OptimizerGroup("all", tuple(self.networks())),)
 
     def to(self, device: torch.device) -> None:
-        """Called once before training; a subclass moves here what it holds beside its `networks`."""
+        """Move to a device, once before training; a subclass moves here what it holds beside its `networks`."""
         self.device = device
 
     def batch(self, step: int, rank: int, world: int) -> Any:
@@ -75,7 +118,7 @@ class Task:
         raise TypeError(f"{type(self).__name__} must say what its losses are.")
 
     def sample(self, step: int) -> NDArray[np.uint8] | None:
-        """A filmstrip to look at, (height, width) or (height, width, 3), or None; the networks hold their averaged weights."""
+        """Filmstrip to look at, (height, width) or (height, width, 3), or None; the networks hold their averaged weights."""
         return None
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
@@ -85,7 +128,7 @@ class Task:
             save_model(network, str(folder / name / "model.safetensors"))
 
     def starting_weights(self, name: str) -> Path | None:
-        """The folder of a network's weights that the recipe's init_from names (a folder, or a shipped generator); None without.
+        """Folder of a network's weights that the recipe's init_from names (a folder, or a shipped generator); None without.
 
         Raises `InputError` where there is no such network.
         """
@@ -99,5 +142,14 @@ class Task:
         )
 
     def random(self, step: int, rank: int) -> np.random.Generator:
-        """The random source of one batch, a pure function of (seed, step, rank)."""
+        """Random source of one batch, a pure function of (seed, step, rank)."""
         return np.random.default_rng([self.recipe.seed, step, rank])
+
+
+def _merged(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults with the given values in their place, mapping by mapping."""
+    result = {**defaults, **values}
+    for name, inner in values.items():
+        if isinstance(inner, Mapping) and isinstance(defaults.get(name), Mapping):
+            result[name] = _merged(defaults[name], inner)
+    return result

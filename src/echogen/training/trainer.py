@@ -1,4 +1,4 @@
-"""The one trainer: the same script on a CPU, one GPU, or many (`accelerate launch`)."""
+"""Trainer of all tasks: the same script on a CPU, one GPU, or many (`accelerate launch`)."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from echogen.errors import InputError
-from echogen.training.checkpoint import checkpoint_files, load_checkpoint, replace_folder, save_checkpoint
+from echogen.files import whole_folder
+from echogen.training.checkpoint import checkpoint_files, load_checkpoint, save_checkpoint
 from echogen.training.ema import Ema
 from echogen.training.recipe import Recipe, first_difference, recipe_values
-from echogen.training.reporting import Report
+from echogen.training.reports import Report
 from echogen.training.task import OptimizerGroup, Task
 
 logger = logging.getLogger("echogen.training")
 
-#: Processes of one run agree on the clock and on a stop this often, in steps.
+#: Steps from one agreement of a run's processes on the clock and on a stop to the next; each costs a message between them.
 AGREE_EVERY = 10
 
 
 class TrainingStopped(RuntimeError):
-    """Training cannot go on; the message is one plain sentence."""
+    """End of a training that cannot go on; the message is one plain sentence."""
 
 
 def bf16_is_native(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 itself (a CPU: AMX or AVX-512 BF16)."""
+    """True if the device computes in bfloat16 itself (a CPU: AMX or AVX-512 BF16)."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
@@ -47,7 +48,7 @@ def bf16_is_native(device: torch.device) -> bool:
 
 
 def learning_rate_factor(recipe: Recipe, step: int, share_done: float) -> float:
-    """The learning rate of a step over the recipe's: linear warm-up, times 1 or half a cosine over `share_done` (0..1)."""
+    """Learning rate of a step over the recipe's: linear warm-up, times 1 or half a cosine over `share_done` (0..1)."""
     warm_up = min(1.0, (step + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
     if recipe.schedule == "constant":
         return warm_up
@@ -59,8 +60,11 @@ def train(task: Task, recipe: Recipe, folder: str | Path, *, resume: bool = Fals
     """Train until the recipe's steps or minutes are over, or SIGINT or SIGTERM asks to stop; all results go to `folder`.
 
     Left there: weights/ (the averages, by `Task.save`), checkpoints/ (the last two), metrics.csv, samples/, tensorboard/,
-    recipe.yaml. resume: continue from the newest checkpoint exactly as if never interrupted (from the start if there is none).
-    progress: show a bar where there is a terminal. Raises `InputError` when `folder` holds checkpoints and resume is not
+    recipe.yaml.
+
+    resume: Continue from the newest checkpoint exactly as if never interrupted, or from the start if there is none.
+    progress: Show a bar where there is a terminal.
+    Raises `InputError` when `folder` holds checkpoints and resume is not
     asked for, or when the recipe differs from the one it began with; `TrainingStopped` when a loss or gradient is not finite.
     """
     folder = Path(folder)
@@ -86,7 +90,8 @@ def train(task: Task, recipe: Recipe, folder: str | Path, *, resume: bool = Fals
         meter.check(state.step)
         if main:
             save_checkpoint(folder, state.step, state.values())
-            replace_folder(folder / "weights", lambda path: task.save(path, state.ema.networks))
+            with whole_folder(folder / "weights", replace=True) as unfinished:
+                task.save(unfinished, state.ema.networks)
 
     report = Report(folder, recipe.steps, first, progress) if main else None
     batches = _batches(task, first, end, rank, world, recipe.workers)
@@ -129,7 +134,7 @@ def train(task: Task, recipe: Recipe, folder: str | Path, *, resume: bool = Fals
 
 
 class _State:
-    """All that a run changes: networks, optimizers, averages, the step reached and the seconds used."""
+    """State of a run: networks, optimizers, averages, the step reached and the seconds used."""
 
     def __init__(self, task: Task, recipe: Recipe, accelerator: Accelerator) -> None:
         self.recipe, self.accelerator = recipe, accelerator
@@ -161,7 +166,7 @@ class _State:
         )
 
     def update(self, losses: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:
-        """One step of every optimizer whose loss is there, and of the averages; gives the gradient norms before clipping."""
+        """Make one step of every optimizer whose loss is there, and of the averages; gives the gradient norms before clipping."""
         active = [group for group in self.groups if group.loss in losses]
         if not active:
             raise ValueError(f"The task's losses {sorted(losses)} hold none that an optimizer minimises.")
@@ -192,7 +197,7 @@ class _State:
             weight.grad = part.view_as(weight)
 
     def values(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """Content of a checkpoint."""
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -204,7 +209,7 @@ class _State:
         }
 
     def load(self, values: Mapping[str, Any]) -> None:
-        """Continue from what `values` gave."""
+        """Take over the content of a checkpoint."""
         for name, network in self.networks.items():
             network.load_state_dict(values["networks"][name])
             self.ema.networks[name].load_state_dict(values["ema"][name])
@@ -214,7 +219,7 @@ class _State:
 
 
 class _Meter:
-    """Means of named scalars since the last look; they stay on the device until then."""
+    """Means of named scalars since they were last read; they stay on the device until then."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
@@ -233,7 +238,7 @@ class _Meter:
         return {name: total / self.counts[name] for name, total in zip(self.sums, sums, strict=True)}
 
     def check(self, step: int) -> dict[str, float]:
-        """The means; raises `TrainingStopped` when one is not finite, on every process alike."""
+        """Means so far; raises `TrainingStopped` when one is not finite, on every process alike."""
         means = self._reduced()
         broken = [name for name, mean in means.items() if not math.isfinite(mean)]
         if broken:
@@ -244,14 +249,14 @@ class _Meter:
         return means
 
     def means(self, step: int) -> dict[str, float]:
-        """As `check`, and start anew."""
+        """Means so far, as of `check`, and start anew."""
         means = self.check(step)
         self.sums, self.counts = {}, {}
         return means
 
 
 class _Steps(Dataset[Any]):
-    """The batch of each step, for worker processes."""
+    """Batches by step, for worker processes."""
 
     def __init__(self, task: Task, rank: int, world: int) -> None:
         self.task, self.rank, self.world = task, rank, world
@@ -266,7 +271,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _batches(task: Task, first: int, last: int, rank: int, world: int, workers: int) -> Generator[Any]:
-    """The batches of steps first..last - 1 in order, made ahead by one thread, or by worker processes."""
+    """Batches of steps first..last - 1 in order, made ahead by one thread, or by worker processes."""
     steps = _Steps(task, rank, world)
     if workers:
         yield from DataLoader(steps, batch_size=None, sampler=range(first, last), num_workers=workers, collate_fn=_as_it_is)
@@ -281,7 +286,7 @@ def _batches(task: Task, first: int, last: int, rank: int, world: int, workers: 
 
 
 def _earlier(folder: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
-    """The checkpoint to continue from, if any."""
+    """Checkpoint to continue from, if any."""
     if not resume:
         if checkpoint_files(folder):
             raise InputError(f"{folder} already holds a training run; continue it with --resume or choose another folder.")
@@ -297,7 +302,7 @@ def _earlier(folder: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | Non
 
 
 def _agree(accelerator: Accelerator, clock_share: float, stop: bool) -> tuple[float, bool]:
-    """The main process's clock, and whether any process was asked to stop."""
+    """Clock of the main process, and True if any process was asked to stop."""
     if accelerator.num_processes == 1:
         return clock_share, stop
     mine = torch.tensor([clock_share if accelerator.is_main_process else 0.0, float(stop)], device=accelerator.device)
@@ -307,7 +312,7 @@ def _agree(accelerator: Accelerator, clock_share: float, stop: bool) -> tuple[fl
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], bool]]:
-    """Inside the block the first SIGINT or SIGTERM only asks to stop; a second one acts as usual."""
+    """Let the first SIGINT or SIGTERM only ask to stop, inside the block; a second one acts as usual."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return

@@ -88,17 +88,17 @@ class OpenPage:
 
 
 @pytest.fixture(scope="module")
-def studio(telltale: Any) -> Any:
-    from echogen.app.serve_studio import Limits, Studio
+def jobs(telltale: Any) -> Any:
+    from echogen.app.serve.job_queue import JobQueue, Limits
 
-    return Studio(telltale, None, Limits(streams=4, per_minute=10_000, burst=10_000))
+    return JobQueue(telltale, None, Limits(streams=4, per_minute=10_000, burst=10_000))
 
 
 @pytest.fixture(scope="module")
-def address(studio: Any, serving: Any) -> Iterator[str]:
-    from echogen.app.serve_server import create_app
+def address(jobs: Any, serving: Any) -> Iterator[str]:
+    from echogen.app.serve.server import create_app
 
-    with serving(create_app(studio, token="letmein42")) as running:
+    with serving(create_app(jobs, token="letmein42")) as running:
         yield f"{running}#letmein42"
 
 
@@ -136,7 +136,7 @@ def plain(browser: Any) -> Callable[[str], OpenPage]:
 
 
 @pytest.fixture
-def opened(browser: Any, address: str, studio: Any, faults: list[str], settles: Any) -> Iterator[Any]:
+def opened(browser: Any, address: str, jobs: Any, faults: list[str], settles: Any) -> Iterator[Any]:
     """opened(width, height) is the page, which may ask nobody else and report no error; when it closes, its streams end."""
     contexts = []
 
@@ -157,4 +157,4 @@ def opened(browser: Any, address: str, studio: Any, faults: list[str], settles: 
     yield open_page
     for context in contexts:
         context.close()
-    assert settles(lambda: studio.streams.taken == 0)
+    assert settles(lambda: jobs.streams.taken == 0)

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 pytest.importorskip("websockets", reason="the extra serve is not installed")
 
-from echogen.app.serve_server import create_app
-from echogen.app.serve_studio import Limits, Studio
+from echogen.app.serve.job_queue import JobQueue, Limits
+from echogen.app.serve.server import create_app
 
 
 def test_an_ecg_is_uploaded_and_a_bad_one_is_explained(
@@ -72,7 +72,7 @@ def test_what_is_seen_is_exported(kind: str, opened: Any, tmp_path: Path) -> Non
 
 
 def test_a_service_that_ends_or_is_busy_is_explained(plain: Any, telltale: Any, serving: Any) -> None:
-    with serving(create_app(Studio(telltale, None, Limits(streams=1)))) as running:
+    with serving(create_app(JobQueue(telltale, None, Limits(streams=1)))) as running:
         page = plain(running)
         page.plays()
         other = plain(running)

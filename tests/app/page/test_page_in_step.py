@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 pytest.importorskip("websockets", reason="the extra serve is not installed")
 
-from echogen.app.serve_server import create_app
-from echogen.app.serve_studio import Studio
+from echogen.app.serve.job_queue import JobQueue
+from echogen.app.serve.server import create_app
 
 FRAME = 1 / 32
 
@@ -54,7 +54,7 @@ def test_the_ejection_fraction_moves_while_the_heart_goes_on(opened: Any, faults
     assert faults == []
 
 
-def test_two_hearts_beat_side_by_side(opened: Any, studio: Studio, settles: Any, faults: list[str]) -> None:
+def test_two_hearts_beat_side_by_side(opened: Any, jobs: JobQueue, settles: Any, faults: list[str]) -> None:
     page = opened()
     page.plays()
     page.check("#compare")
@@ -64,15 +64,15 @@ def test_two_hearts_beat_side_by_side(opened: Any, studio: Studio, settles: Any,
     page.click("#play")
     left, right = (page.read(index)["rows"] for index in (0, 1))
     assert (left[0], left[1:], right[1:]) == (right[0], [8, 58], [8, 20])
-    assert studio.streams.taken == 2
+    assert jobs.streams.taken == 2
     # One that is added while time stands still is seen at once.
     page.uncheck("#compare")
-    page.wait_until(lambda: studio.streams.taken == 1)
+    page.wait_until(lambda: jobs.streams.taken == 1)
     page.check("#compare")
     page.wait_until(lambda: page.read(1)["rows"][1:] == [8, 20])
     assert page.read(0)["rows"][0] == page.read(1)["rows"][0]
     page.context.close()
-    assert settles(lambda: studio.streams.taken == 0)
+    assert settles(lambda: jobs.streams.taken == 0)
     assert faults == []
 
 
@@ -90,7 +90,7 @@ def slow(telltale: Any) -> Any:
 
 
 def test_two_hearts_show_the_same_moment_where_frames_are_made_slowly(plain: Any, slow: Any, serving: Any) -> None:
-    with serving(create_app(Studio(slow, None))) as running:
+    with serving(create_app(JobQueue(slow, None))) as running:
         page = plain(running)
         page.plays()
         page.watch_moments()

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 pytest.importorskip("websockets", reason="the extra serve is not installed")
 
-from echogen.app.serve_ecg import EndlessEcg
-from echogen.app.serve_studio import Studio
+from echogen.app.serve.ecg_sources import EndlessEcg
+from echogen.app.serve.job_queue import JobQueue
 
 FRAME = 1 / 32
 
@@ -51,22 +51,22 @@ def monitor(address: str) -> Iterator[Any]:
     stop()
 
 
-def test_a_live_ecg_makes_the_heart_beat(opened: Any, studio: Studio, monitor: Any, settles: Any, faults: list[str]) -> None:
+def test_a_live_ecg_makes_the_heart_beat(opened: Any, jobs: JobQueue, monitor: Any, settles: Any, faults: list[str]) -> None:
     page = opened(390, 844)
     page.plays()
     page.tab_to("[name=source]", "ArrowRight", "ArrowRight")
     page.get_by_text("No live ECG is being sent").wait_for()
     monitor("ward-1", 95)
-    assert settles(lambda: studio.feeds.find("ward-1").end_s >= 12)
+    assert settles(lambda: jobs.feeds.find("ward-1").end_s >= 12)
     page.tab_to("#feeds", "Enter")
     page.wait_until("document.getElementById('feed').value === 'ward-1'")
     assert page.locator("#message").is_hidden()
     # It begins with what has just come, and goes on with what comes.
     page.wait_until("window.echogen.shown()[0].began > 9 && window.echogen.shown()[0].time > 9")
     began = page.evaluate("window.echogen.shown()[0].began")
-    heard = studio.feeds.find("ward-1").end_s
+    heard = jobs.feeds.find("ward-1").end_s
     page.wait_until(f"window.echogen.shown()[0].now > {max(began + 2, heard - 1.5)}")
-    assert studio.feeds.find("ward-1").end_s > heard
+    assert jobs.feeds.find("ward-1").end_s > heard
     page.wait_until(lambda: page.locator(".ecg-rate").inner_text() in ("94 bpm", "95 bpm", "96 bpm"))
     read = page.read(0)
     assert read["rows"][1:] == [8, 58]
@@ -98,7 +98,7 @@ def test_a_live_ecg_makes_the_heart_beat(opened: Any, studio: Studio, monitor: A
     assert told["synthetic"]
     assert told["frames"] > 32
     monitor.stop()
-    assert settles(lambda: studio.feeds.names == [])
+    assert settles(lambda: jobs.feeds.names == [])
     page.click("#feeds")
     page.get_by_text("No live ECG is being sent").wait_for()
     assert faults == []

@@ -1,44 +1,42 @@
-"""What can be trained: one task a file."""
+"""Training tasks by name, one a file."""
 
 from __future__ import annotations
 
-from echogen.errors import InputError
+from echogen.registry import Registry
 from echogen.training.recipe import Recipe
 from echogen.training.task import Task
-from echogen.training.tasks.echo_features import EchoFeaturesTask
-from echogen.training.tasks.echodiffusion import EchoDiffusionTask
-from echogen.training.tasks.echopulse_tokenizer import EchoPulseTokenizerTask
-from echogen.training.tasks.echopulse_transformer import EchoPulseTransformerTask
-from echogen.training.tasks.ef_regressor import EfRegressorTask
-from echogen.training.tasks.few_steps import FewStepsTask
-from echogen.training.tasks.identity import IdentityTask
-from echogen.training.tasks.masked_video import MaskedVideoTask
-from echogen.training.tasks.refiner import RefinerTask
-from echogen.training.tasks.segmenter import SegmenterTask
-from echogen.training.tasks.st_mem import StMemTask
-from echogen.training.tasks.tokenizer import TokenizerTask
 
-TASKS: dict[str, type[Task]] = {
-    "tokenizer": TokenizerTask,
-    "echopulse-tokenizer": EchoPulseTokenizerTask,
-    "echopulse-transformer": EchoPulseTransformerTask,
-    "echodiffusion": EchoDiffusionTask,
-    "refiner": RefinerTask,
-    "segmenter": SegmenterTask,
-    "echo-features": EchoFeaturesTask,
-    "identity": IdentityTask,
-    "ef-regressor": EfRegressorTask,
-    "masked-video": MaskedVideoTask,
-    "few-steps": FewStepsTask,
-    "st-mem": StMemTask,
-}
+#: The tasks by the name that a recipe gives; a package adds its own by an entry point of `echogen.tasks`.
+TASKS: Registry[type[Task]] = Registry(
+    "training task",
+    "echogen.tasks",
+    "echogen.training.task:Task",
+    {
+        "tokenizer": "echogen.training.tasks.tokenizer:TokenizerTask",
+        "echopulse-tokenizer": "echogen.training.tasks.echopulse_tokenizer:EchoPulseTokenizerTask",
+        "echopulse-transformer": "echogen.training.tasks.echopulse_transformer:EchoPulseTransformerTask",
+        "echodiffusion": "echogen.training.tasks.echodiffusion:EchoDiffusionTask",
+        "refiner": "echogen.training.tasks.refiner:RefinerTask",
+        "segmenter": "echogen.training.tasks.segmenter:SegmenterTask",
+        "reader": "echogen.training.tasks.reader:ReaderTask",
+        "echo-features": "echogen.training.tasks.echo_features:EchoFeaturesTask",
+        "identity": "echogen.training.tasks.identity:IdentityTask",
+        "ef-regressor": "echogen.training.tasks.ef_regressor:EfRegressorTask",
+        "masked-video": "echogen.training.tasks.masked_video:MaskedVideoTask",
+        "few-steps": "echogen.training.tasks.few_steps:FewStepsTask",
+        "st-mem": "echogen.training.tasks.st_mem:StMemTask",
+    },
+)
+
+
+def task_class(name: str) -> type[Task]:
+    """Class of the task with a name. Raises `InputError` for an unknown one, with the nearest known."""
+    return TASKS.find(name)
 
 
 def make_task(recipe: Recipe) -> Task:
-    """The task that a recipe names. Raises `InputError` for an unknown one."""
-    if recipe.task not in TASKS:
-        raise InputError(f"There is no training task {recipe.task!r}; use one of {', '.join(TASKS)}.")
-    return TASKS[recipe.task](recipe)
+    """Make the task that a recipe names. Raises `InputError` for an unknown one, with the nearest known."""
+    return task_class(recipe.task)(recipe)
 
 
-__all__ = ["make_task"]
+__all__ = ["TASKS", "make_task", "task_class"]

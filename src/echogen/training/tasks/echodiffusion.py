@@ -1,4 +1,8 @@
-"""One stage of EchoDiffusion learns to clean noisy videos, told one frame, an ejection fraction and the stage's smaller video."""
+"""Task `echodiffusion`: one stage of EchoDiffusion learns to remove noise from videos.
+
+Its conditions are a frame, an ejection fraction and, after the first stage, the smaller video of the stage before. Source:
+Reynaud et al., Feature-Conditioned Cascaded Video Diffusion Models for Precise Echocardiogram Synthesis, MICCAI 2023.
+"""
 
 from __future__ import annotations
 
@@ -16,28 +20,33 @@ from torch import Tensor, nn
 
 from echogen.datasets.clip_store import FPS, ClipStore
 from echogen.errors import InputError
-from echogen.generators.cascade import Stage, resized
-from echogen.networks.config import config_from_dict, load_network, save_network
+from echogen.generators.echodiffusion.cascade import Stage, resized
+from echogen.networks.config import load_network, save_network
 from echogen.networks.ef_regressor import at_size
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
-from echogen.samplers.edm import Denoiser, Edm, drawn, edm_loss, log_snr, multistep, noised
+from echogen.samplers.edm import Denoiser, Edm, add_noise, edm_loss, log_snr, multistep, random_normal
 from echogen.training.recipe import Recipe, settings
 from echogen.training.task import Task
 from echogen.training.tasks.ef_regressor import shown_ef_percent
 
+#: Name of the network's folder.
 NETWORK = "video-unet"
-#: What the stage is, beside its network.
+#: Name of the file that describes the stage, beside its network.
 STAGE_FILE = "stage.json"
-#: Steps of the few-step solver in a filmstrip.
+#: Steps of the few-step solver in a filmstrip: enough to see what was learned.
 _SAMPLE_STEPS = 12
+#: Most noise on the smaller video in a filmstrip, 0..1, as usual in a cascade.
+_SAMPLE_LEVEL = 0.2
 
 
 @dataclass(frozen=True)
 class DiffusionData:
-    """Where the clips lie, and which of their frames count: clips (folder of a clip store), frame_step (1 for all frames).
+    """Windows of clips.
 
-    at_ed: windows begin at end-diastole, as far as a clip has one in time, and its frame is the one that is told in every other
-    row; else both are any. With it a few thousand steps teach what an ejection fraction means, since a beat has its place.
+    clips: Folder of a clip store.
+    frame_step: Frames of the clip from one frame of a window to the next; 1 uses all.
+    at_ed: Begin windows at end-diastole, where a clip has one early enough, and condition every other row on that frame; else
+        windows begin anywhere. With it a few thousand steps teach what an EF means, since each moment of the beat has its place.
     """
 
     clips: str
@@ -46,8 +55,12 @@ class DiffusionData:
 
 
 @dataclass(frozen=True)
-class Before:
-    """The stage before: its size in pixels and its number of frames."""
+class EarlierStage:
+    """Videos of the stage before.
+
+    size: Side of its frames in pixels.
+    frames: Number of its frames.
+    """
 
     size: int
     frames: int
@@ -55,20 +68,27 @@ class Before:
 
 @dataclass(frozen=True)
 class DiffusionOptions:
-    """The stage, and how it is trained.
+    """Videos of the stage, their sampling, and noise and dropout in training.
 
-    size, frames: of its videos. steps, churn: of its sampling later on. before: the stage before it, for all but the first. crop:
-    side of the part that is learned from, the same in all frames; None: all. ef_dropout: share of the rows that are not told the
-    EF. still_share: share of the steps in which every frame stands alone (the paper's time attention off). edm: of the noise.
-    lowres_level: 0..1, the most noise on the smaller video. difference: the stage learns the difference to the smaller video made
-    as large. first_look_share: share of the rows of a difference that are looked at as at first, at sigma_max.
+    size: Side of the frames in pixels.
+    frames: Frames of a video.
+    steps: Steps in which the stage is sampled later on.
+    churn: Noise that is added anew in sampling later on (S_churn of Karras et al., 2022, Algorithm 2).
+    before: The stage before; null for the first.
+    crop: Side in pixels of the random part that is learned from, the same in all frames; null for all.
+    ef_dropout: Dropout probability of the EF.
+    still_share: Share of the steps in which every frame stands alone (the paper's attention over time is off).
+    edm: Noise levels of the diffusion (Karras et al., 2022).
+    lowres_level: Most noise on the smaller video, 0..1.
+    difference: Learn the difference to the enlarged smaller video instead of the video.
+    first_look_share: Share of the rows of a difference trained at sigma_max, as the first step of sampling.
     """
 
     size: int = 56
     frames: int = 16
     steps: int = 32
     churn: float = 80.0
-    before: Before | None = None
+    before: EarlierStage | None = None
     crop: int | None = None
     ef_dropout: float = 0.1
     still_share: float = 0.25
@@ -79,23 +99,33 @@ class DiffusionOptions:
 
 
 class EchoDiffusionTask(Task):
-    """Windows of clips in; the loss is that of Karras et al., 2022, Eq. 2.
+    """Stage by diffusion on windows of clips: the loss is Eq. 2 of Karras et al., 2022.
 
-    The frame that is told comes from anywhere in the clip, also outside of the window (paper, Section 3). The noise on the
-    smaller video is told as log-SNR, in training as in sampling.
+    The frame that is a condition comes from anywhere in the clip, also from outside the window (paper, Section 3). The noise
+    level of the smaller video is given as log-SNR, in training as in sampling.
     """
+
+    Data = DiffusionData
+    Options = DiffusionOptions
+    Network = VideoUnetConfig
+
+    data: DiffusionData
+    options: DiffusionOptions
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.data = settings(DiffusionData, recipe.data, "data.")
-        self.options = options = settings(DiffusionOptions, recipe.options, "options.")
+        options = self.options
         self.store = ClipStore(self.data.clips)
         own = options.edm if options.difference else None
         self.stage = Stage(options.size, options.frames, options.steps, options.churn, options.difference, own)
         start = self.starting_weights(NETWORK)
-        asked = {"lowres": options.before is not None, **recipe.network}
-        self.network = load_network(VideoUnet, start) if start else VideoUnet(config_from_dict(VideoUnetConfig, asked))
+        self.network = load_network(VideoUnet, start) if start else VideoUnet(self.network_config(recipe))
         self._check()
+
+    @classmethod
+    def network_defaults(cls, recipe: Recipe) -> Mapping[str, Any]:
+        """An input for the smaller video, in all stages but the first."""
+        return {"lowres": settings(DiffusionOptions, recipe.options, "options.").before is not None}
 
     def _check(self) -> None:
         config, options = self.network.config, self.options
@@ -120,30 +150,30 @@ class EchoDiffusionTask(Task):
         return {NETWORK: self.network}
 
     def _example(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, float]:
-        """A video (T, size, size) and a frame (size, size) in 0..1, and the EF in % that the video shows."""
+        """Video (T, size, size) and frame (size, size) in 0..1, and the EF in % that the video shows."""
         options, step = self.options, self.data.frame_step
         clip = self.store[int(rng.integers(len(self.store)))]
         length = clip.frames.shape[0]
         starts = np.arange(length - options.frames * step + 1)
-        told = int(rng.integers(length))
+        frame = int(rng.integers(length))
         if self.data.at_ed:
             ed_s = [each for each in clip.heart["ed_s"] if each is not None]
             found = np.intersect1d(np.rint(np.array(ed_s) * FPS).astype(int), starts)
             starts = found if found.size else starts
         start = int(rng.choice(starts))
         if self.data.at_ed and rng.random() < 0.5:
-            told = start
-        which = [*range(start, start + options.frames * step, step), told]
+            frame = start
+        which = [*range(start, start + options.frames * step, step), frame]
         pictures = at_size(torch.from_numpy(clip.frames[which]).float()[None] / 255.0, options.size)[0]
         return pictures[:-1], pictures[-1], shown_ef_percent(clip.heart, start / FPS, (start + options.frames * step) / FPS)
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
-        """Videos (B, C, T, H, W), the smaller ones made as large, frames (B, C, H, W), EF (B,) as fractions and whether told."""
+        """Videos (B, C, T, H, W), enlarged smaller videos, frames (B, C, H, W), EF (B,) as fractions, and EF mask (B,)."""
         rng, options = self.random(step, rank), self.options
         videos, frames, fractions = zip(*(self._example(rng) for _ in range(self.recipe.batch_size)), strict=True)
         channels = self.network.config.channels
         video = torch.stack(videos)[:, None].expand(-1, channels, -1, -1, -1)
-        told = {
+        batch = {
             "video": video,
             "frame": torch.stack(frames)[:, None].expand(-1, channels, -1, -1),
             "ef": torch.tensor(fractions, dtype=torch.float32) / 100.0,
@@ -151,26 +181,26 @@ class EchoDiffusionTask(Task):
         }
         if options.before is not None:
             small = resized(video, options.before.frames, options.before.size, "trilinear")
-            told["lowres"] = resized(small, options.frames, options.size, "trilinear")
+            batch["lowres"] = resized(small, options.frames, options.size, "trilinear")
         if options.crop is not None:
             top, left = (int(v) for v in rng.integers(0, options.size - options.crop + 1, 2))
             part = (..., slice(top, top + options.crop), slice(left, left + options.crop))
-            told |= {name: told[name][part] for name in ("video", "frame", "lowres") if name in told}
-        return {name: tensor.contiguous() for name, tensor in told.items()}
+            batch |= {name: batch[name][part] for name in ("video", "frame", "lowres") if name in batch}
+        return {name: tensor.contiguous() for name, tensor in batch.items()}
 
     def _still(self, step: int) -> bool:
-        """Whether frames stand alone in a step, alike in all processes."""
+        """True if frames stand alone in a step, alike in all processes."""
         return bool(np.random.default_rng([self.recipe.seed, step]).random() < self.options.still_share)
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """The loss."""
+        """Loss of Eq. 2 of Karras et al., 2022."""
         edm, clean = self.options.edm, batch["video"] * 2.0 - 1.0
         rows = len(clean)
-        told: dict[str, Any] = {"keep": batch["keep"], "still": self._still(step)}
+        conditions: dict[str, Any] = {"keep": batch["keep"], "still": self._still(step)}
         if "lowres" in batch:
             level = self.options.lowres_level * torch.rand(rows, device=clean.device)
             smaller = batch["lowres"] * 2.0 - 1.0
-            told |= {"lowres": noised(smaller, level, torch.randn_like(smaller)), "lowres_level": log_snr(level)}
+            conditions |= {"lowres": add_noise(smaller, level, torch.randn_like(smaller)), "lowres_level": log_snr(level)}
             clean = clean - smaller if self.options.difference else clean
         ln_sigma = edm.ln_sigma_mean + edm.ln_sigma_std * torch.randn(rows, device=clean.device)
         if self.options.difference:
@@ -178,22 +208,22 @@ class EchoDiffusionTask(Task):
             ln_sigma = torch.where(first, math.log(edm.sigma_max), ln_sigma)
 
         def predict(video: Tensor, level: Tensor) -> Tensor:
-            predicted: Tensor = self.network(video, level, batch["frame"], batch["ef"], **told)
+            predicted: Tensor = self.network(video, level, batch["frame"], batch["ef"], **conditions)
             return predicted
 
         return {"loss": edm_loss(predict, clean, ln_sigma, torch.randn_like(clean), edm.sigma_data).mean()}
 
     @torch.no_grad()
     def sample(self, step: int) -> NDArray[np.uint8]:
-        """Two videos of the first batch, each as it is and as it is made from its frame and EF."""
+        """Two videos of the first batch, each above one that is sampled from its frame and EF."""
         batch = {name: tensor[:2].to(self.device) for name, tensor in self.batch(0, 0, 1).items()}
-        options, normal = self.options, drawn(torch.Generator().manual_seed(self.recipe.seed), self.device)
-        told: dict[str, Tensor] = {}
+        options, normal = self.options, random_normal(torch.Generator().manual_seed(self.recipe.seed), self.device)
+        conditions: dict[str, Tensor] = {}
         if "lowres" in batch:
-            level = torch.full((len(batch["video"]),), min(0.2, options.lowres_level / 2), device=self.device)
+            level = torch.full((len(batch["video"]),), min(_SAMPLE_LEVEL, options.lowres_level / 2), device=self.device)
             smaller = batch["lowres"] * 2.0 - 1.0
-            told = {"lowres": noised(smaller, level, normal(smaller.shape)), "lowres_level": log_snr(level)}
-        denoiser = Denoiser(lambda x, level: self.network(x, level, batch["frame"], batch["ef"], **told), options.edm)
+            conditions = {"lowres": add_noise(smaller, level, normal(smaller.shape)), "lowres_level": log_snr(level)}
+        denoiser = Denoiser(lambda x, level: self.network(x, level, batch["frame"], batch["ef"], **conditions), options.edm)
         made = multistep(denoiser, batch["video"].shape, _SAMPLE_STEPS, options.edm, normal)
         made = made + batch["lowres"] * 2.0 - 1.0 if options.difference else made
         made = made.clamp(-1.0, 1.0) * 0.5 + 0.5
@@ -202,7 +232,7 @@ class EchoDiffusionTask(Task):
         return strip.round().to(torch.uint8).cpu().numpy()
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
-        """Write the network in bfloat16, and what its stage is."""
+        """Write the network in bfloat16, with the description of its stage."""
         save_network(networks[NETWORK], folder / NETWORK, torch.bfloat16)
-        said = {"stage": asdict(self.stage), "fps": FPS / self.data.frame_step, "edm": asdict(self.options.edm)}
-        (folder / NETWORK / STAGE_FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        description = {"stage": asdict(self.stage), "fps": FPS / self.data.frame_step, "edm": asdict(self.options.edm)}
+        (folder / NETWORK / STAGE_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")

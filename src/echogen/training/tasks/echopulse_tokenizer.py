@@ -1,10 +1,13 @@
-"""ECHOPulse's step 1: the video tokenizer learns to give its own frames back, with a perceptual and an adversarial loss."""
+"""Task `echopulse-tokenizer`: ECHOPulse's video tokenizer learns to reconstruct frames.
+
+It is the first step of the paper (ICLR 2025, section 3.1): squared error, a perceptual and an adversarial loss.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +20,32 @@ from torch import Tensor, nn
 from echogen.datasets.clip_store import LABEL_EVERY, ClipStore
 from echogen.datasets.paired_folder import PairedFolder, change_contrast, resize, window
 from echogen.errors import InputError
-from echogen.networks.config import config_from_dict, config_to_dict, load_network, save_network
+from echogen.networks.config import config_to_dict, load_network, save_network
 from echogen.networks.perceptual import FeatureNetwork, PhantomFeatures, load_features, perceptual_distance
 from echogen.networks.published_discriminator import PublishedDiscriminator, hinge_generator_loss
 from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
-from echogen.training.adversarial import DiscriminatorOptions, discriminated, discriminator_config, last_layer
+from echogen.training.adversarial import DiscriminatorOptions, discriminator_config, discriminator_losses, last_layer
 from echogen.training.losses import CodebookUse, adaptive_weight, collapse, some_frames
-from echogen.training.recipe import Recipe, settings
+from echogen.training.recipe import Recipe
 from echogen.training.task import OptimizerGroup, Task
 from echogen.training.trainer import TrainingStopped
 
 logger = logging.getLogger("echogen.training")
 
-#: Labelled phantom frames from which the feature network learns in a step.
+#: Labelled phantom frames from which the feature network learns in a step: few, since each holds thousands of labels.
 LABELLED_FRAMES = 8
 
 
 @dataclass(frozen=True)
 class VideoData:
-    """What is drawn: windows of `frames` frames (1 + a multiple of the time patch), `frame_step` frames of the file apart.
+    """Windows of clips or videos.
 
-    clips: folder of a clip store (simulated). videos: folder of videos (see `paired_folder`; ECGs are not needed here) to
-    train on instead; the clip store then only teaches the feature network. contrast: limits of the random contrast factor.
+    clips: Folder of a clip store (simulated).
+    videos: Folder of videos to train on instead, as for `PairedFolder`, ECGs not needed; the clip store then only teaches the
+        feature network.
+    frames: Frames of a window, 1 plus a multiple of the tokenizer's time patch.
+    frame_step: Frames of the file from one frame of a window to the next.
+    contrast: Lowest and highest factor by which the contrast is changed at random.
     """
 
     clips: str | None = None
@@ -50,14 +57,23 @@ class VideoData:
 
 @dataclass(frozen=True)
 class EchoPulseTokenizerOptions:
-    """Weights of the losses (the paper's are 1), when they begin, and when a run is given up.
+    """Weights of the losses (1 in the paper), the steps at which they begin, and limits at which a run is stopped.
 
-    perceptual_weights: file of VGG16 or LPIPS, or folder of a feature network trained before; None: one is trained on the
-    phantom's labels in the first features_steps steps, and the perceptual loss begins after them. looked_at: random frames of
-    each clip that the perceptual loss and the discriminator see. discriminator_from: the step from which the discriminator
-    trains; adversarial_from: the step from which the tokenizer heeds it. gradient_penalty: on real frames.
-    codes_window: steps over which the use of the codebook is counted. From collapse_from on, a window with a perplexity below
-    fewest_codes, or whose clips spread their grey values less than least_spread times as far as real ones, ends the run.
+    reconstruction: Weight of the squared error.
+    perceptual: Weight of the perceptual loss.
+    adversarial: Weight of the adversarial loss, besides its adaptive weight; 0 for no discriminator.
+    perceptual_weights: File of VGG16 or LPIPS, or folder of a feature network trained before; null to train one on the phantom's
+        labels in the first steps.
+    features_steps: Steps in which that network learns; the perceptual loss begins after them.
+    looked_at: Random frames of each clip that the perceptual loss and the discriminator see.
+    discriminator_from: Step from which the discriminator learns.
+    adversarial_from: Step from which the adversarial loss counts.
+    gradient_penalty: Weight of the gradient penalty on real frames.
+    discriminator: Sizes and learning rate of the discriminator.
+    codes_window: Steps over which the use of the codebook is counted.
+    collapse_from: Step from which a collapsed codebook stops the run.
+    fewest_codes: Least perplexity of the codes in a window of steps; below it the run stops.
+    least_spread: Least spread of the drawn grey values over that of the real ones; below it the run stops.
     """
 
     reconstruction: float = 1.0
@@ -77,29 +93,32 @@ class EchoPulseTokenizerOptions:
 
 
 def tokenizer_config(network: Mapping[str, Any]) -> VideoTokenizerConfig:
-    """The paper's tokenizer with a recipe's changes to it; it draws as many channels as it sees.
+    """Config of the paper's tokenizer with a recipe's changes to it; it draws as many channels as it sees.
 
     Raises `InputError` for an unknown field or sizes that do not fit.
     """
-    values = config_to_dict(VideoTokenizerConfig.paper())
-    quantizer = values["quantizer"] | dict(network.get("quantizer", {}))
-    values |= network
-    return config_from_dict(VideoTokenizerConfig, values | {"quantizer": quantizer, "channels_out": values["channels_in"]})
+    config: VideoTokenizerConfig = EchoPulseTokenizerTask.network_config(Recipe("echopulse-tokenizer", 1, network=network))
+    return config
 
 
 class EchoPulseTokenizerTask(Task):
-    """The paper's Eqs. 1 to 6: squared error, perceptual loss, commitment, and an adversarial loss of adaptive weight.
+    """Tokenizer by Eqs. 1 to 6 of the paper: squared error, perceptual loss, commitment, adversarial loss of adaptive weight.
 
-    network: changes to `VideoTokenizerConfig.paper()`. Kept: the tokenizer, its discriminator and the feature network, so
-    that `init_from` continues with all of them. The name of the perceptual loss in every log says whose features it
+    The recipe's network holds changes to `VideoTokenizerConfig.paper()`. Tokenizer, discriminator and feature network are saved,
+    so that `init_from` continues with all of them. The name of the perceptual loss in every log says whose features it
     compares: perceptual_vgg16, perceptual_lpips_vgg16 or perceptual_phantom_features.
     """
 
+    Data = VideoData
+    Options = EchoPulseTokenizerOptions
+    Network = VideoTokenizerConfig
+
+    data: VideoData
+    options: EchoPulseTokenizerOptions
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.data = settings(VideoData, recipe.data, "data.")
-        self.options = settings(EchoPulseTokenizerOptions, recipe.options, "options.")
-        config = tokenizer_config(recipe.network)
+        config = self.network_config(recipe)
         self._check(config)
         options = self.options
         start = self.starting_weights("tokenizer")
@@ -123,6 +142,17 @@ class EchoPulseTokenizerTask(Task):
         if options.perceptual > 0:
             self._choose_features(start)
         self._open_data(config)
+
+    @classmethod
+    def network_defaults(cls, recipe: Recipe) -> Mapping[str, Any]:
+        """The paper's tokenizer (Table 4)."""
+        return config_to_dict(VideoTokenizerConfig.paper())
+
+    @classmethod
+    def network_config(cls, recipe: Recipe) -> VideoTokenizerConfig:
+        """Config that the recipe asks for, drawing as many channels as it sees."""
+        config: VideoTokenizerConfig = super().network_config(recipe)
+        return replace(config, channels_out=config.channels_in)
 
     def _check(self, config: VideoTokenizerConfig) -> None:
         """Raise `InputError` for settings that cannot work, before anything is built or read."""
@@ -194,7 +224,7 @@ class EchoPulseTokenizerTask(Task):
         return tuple(groups)
 
     def to(self, device: torch.device) -> None:
-        """Take a feature network from a file along."""
+        """Move to a device, with a feature network from a file."""
         super().to(device)
         if self.features is not None:
             self.features.to(device)
@@ -210,59 +240,59 @@ class EchoPulseTokenizerTask(Task):
             clips.append(change_contrast(resize(taken, size), self.data.contrast, rng))
         batch = {"frames": torch.from_numpy(np.stack(clips))}
         if step < self.features_steps and self.store is not None:
-            shown, labels = [], []
+            labelled, labels = [], []
             for _ in range(LABELLED_FRAMES):
                 clip = self.store[int(rng.integers(len(self.store)))]
                 index = int(rng.integers(len(clip.labels)))
-                shown.append(resize(np.asarray(clip.frames[index * LABEL_EVERY]), size))
+                labelled.append(resize(np.asarray(clip.frames[index * LABEL_EVERY]), size))
                 labels.append(clip.labels[index])
-            batch |= {"shown": torch.from_numpy(np.stack(shown)), "labels": torch.from_numpy(np.stack(labels))}
+            batch |= {"labelled": torch.from_numpy(np.stack(labelled)), "labels": torch.from_numpy(np.stack(labels))}
         return batch
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """The loss and its parts; discriminator_loss and features_loss in the steps in which those networks learn."""
         options = self.options
         target = self._pixels(batch["frames"])
-        output = self.tokenizer(self._seen(target))
+        output = self.tokenizer(self._tokenizer_input(target))
         drawn = output.reconstruction.float()
-        mse = F.mse_loss(drawn, target)
-        loss = options.reconstruction * mse + output.quantizer_loss
+        mse = F.mse_loss(drawn, target)  # Eq. 2
+        loss = options.reconstruction * mse + output.quantizer_loss  # Eqs. 1 and 4
         parts = {"mse": mse, "mae": (drawn - target).abs().mean(), "quantizer_loss": output.quantizer_loss}
         looked_at = some_frames(drawn, options.looked_at)
         row = torch.arange(len(drawn), device=drawn.device)[:, None]
         fake, real = drawn[row, looked_at].flatten(0, 1), target[row, looked_at].flatten(0, 1)
-        steered = options.reconstruction * mse  # what the adversarial loss is balanced with
+        balanced = options.reconstruction * mse  # the loss that the adversarial one is weighed by
         if self.features is not None and step >= self.features_steps:
-            perceptual = perceptual_distance(self.features, fake, real)
-            steered = options.perceptual * perceptual
-            loss = loss + steered
+            perceptual = perceptual_distance(self.features, fake, real)  # Eq. 3
+            balanced = options.perceptual * perceptual
+            loss = loss + balanced
             parts[f"perceptual_{self.features.name}"] = perceptual
-        if "shown" in batch and isinstance(self.features, PhantomFeatures):
-            parts["features_loss"] = self.features.loss(self._pixels(batch["shown"][:, None])[:, 0], batch["labels"])
+        if "labelled" in batch and isinstance(self.features, PhantomFeatures):
+            parts["features_loss"] = self.features.loss(self._pixels(batch["labelled"][:, None])[:, 0], batch["labels"])
         if self.discriminator is not None and step >= options.discriminator_from:
             # Without low precision: the penalty takes a gradient of a gradient.
             with torch.autocast(self.device.type, enabled=False):
-                parts |= discriminated(self.discriminator, fake.detach(), real, options.gradient_penalty)
+                parts |= discriminator_losses(self.discriminator, fake.detach(), real, options.gradient_penalty)
                 if step >= options.adversarial_from:
                     adversarial = hinge_generator_loss(self.discriminator(fake))  # Eq. 5
-                    weight = adaptive_weight(steered, adversarial, last_layer(self.tokenizer))  # Eq. 6
+                    weight = adaptive_weight(balanced, adversarial, last_layer(self.tokenizer))  # Eq. 6
                     loss = loss + options.adversarial * weight * adversarial  # Eq. 1
                     parts |= {"adversarial": adversarial, "adaptive_weight": weight}
         self.use.add(output.ids, drawn, target)
         if (step + 1) % options.codes_window == 0:
-            parts |= self._watched(step)
+            parts |= self._codebook_use(step)
         return {"loss": loss, **parts}
 
     def _pixels(self, frames: Tensor) -> Tensor:
-        """uint8 (B, T, H, W) -> (B, T, C, H, W) in 0..1, grey in every channel."""
+        """Pictures (B, T, C, H, W) in 0..1, alike in every channel, of uint8 frames (B, T, H, W)."""
         return (frames.float() / 255.0).unsqueeze(2).expand(-1, -1, self.tokenizer.config.channels_in, -1, -1)
 
-    def _seen(self, video: Tensor) -> Tensor:
-        """(B, T, C, H, W) -> what the tokenizer takes: (B, C, T, H, W), or (B, T, H, W) where it sees grey."""
+    def _tokenizer_input(self, video: Tensor) -> Tensor:
+        """Video (B, T, C, H, W) in the order of the tokenizer: (B, C, T, H, W), or (B, T, H, W) where it sees grey."""
         return video.transpose(1, 2) if video.shape[2] > 1 else video[:, :, 0]
 
-    def _watched(self, step: int) -> dict[str, Tensor]:
-        """The use of the codebook in the window that ends with this step; raises `TrainingStopped` when it has collapsed."""
+    def _codebook_use(self, step: int) -> dict[str, Tensor]:
+        """Use of the codebook in the window that ends with this step; raises `TrainingStopped` when it has collapsed."""
         report = self.use.report()
         if step + 1 > self.options.collapse_from:
             fault = collapse(report, self.options.fewest_codes, self.options.least_spread)
@@ -277,7 +307,7 @@ class EchoPulseTokenizerTask(Task):
         for index in range(min(2, len(self.source))):
             frames = self.source[index].frames[:: self.data.frame_step][: self.data.frames]
             video = self._pixels(torch.tensor(resize(frames, self.tokenizer.config.image_size), device=self.device)[None])
-            drawn = self.tokenizer(self._seen(video)).reconstruction
+            drawn = self.tokenizer(self._tokenizer_input(video)).reconstruction
             for pictures in (video[0], drawn[0].float().clamp(0, 1)):
                 rows.append(np.hstack(list((pictures.mean(1) * 255).round().byte().cpu().numpy())))
         return np.vstack(rows)

@@ -1,10 +1,12 @@
-"""ECHOPulse's step 2: the paper's masked transformer learns which tokens follow from an ECG's patches, or from a sentence."""
+"""Task `echopulse-transformer`: ECHOPulse's masked transformer learns the tokens that belong to an ECG or to a sentence.
+
+It is the second step of the paper (ICLR 2025, section 3.2), after the task `echopulse-tokenizer`.
+"""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,55 +17,38 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
-from echogen.datasets.paired_folder import resize
-from echogen.ecg.source import STANDARD_LEADS
+from echogen.ecg.leads import STANDARD_LEADS
 from echogen.ecg.st_mem_input import st_mem_input
+from echogen.ecg_window.spec import latent_times
 from echogen.errors import InputError
-from echogen.generators.base import hash_weights
 from echogen.networks.attention import Tokens
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
-from echogen.networks.config import config_from_dict, config_to_dict, load_config, load_network, save_network
+from echogen.networks.config import config_to_dict, load_config, load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.st_mem import StMem, StMemConfig
-from echogen.networks.text import DEFAULT_TEXT_ENCODER, TextEncoder, ef_sentence
+from echogen.networks.text import TextEncoder, ef_sentence
 from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
 from echogen.records import Ecg
 from echogen.samplers.maskgit import guided, sample
 from echogen.training.masked_tokens import CriticTraining, check_tokens
-from echogen.training.recipe import Recipe, settings
+from echogen.training.recipe import Recipe
 from echogen.training.task import OptimizerGroup, Task
-
-logger = logging.getLogger("echogen.training")
-
-
-@dataclass(frozen=True)
-class WindowData:
-    """Which windows are learned from: `frames` frames (1 + a multiple of the time patch), frame_step of the clips' frames apart.
-
-    clips: folder of a clip store. tokenizer, ecg_encoder: folders of a trained tokenizer and a trained ST-MEM. cache: where the
-    windows' ids are kept. starts: first frames of the windows of each clip. leads: those that the ECG encoder sees.
-    text_encoder: folder or hub name of a T5 encoder, for options.condition=text.
-    """
-
-    clips: str
-    tokenizer: str
-    cache: str
-    ecg_encoder: str | None = None
-    frames: int = 11
-    frame_step: int = 3
-    starts: tuple[int, ...] = (0, 11, 22, 33, 44, 55, 66)
-    leads: tuple[str, ...] = STANDARD_LEADS
-    text_encoder: str = DEFAULT_TEXT_ENCODER
+from echogen.training.token_windows import WindowData, encode_windows
 
 
 @dataclass(frozen=True)
 class EchoPulseTransformerOptions:
-    """What the transformer looks at (the ECG's patches, or the EF in a sentence), and what is hidden from it.
+    """Conditions of the transformer, their dropout, its critic, and the sampling of filmstrips.
 
-    drop: windows that see no condition, which is what guidance compares with. ecg_mask: the largest share of the ECG's patches
-    that is hidden, in time and in all leads alike. first_given: windows of which the first latent frame, or up to `prefix` of
-    them, is given. critic: whether one learns beside, with a transformer of its own (token) or with the transformer's features
-    (self, whose loss counts critic_weight). steps, guidance: of the filmstrips.
+    condition: Condition that the transformer sees: the patches of an ECG, or the EF in a sentence (text).
+    drop: Dropout probability of the condition; guidance compares with a row that lacks it.
+    ecg_mask: Largest share of the ECG's patches that is hidden, at the same times in all leads.
+    first_given: Share of windows whose first latent frames are given.
+    prefix: Most latent frames that are given then.
+    critic: Critic that learns to tell guessed tokens: none, token (own transformer) or self (the transformer's features).
+    critic_weight: Weight of the loss of a self critic.
+    steps: Sampling steps of filmstrips.
+    guidance: Guidance scale of filmstrips; 1 is none.
     """
 
     condition: Literal["ecg", "text"] = "ecg"
@@ -78,16 +63,23 @@ class EchoPulseTransformerOptions:
 
 
 class EchoPulseTransformerTask(Task):
-    """Tokens of a window are hidden (their share follows the cosine schedule) and guessed from the others (Eqs. 7 and 8).
+    """Masked transformer that guesses hidden tokens of a window from the others, their share by the cosine schedule.
 
-    network: changes to `MaskedTransformerConfig.paper()`; what is not given and depends on the tokenizer or the encoder follows
-    them. With adaptive_norm, EF, view and sex are told as well, the EF as a plain number.
+    The loss is Eq. 7 of the paper, the schedule Eq. 8. The recipe's network holds changes to `MaskedTransformerConfig.paper()`;
+    sizes that it does not give follow the tokenizer and the encoder. With adaptive_norm, EF, view and sex are conditions as well,
+    the EF as a plain number.
     """
+
+    Data = WindowData
+    Options = EchoPulseTransformerOptions
+    Network = MaskedTransformerConfig
+    network_from_files = frozenset({"vocabulary", "groups", "spatial_positions", "max_latents", "context_dim"})
+
+    data: WindowData
+    options: EchoPulseTransformerOptions
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.data = settings(WindowData, recipe.data, "data.")
-        self.options = settings(EchoPulseTransformerOptions, recipe.options, "options.")
         tokenizer: VideoTokenizerConfig = load_config(VideoTokenizer, self.data.tokenizer)
         self.time_patch = tokenizer.time_patch
         if self.data.frames < 1 or (self.data.frames - 1) % self.time_patch:
@@ -111,8 +103,8 @@ class EchoPulseTransformerTask(Task):
         if start:
             config = load_config(MaskedTransformer, start)
         else:
-            values = config_to_dict(MaskedTransformerConfig.paper()) | known | dict(recipe.network)
-            config = config_from_dict(MaskedTransformerConfig, values)
+            given = {name: size for name, size in known.items() if name not in recipe.network}
+            config = replace(self.network_config(recipe), **given)
         check_tokens(config, tokenizer, self.latents)
         if config.ecg is not None or config.context_dim != width:
             raise InputError(
@@ -122,6 +114,11 @@ class EchoPulseTransformerTask(Task):
         self.transformer = load_network(MaskedTransformer, start) if start else MaskedTransformer(config)
         self.critics = CriticTraining(self.options.critic, self.options.critic_weight, self.transformer, start)
         self.ids = encode_windows(self.data, self.store, tokenizer)
+
+    @classmethod
+    def network_defaults(cls, recipe: Recipe) -> Mapping[str, Any]:
+        """The paper's transformer (Table 5)."""
+        return config_to_dict(MaskedTransformerConfig.paper())
 
     def _check_clips(self) -> None:
         """Raise `InputError` when a window does not lie within the clips."""
@@ -165,7 +162,7 @@ class EchoPulseTransformerTask(Task):
         return self.critics.optimized()
 
     def to(self, device: torch.device) -> None:
-        """Take the encoders along."""
+        """Move to a device, with the encoders."""
         super().to(device)
         for encoder in (self.ecg_encoder, self.text_encoder):
             if encoder is not None:
@@ -192,7 +189,7 @@ class EchoPulseTransformerTask(Task):
         row: dict[str, NDArray[Any]] = {
             "ids": ids,
             "hidden": hidden,
-            "times_s": latent_times(times - times[0], self.time_patch).astype(np.float32),
+            "times_s": latent_times(times - times[0], True, self.time_patch).astype(np.float32),
             "is_first": np.array(True),
             "keep": np.array(keep),
             "ef_percent": np.array(heart["ef_percent"], np.float32),
@@ -203,14 +200,14 @@ class EchoPulseTransformerTask(Task):
             config = self.ecg_encoder.config
             ecg = Ecg(clip.ecg, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S)
             start = ecg_start(ecg, float(times[0]), float(times[-1]), config.seq_len / config.rate_hz, rng)
-            seen = st_mem_input(ecg, start, leads=self.data.leads, samples=config.seq_len, rate_hz=config.rate_hz)
-            row["ecg"] = seen.signal
-            row["ecg_start_s"] = np.array(seen.start_s - times[0], np.float32)
+            excerpt = st_mem_input(ecg, start, leads=self.data.leads, samples=config.seq_len, rate_hz=config.rate_hz)
+            row["ecg"] = excerpt.signal
+            row["ecg_start_s"] = np.array(excerpt.start_s - times[0], np.float32)
             row["patches"] = rng.random(config.patches) >= options.ecg_mask * rng.random()
         return row
 
     def _context(self, batch: Mapping[str, Tensor], keep: Tensor) -> Tokens:
-        """The condition's tokens of a batch; those of windows that do not keep it cannot be seen."""
+        """Tokens of the conditions of a batch; those of windows that do not keep theirs are masked."""
         if self.text_encoder is not None:
             sentences = [ef_sentence(float(ef)) if kept else None for ef, kept in zip(batch["ef_percent"], keep, strict=True)]
             return self.text_encoder(sentences)
@@ -240,28 +237,28 @@ class EchoPulseTransformerTask(Task):
         masked = ids.masked_fill(hidden[..., None], self.transformer.config.mask_id)
         logits = self.transformer(masked, batch["times_s"], batch["is_first"], condition(self.transformer), hidden)
         target = ids[hidden]
-        loss = F.cross_entropy(logits.float().flatten(0, 1), target.flatten())
+        loss = F.cross_entropy(logits.float().flatten(0, 1), target.flatten())  # Eq. 7
         accuracy = (logits.argmax(-1) == target).float().mean()
         return self.critics.add({"loss": loss, "accuracy": accuracy}, batch, logits, condition)
 
     @torch.no_grad()
     def generate(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
-        """Ids of the batch's windows made from their conditions alone, no frame given; with a critic, in the order it says."""
+        """Ids of the batch's windows sampled from their conditions alone, no frame given; a critic decides the order, if any."""
         ids = torch.full_like(batch["ids"], self.transformer.config.mask_id)
         keep = torch.ones_like(batch["keep"])
         known, nothing = (self._context(batch, each) for each in (keep, ~keep))
-        asked = self._condition(self.transformer, batch, known, keep)
-        unasked = self._condition(self.transformer, batch, nothing, ~keep)
+        with_condition = self._condition(self.transformer, batch, known, keep)
+        without = self._condition(self.transformer, batch, nothing, ~keep)
         when = batch["times_s"], batch["is_first"]
         critic = self.critics.critic
 
         def pair(tokens: Tensor) -> tuple[Tensor, Tensor]:
-            return self.transformer(tokens, *when, asked).float(), self.transformer(tokens, *when, unasked).float()
+            return self.transformer(tokens, *when, with_condition).float(), self.transformer(tokens, *when, without).float()
 
         def score(tokens: Tensor) -> Tensor:
             assert critic is not None
-            judged: Tensor = critic(self.transformer, tokens, *when, lambda network: self._condition(network, batch, known, keep))
-            return judged
+            scores: Tensor = critic(self.transformer, tokens, *when, lambda network: self._condition(network, batch, known, keep))
+            return scores
 
         return sample(
             guided(pair, self.options.guidance),
@@ -291,43 +288,8 @@ class EchoPulseTransformerTask(Task):
             save_network(network, folder / name, torch.bfloat16)
 
 
-def latent_times(frame_times_s: NDArray[np.float64], time_patch: int) -> NDArray[np.float64]:
-    """(latents,) the time of the first frame, then the mean time of every time_patch frames."""
-    return np.concatenate([frame_times_s[:1], frame_times_s[1:].reshape(-1, time_patch).mean(1)])
-
-
 def ecg_start(ecg: Ecg, first_s: float, last_s: float, length_s: float, rng: np.random.Generator) -> float:
-    """Where a window of an ECG begins that lies within it and covers the video from first_s to last_s, as far as it can."""
+    """Random start in s of a window of an ECG that lies within it and, where it can, covers the video from first_s to last_s."""
     latest = max(ecg.start_s, ecg.end_s - length_s)
     low, high = np.clip([last_s - length_s, first_s], ecg.start_s, latest)
     return float(rng.uniform(*sorted((low, high))))
-
-
-def encode_windows(data: WindowData, store: ClipStore, config: VideoTokenizerConfig, batch: int = 8) -> list[NDArray[Any]]:
-    """The ids (clips, latents, positions, groups) of the windows from each start, made once and kept in the cache."""
-    folder = Path(data.cache)
-    folder.mkdir(parents=True, exist_ok=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer: VideoTokenizer | None = None
-    small = np.int16 if config.quantizer.vocabulary <= 2**15 else np.int32
-    made_by = f"{hash_weights(Path(data.tokenizer))[:8]}_{data.frames}_by_{data.frame_step}"
-    paths = [folder / f"ids_{made_by}_from_{start:03d}.npy" for start in data.starts]
-    for start, path in zip(data.starts, paths, strict=True):
-        if path.is_file() and len(np.load(path, mmap_mode="r")) == len(store):
-            continue
-        logger.info("The windows from frame %d on are turned into tokens.", start)
-        tokenizer = tokenizer or load_network(VideoTokenizer, data.tokenizer).to(device)
-        taken = slice(start, start + (data.frames - 1) * data.frame_step + 1, data.frame_step)
-        parts = []
-        for first in range(0, len(store), batch):
-            some = range(first, min(first + batch, len(store)))
-            clips = [resize(np.asarray(store[index].frames[taken]), config.image_size) for index in some]
-            video = torch.from_numpy(np.stack(clips)).to(device).float() / 255.0
-            if config.channels_in > 1:
-                video = video.unsqueeze(1).expand(-1, config.channels_in, -1, -1, -1)
-            with torch.inference_mode():
-                parts.append(tokenizer.tokenize(video).cpu().numpy().astype(small))
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, np.concatenate(parts))
-        partial.replace(path)
-    return [np.load(path, mmap_mode="r") for path in paths]

@@ -1,10 +1,11 @@
-"""The EF regressor learns the ejection fraction that a window of a simulated clip shows."""
+"""Task `ef-regressor`: a network learns the ejection fraction that a window of a simulated clip shows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,28 +16,33 @@ from torch.nn import functional
 
 from echogen.datasets.clip_store import FPS, ClipStore
 from echogen.errors import InputError
-from echogen.networks.config import config_from_dict, config_to_dict, load_network, save_network
+from echogen.networks.config import config_to_dict, load_network, save_network
 from echogen.networks.ef_regressor import EfRegressor, EfRegressorConfig, at_size
 from echogen.physiology import ejection_fraction_percent
-from echogen.training.recipe import Recipe, settings
+from echogen.training.recipe import Recipe
 from echogen.training.task import Task
 
 
 @dataclass(frozen=True)
 class RegressorData:
-    """Where the clips lie: clips (folder of a clip store)."""
+    """Clips to learn from.
+
+    clips: Folder of a clip store.
+    """
 
     clips: str
 
 
 @dataclass(frozen=True)
 class RegressorOptions:
-    """How clips are varied, and what else is asked.
+    """Variation of the clips, and a second answer that helps to learn the first.
 
-    pad: pixels of black around the frames, out of which frames of the same size are cut (EchoNet-Dynamic: 12). short_share: of
-    the windows end early, after half their length at least, and are black from there on. outline_weight: of the loss of the
-    cavity's length and width, beside that of the ejection fraction. In the first outline_steps that is all there is to learn,
-    from windows of outline_frames, as many more of them as they are shorter. settling_batches: see `settle`.
+    pad: Pixels of black around the frames, out of which frames of the same size are cut (12 as for EchoNet-Dynamic).
+    short_share: Share of the windows that end early, after half their length at least, and are black from there on.
+    outline_weight: Weight of the loss of the cavity's length and width, beside that of the EF.
+    outline_steps: First steps, in which the cavity's length and width are all that is learned.
+    outline_frames: Frames of the windows in those steps; there are as many more windows as they are shorter.
+    normalisation_batches: Batches over which the statistics of batch normalisation are taken for the saved weights.
     """
 
     pad: int = 12
@@ -44,28 +50,28 @@ class RegressorOptions:
     outline_weight: float = 100.0
     outline_steps: int = 600
     outline_frames: int = 16
-    settling_batches: int = 50
+    normalisation_batches: int = 50
 
 
-#: At so many moments for each step of the last map the cavity's length and width are asked.
+#: Moments at which the cavity's length and width are asked, for each step in time of the network's last map.
 MOMENTS = 4
 
 
 def shown_ef_percent(heart: Mapping[str, Any], start_s: float, end_s: float) -> float:
-    """Median EF in % of the beats that begin and empty between two times; where none does, that of the nearest beat.
+    """Median EF in % of the beats that begin and empty between two times in s; where none does, that of the nearest beat.
 
-    heart: what a clip shows, as `datasets.clip_store.describe` has it.
+    heart: Description of a clip, as `datasets.clip_store.describe` makes it.
     """
     ed_s, es_s, edv, esv = (np.array(heart[name], dtype=np.float64) for name in ("ed_s", "es_s", "edv_ml", "esv_ml"))
     fractions = ejection_fraction_percent(edv, esv)
-    shown = (ed_s >= start_s) & (es_s <= end_s)
-    if shown.any():
-        return float(np.median(fractions[shown]))
+    complete = (ed_s >= start_s) & (es_s <= end_s)
+    if complete.any():
+        return float(np.median(fractions[complete]))
     return float(fractions[np.argmin(np.abs((ed_s + es_s) - (start_s + end_s)))])
 
 
 def varied(speckled: NDArray[np.uint8], plain: NDArray[np.uint8], size: int, pad: int, rng: np.random.Generator) -> Tensor:
-    """(frames, size, size) in 0..1: the picture with and without speckle mixed, gamma, gain, and a shift, alike in all frames."""
+    """Vary a clip: frames (frames, size, size) in 0..1 with random speckle, gamma, gain and shift, alike in all frames."""
     base = torch.from_numpy(plain.astype(np.float32)) / 255.0
     speckle = float(rng.choice([0.0, rng.uniform(0, 1), 1.0, 1.3], p=[0.1, 0.25, 0.5, 0.15]))
     mixed = torch.lerp(base, torch.from_numpy(speckled.astype(np.float32)) / 255.0, speckle).clamp_(0.0, 1.0)
@@ -76,16 +82,16 @@ def varied(speckled: NDArray[np.uint8], plain: NDArray[np.uint8], size: int, pad
 
 
 def outline_at(heart: Mapping[str, Any], frames: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(n, 2) length and width of the cavity in these frames, scaled to about -1..1."""
+    """Length and width of the cavity (n, 2) in these frames, scaled to about -1..1."""
     length, width = (np.array(heart[name], dtype=np.float32)[frames] for name in ("length_px", "width_px"))
     return np.stack([(length - 50.0) / 8.0, (width - 20.0) / 5.0], 1)
 
 
 @torch.no_grad()
-def settle(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Give the batch normalisations the means and variances that averaged weights have over many batches, in full precision.
+def recompute_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set the means and variances of a network's batch normalisations to those over many batches, in full precision.
 
-    Those kept while training are of the weights themselves, over the last few small batches, and shift the answers.
+    Those kept in training belong to the weights before averaging and to the last few small batches, and shift the answers.
     """
     layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
     usual = [layer.momentum for layer in layers]
@@ -101,20 +107,26 @@ def settle(network: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 class EfRegressorTask(Task):
-    """A window of a clip in, its ejection fraction in % out; the loss is the mean squared error (EchoNet-Dynamic).
+    """Regressor from a window of a clip to its EF in %; the loss is the mean squared error (EchoNet-Dynamic, Nature 2020).
 
-    While it learns, a light head must also say how long and wide the cavity is all along the window: dozens of truths a window
-    instead of one. It begins with that alone, on short windows, since many hearts teach more than many frames of one. The head
-    is not kept.
+    In training, a light head also says how long and wide the cavity is all along the window: dozens of truths a window instead
+    of one. Training begins with that alone, on short windows, since many hearts teach more than many frames of one. The head is
+    not saved.
     """
+
+    Data = RegressorData
+    Options = RegressorOptions
+    Network = EfRegressorConfig
+    former_names = MappingProxyType({"options.settling_batches": "options.normalisation_batches"})
+
+    data: RegressorData
+    options: RegressorOptions
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.store = ClipStore(settings(RegressorData, recipe.data, "data.").clips)
-        self.options = settings(RegressorOptions, recipe.options, "options.")
+        self.store = ClipStore(self.data.clips)
         start = self.starting_weights("ef-regressor")
-        config = config_from_dict(EfRegressorConfig, config_to_dict(EfRegressorConfig.small()) | dict(recipe.network))
-        self.network = load_network(EfRegressor, start) if start else EfRegressor(config)
+        self.network = load_network(EfRegressor, start) if start else EfRegressor(self.network_config(recipe))
         self.config = self.network.config
         if self.config.fps != FPS:
             raise InputError(f"The clips have {FPS:g} frames per second; set network.fps to that.")
@@ -123,8 +135,13 @@ class EfRegressorTask(Task):
         if found < self.config.frames:
             raise InputError(f"The clips have {found} frames, but the network spans {self.config.frames}; set network.frames.")
 
+    @classmethod
+    def network_defaults(cls, recipe: Recipe) -> Mapping[str, Any]:
+        """The small regressor."""
+        return config_to_dict(EfRegressorConfig.small())
+
     def networks(self) -> dict[str, nn.Module]:
-        """The regressor, and the head that only trains."""
+        """The regressor, and the head that is used in training only."""
         return {"ef-regressor": self.network, "outline": self.outline}
 
     def _example(self, frames: int, rng: np.random.Generator) -> tuple[Tensor, float, Tensor]:
@@ -143,7 +160,7 @@ class EfRegressorTask(Task):
         return step < self.options.outline_steps
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
-        """Random windows of random clips, varied; their ejection fractions in %, and the cavity's outline in every frame."""
+        """Varied windows (B, frames, H, W) of random clips, their EF in %, and the cavity's length and width in every frame."""
         rng = self.random(step, rank)
         frames = self.options.outline_frames if self._only_outline(step) else self.config.frames
         count = self.recipe.batch_size * self.config.frames // frames
@@ -155,15 +172,15 @@ class EfRegressorTask(Task):
         }
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """Loss; its parts, in squared points and squared scaled lengths; the mean absolute error in points."""
+        """Loss; its parts, in squared EF points and squared scaled lengths; and the mean absolute error in EF points."""
         last_map = self.network.last_map(batch["videos"])
         answers = self.network.answer(last_map)
         ef_loss = functional.mse_loss(answers, batch["ef_percent"])
-        said = self.outline(last_map.mean((3, 4)).transpose(1, 2)).float().view(len(answers), -1, 2)
-        moments = ((torch.arange(said.shape[1]) + 0.5) * batch["outlines"].shape[1] / said.shape[1]).long()
+        drawn = self.outline(last_map.mean((3, 4)).transpose(1, 2)).float().view(len(answers), -1, 2)
+        moments = ((torch.arange(drawn.shape[1]) + 0.5) * batch["outlines"].shape[1] / drawn.shape[1]).long()
         true = batch["outlines"][:, moments]
         known = torch.isfinite(true)
-        outline_loss = functional.mse_loss(said[known], true[known])
+        outline_loss = functional.mse_loss(drawn[known], true[known])
         return {
             "loss": self.options.outline_weight * outline_loss + (0.0 if self._only_outline(step) else 1.0) * ef_loss,
             "ef_loss": ef_loss,
@@ -172,7 +189,8 @@ class EfRegressorTask(Task):
         }
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
-        """Write the network in steps of 8 bits, its normalisations settled on whole windows."""
+        """Write the network in steps of 8 bits, its batch normalisations over whole windows."""
         first = max(self.recipe.steps, self.options.outline_steps)
-        settle(networks["ef-regressor"], (self.batch(first + i, 0, 1)["videos"] for i in range(self.options.settling_batches)))
+        videos = (self.batch(first + i, 0, 1)["videos"] for i in range(self.options.normalisation_batches))
+        recompute_batch_norm(networks["ef-regressor"], videos)
         save_network(networks["ef-regressor"], folder / "ef-regressor", torch.int8)

@@ -1,8 +1,9 @@
-"""A student learns to guess the tokens of a video in few steps, as its generator does in many, by changes of low rank.
+"""Training of a student, which learns to guess the tokens of a video in few steps by low-rank changes of its generator.
 
-In every state of a window in which a student of so few steps may find itself, each hidden token is to be said as the teacher
-said it in the step in which it kept it, when it knew more; the view's guidance of a first frame is learned with it, so that the
-student needs none. Where the cavity is, is to be said as before. Source: Deschenaux and Gulcehre, SDTT, 2025; see `teacher`.
+In every state of a window that a student of so few steps may meet, it learns to give each hidden token the distribution that the
+teacher kept it from, in a step in which more was known; the view's guidance of a first frame is learned with it, so that the
+student needs none. Where the cavity is, is learned from the transformer without the changes. Source: Deschenaux and Gulcehre,
+Beyond Autoregression: Fast LLMs via Self-Distillation Through Time, ICLR 2025; see `teacher`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,34 +20,52 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from echogen.generators.add_student import LEARNED
+from echogen.generators.echopulse.add_student import LEARNED
 from echogen.networks.adapters import network_hash
 from echogen.networks.config import load_network
 from echogen.networks.masked_transformer import MaskedTransformer
 from echogen.training.lora import save_changes, with_changes
-from echogen.training.recipe import Recipe, settings
+from echogen.training.recipe import Recipe
 from echogen.training.task import Task
-from echogen.training.teacher import FIRST_STUDENT_SEED, Answer, Way, gather, generator_folder, stacked, told
+from echogen.training.teacher import (
+    FIRST_STUDENT_SEED,
+    Answer,
+    SamplingSchedule,
+    encoded_conditions,
+    gather,
+    generator_folder,
+    stacked,
+)
 
 
 @dataclass(frozen=True)
 class TeacherData:
-    """generator: the teacher, a shipped name or a folder. hearts: how many simulated ECGs it is asked about, held_out: those of
-    them that are only measured on. cache: where its answers are kept. way: how it guesses.
+    """The teacher, and the simulated hearts that it is asked about.
+
+    generator: the teacher: a shipped name or a folder.
+    cache: folder in which its answers are kept.
+    hearts: simulated ECGs that it is asked about.
+    held_out: those of them, the first ones, that only measure the student.
+    schedule: settings with which the teacher guesses.
     """
 
     generator: str
     cache: str
     hearts: int = 1000
     held_out: int = 40
-    way: Way = field(default_factory=Way)
+    schedule: SamplingSchedule = field(default_factory=SamplingSchedule)
 
 
 @dataclass(frozen=True)
 class FewStepsOptions:
-    """rank: of the changes. students, first_students: in how many steps a student guesses a window, and a first frame alone.
+    """Options of the student's training.
 
-    cavity: weight of saying where the cavity is. first, live: share of the batches that are of first frames, and of live video.
+    rank: rank of the changes.
+    students: numbers of steps in which a student may guess a window; a batch's state is drawn from one of them.
+    first_students: the same for a first frame.
+    cavity: weight of the loss of the cavity's cells.
+    first: share of batches that are first frames, 0..1.
+    live: share of batches that are parts of live video, 0..1.
     """
 
     rank: int = 16
@@ -57,17 +77,19 @@ class FewStepsOptions:
 
 
 class FewStepsTask(Task):
-    """See the module. The loss is the cross-entropy of what the teacher said of the hidden tokens, and of its cavity."""
+    """Training of a student by the cross-entropy of the teacher's distribution of each hidden token, and of its cavity."""
+
+    Data = TeacherData
+    Options = FewStepsOptions
+    former_names = MappingProxyType({"data.way": "data.schedule"})
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.data = settings(TeacherData, recipe.data, "data.")
-        self.options = settings(FewStepsOptions, recipe.options, "options.")
         data = self.data
         seeds = range(FIRST_STUDENT_SEED, FIRST_STUDENT_SEED + data.hearts)
-        by_heart = gather(data.generator, data.way, Path(data.cache), seeds)
-        self.answers = _by_kind([answer for heart in by_heart[data.held_out :] for answer in heart])
-        self.held_out = _by_kind([answer for heart in by_heart[: data.held_out] for answer in heart])
+        by_heart = gather(data.generator, data.schedule, Path(data.cache), seeds)
+        self.answers = by_kind([answer for heart in by_heart[data.held_out :] for answer in heart])
+        self.held_out = by_kind([answer for heart in by_heart[: data.held_out] for answer in heart])
         self.transformer = load_network(MaskedTransformer, generator_folder(data.generator) / "transformer")
         self.base_hash = network_hash(self.transformer)
         names = [name for name, part in self.transformer.named_modules() if isinstance(part, nn.Linear)]
@@ -75,11 +97,11 @@ class FewStepsTask(Task):
         self.model = with_changes(self.transformer, names, self.options.rank, recipe.seed)
 
     def networks(self) -> dict[str, nn.Module]:
-        """The transformer with its changes, which alone learn."""
+        """Return the transformer with its changes, which alone learn."""
         return {LEARNED: self.model}
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
-        """Windows of one shape, all in states that a student may be in."""
+        """Draw windows of one shape, all in states that a student may meet."""
         rng, options = self.random(step, rank), self.options
         share = rng.random()
         kind = "first" if share < options.first else "live" if share < options.first + options.live else "window"
@@ -94,16 +116,16 @@ class FewStepsTask(Task):
         return stacked(picked, hidden)
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """How far the student is from what the teacher said, and how often its likeliest code is the teacher's."""
-        said, agreed, features = _said(self.transformer, batch)
-        losses = {"tokens": said, "agreement": agreed}
+        """Cross-entropy against the teacher's distributions, and the share of tokens whose likeliest code is the teacher's."""
+        tokens, agreement, features = _compared(self.transformer, batch)
+        losses = {"tokens": tokens, "agreement": agreement}
         cavity = self.transformer.cavity
         if cavity is None:
-            return losses | {"loss": said}
+            return losses | {"loss": tokens}
         with torch.no_grad(), self.model.disable_adapter():
-            usual = cavity(_features(self.transformer, batch)).float().sigmoid()
-        where = F.binary_cross_entropy_with_logits(cavity(features).float(), usual)
-        return losses | {"cavity": where, "loss": said + self.options.cavity * where}
+            unchanged = cavity(_features(self.transformer, batch)).float().sigmoid()
+        cells = F.binary_cross_entropy_with_logits(cavity(features).float(), unchanged)
+        return losses | {"cavity": cells, "loss": tokens + self.options.cavity * cells}
 
     @torch.no_grad()
     def measured(self, transformer: MaskedTransformer) -> dict[str, dict[str, float]]:
@@ -115,7 +137,7 @@ class FewStepsTask(Task):
             for part in parts:
                 batch = {name: tensor.to(self.device) for name, tensor in stacked(part, [a.hidden(0) for a in part]).items()}
                 with torch.autocast(self.device.type, torch.bfloat16):
-                    rows.append([float(value) for value in _said(transformer, batch)[:2]])
+                    rows.append([float(value) for value in _compared(transformer, batch)[:2]])
             loss, agreement = np.average(rows, axis=0, weights=[len(part) for part in parts])
             found[kind] = {"loss": round(float(loss), 4), "agreement": round(float(agreement), 4)}
         return found
@@ -138,8 +160,8 @@ class FewStepsTask(Task):
         save_changes(folder / LEARNED, model, facts, torch.bfloat16)
 
 
-def _by_kind(answers: Sequence[Answer]) -> dict[str, list[list[Answer]]]:
-    """Answers of one shape together: of first frames, of windows, and of live parts."""
+def by_kind(answers: Sequence[Answer]) -> dict[str, list[list[Answer]]]:
+    """Group answers of one shape, by kind of window: "first" frames, parts of "live" video, and a "window" of other video."""
     groups: dict[tuple[int, int, int, int], list[Answer]] = defaultdict(list)
     for answer in answers:
         groups[answer.shape].append(answer)
@@ -151,18 +173,19 @@ def _by_kind(answers: Sequence[Answer]) -> dict[str, list[list[Answer]]]:
 
 
 def _features(transformer: MaskedTransformer, batch: Mapping[str, Tensor]) -> Tensor:
-    """What the transformer knows of windows whose hidden tokens are masked."""
+    """Features of windows whose hidden tokens are masked."""
     ids = batch["window"].masked_fill(batch["hidden"], transformer.config.mask_id)
-    return transformer.features(ids[..., None], batch["clock"], batch["is_first"], told(batch))
+    return transformer.features(ids[..., None], batch["clock"], batch["is_first"], encoded_conditions(batch))
 
 
-def _said(transformer: MaskedTransformer, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy of what the teacher said of the hidden tokens, how often the likeliest code is its own, and the features."""
+def _compared(transformer: MaskedTransformer, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy against the teacher's distribution of hidden tokens, share of equal likeliest codes, and the features."""
     features, hidden = _features(transformer, batch), batch["hidden"]
     log_p = transformer.logits(features[hidden])[:, 0].float().log_softmax(-1)
     given, new = int(batch["given"][0]), batch["codes"].shape[1]
-    asked = hidden[:, given : given + new]
-    codes, probabilities = batch["codes"][asked], batch["probabilities"][asked]
+    hidden_new = hidden[:, given : given + new]
+    codes, probabilities = batch["codes"][hidden_new], batch["probabilities"][hidden_new]
     each = -(probabilities * log_p.gather(-1, codes)).sum(-1) / probabilities.sum(-1)
-    agreed = (log_p.argmax(-1) == codes.gather(-1, probabilities.argmax(-1, keepdim=True))[:, 0]).float().mean()
-    return each.mean(), agreed, features
+    likeliest = codes.gather(-1, probabilities.argmax(-1, keepdim=True))[:, 0]
+    agreement = (log_p.argmax(-1) == likeliest).float().mean()
+    return each.mean(), agreement, features

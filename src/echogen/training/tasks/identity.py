@@ -1,4 +1,4 @@
-"""The network of re-identification learns which parts of clips show one heart, whatever was done to the picture."""
+"""Task `identity`: the re-identification network learns which parts of clips show one heart, in whatever picture quality."""
 
 from __future__ import annotations
 
@@ -14,30 +14,36 @@ from torch import Tensor, nn
 
 from echogen.datasets.clip_store import FPS, Clip, ClipStore
 from echogen.errors import InputError
-from echogen.networks.config import config_from_dict, load_network, save_network
+from echogen.networks.config import load_network, save_network
 from echogen.networks.identity import Identity, IdentityConfig
-from echogen.training.recipe import Recipe, settings
+from echogen.training.recipe import Recipe
 from echogen.training.task import Task
-from echogen.training.tasks.echo_features import Harm, harmed
+from echogen.training.tasks.echo_features import Degradation, degrade
 
 
 @dataclass(frozen=True)
 class IdentityData:
-    """Where the clips lie: clips (folder of a clip store)."""
+    """Clips to learn from.
+
+    clips: Folder of a clip store.
+    """
 
     clips: str
 
 
 @dataclass(frozen=True)
 class IdentityOptions:
-    """temperature: by which similarities are divided in the loss."""
+    """Options of the loss.
+
+    temperature: Number by which similarities are divided in the loss (NT-Xent).
+    """
 
     temperature: float = 0.08
 
 
-def draw_look(rng: np.random.Generator) -> Harm:
-    """What may change in a picture without making it another heart: speckle, sharpness, noise, contrast, gain."""
-    return Harm(
+def draw_look(rng: np.random.Generator) -> Degradation:
+    """Random changes of a picture that do not make it another heart: speckle, sharpness, noise, contrast, gain."""
+    return Degradation(
         speckle=float(rng.uniform(0.0, 1.2)),
         blur=float(rng.uniform(0.4, 1.8)) if rng.random() < 0.5 else 0.0,
         noise=float(rng.uniform(0.01, 0.06)) if rng.random() < 0.3 else 0.0,
@@ -48,26 +54,31 @@ def draw_look(rng: np.random.Generator) -> Harm:
 
 
 def pair_loss(one: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of finding each vector's partner among all (NT-Xent; Chen et al., SimCLR, 2020, equation 1).
+    """Cross-entropy of finding each vector's partner among all (NT-Xent; Chen et al., SimCLR, ICML 2020, Eq. 1).
 
-    one, other: (B, dims) unit vectors; rows of one number belong together.
+    one, other: Unit vectors (B, dims); row i of one belongs to row i of the other.
     """
     both = torch.cat([one, other])
     logits = both @ both.T / temperature
     logits = logits.masked_fill(torch.eye(len(both), dtype=torch.bool, device=both.device), -torch.inf)
-    return F.cross_entropy(logits, torch.arange(len(both), device=both.device).roll(len(one)))
+    return F.cross_entropy(logits, torch.arange(len(both), device=both.device).roll(len(one)))  # Eq. 1
 
 
 class IdentityTask(Task):
-    """Two parts of each of a batch of clips in, each with another look; partners are to be found among all of the batch."""
+    """Embedding of parts of clips, two of each clip with different looks; partners are to be found among all of the batch."""
+
+    Data = IdentityData
+    Options = IdentityOptions
+    Network = IdentityConfig
+
+    data: IdentityData
+    options: IdentityOptions
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.store = ClipStore(settings(IdentityData, recipe.data, "data.").clips)
-        self.options = settings(IdentityOptions, recipe.options, "options.")
+        self.store = ClipStore(self.data.clips)
         start = self.starting_weights("identity")
-        config = config_from_dict(IdentityConfig, recipe.network)
-        self.network = load_network(Identity, start) if start else Identity(config)
+        self.network = load_network(Identity, start) if start else Identity(self.network_config(recipe))
         self.config = self.network.config
         self.stride = round(FPS / self.config.fps)
         if abs(self.stride * self.config.fps - FPS) > 1e-6:
@@ -88,10 +99,10 @@ class IdentityTask(Task):
         span = (self.config.steps - 1) * self.stride + 1
         start = int(rng.integers(clip.frames.shape[0] - span + 1))
         at = slice(start, start + span, self.stride)
-        return harmed(clip.frames[at], clip.structure[at], draw_look(rng), rng)
+        return degrade(clip.frames[at], clip.structure[at], draw_look(rng), rng)
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
-        """Two random parts of each of some clips, none of which comes twice."""
+        """Two random parts (B, steps, H, W) of each of some clips, all different."""
         rng = self.random(step, rank)
         chosen = rng.choice(len(self.store), self.recipe.batch_size, replace=False)
         pairs = [(self._part(self.store[int(index)], rng), self._part(self.store[int(index)], rng)) for index in chosen]
@@ -99,7 +110,7 @@ class IdentityTask(Task):
         return {"one": torch.stack(one), "other": torch.stack(other)}
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """Loss, how often a partner is nearest, and the mean similarity of partners and of others."""
+        """Loss, share of vectors whose partner is nearest, and mean similarity of partners and of others."""
         one, other = self.network(torch.cat([batch["one"], batch["other"]])).chunk(2)
         with torch.no_grad():
             likeness = one @ other.T

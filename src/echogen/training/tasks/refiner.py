@@ -1,4 +1,4 @@
-"""A refiner learns what interpolation lacks: frames between frames, or as many pixels again, of any grey video."""
+"""Task `refiner`: a network learns the details that interpolation lacks, in time or in space, for any grey video."""
 
 from __future__ import annotations
 
@@ -15,22 +15,35 @@ from torch import Tensor, nn
 
 from echogen.datasets.clip_store import ClipStore
 from echogen.errors import InputError
-from echogen.generators.refined import Refiner, RefinerConfig, Seen, between, check_network, enlarged, look
-from echogen.networks.config import config_from_dict, load_network
+from echogen.generators.wrappers.refined import (
+    Refiner,
+    RefinerConfig,
+    RefinerInput,
+    check_network,
+    double_size_input,
+    frame_predictor,
+    halfway_input,
+)
+from echogen.networks.config import load_network
 from echogen.networks.ef_regressor import at_size
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
 from echogen.samplers.edm import Edm, edm_loss
-from echogen.training.recipe import Recipe, settings
+from echogen.training.recipe import Recipe
 from echogen.training.task import Task
 
+#: Name of the network's folder.
 NETWORK = "video-unet"
-#: Frames of a window: in time one and its neighbours, in space one.
+#: Frames of a window: in time a frame and its two neighbours, in space one.
 _SPANNED = {"2x-time": 3, "2x-space": 1}
 
 
 @dataclass(frozen=True)
 class RefinerData:
-    """Where the clips lie, and which of their frames count: clips (folder of a clip store), frame_step (1 for all frames)."""
+    """Frames of clips.
+
+    clips: Folder of a clip store.
+    frame_step: Frames of the clip from one used frame to the next; 1 uses all.
+    """
 
     clips: str
     frame_step: int = 1
@@ -38,10 +51,14 @@ class RefinerData:
 
 @dataclass(frozen=True)
 class RefinerOptions:
-    """What is refined and how it is trained.
+    """Kind of refinement, sizes, and noise in training.
 
-    size: of the fine frames in pixels. crop: side of the part that is learned from; None: all. edm: of the noise. lowres_level:
-    0..1, the most noise on what is seen. first_look_share: share of the rows that are looked at as at first, without noise.
+    kind: Refinement of time (twice the frame rate) or of space (twice the sides).
+    size: Side of the fine frames in pixels.
+    crop: Side in pixels of the random part that is learned from; null for all.
+    edm: Noise levels of the diffusion (Karras et al., 2022).
+    lowres_level: Most noise on the interpolated frames that the network sees, 0..1.
+    first_look_share: Share of the rows trained as the first step of sampling, which sees no difference yet.
     """
 
     kind: Literal["2x-time", "2x-space"]
@@ -53,16 +70,21 @@ class RefinerOptions:
 
 
 class RefinerTask(Task):
-    """Fine frames in; the loss is that of Karras et al., 2022, Eq. 2, of their difference to interpolation."""
+    """Refiner by diffusion: the loss is Eq. 2 of Karras et al., 2022, of the difference of fine frames to interpolated ones."""
+
+    Data = RefinerData
+    Options = RefinerOptions
+    Network = VideoUnetConfig
+
+    data: RefinerData
+    options: RefinerOptions
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.data = settings(RefinerData, recipe.data, "data.")
-        self.options = options = settings(RefinerOptions, recipe.options, "options.")
+        options = self.options
         self.store = ClipStore(self.data.clips)
         start = self.starting_weights(NETWORK)
-        asked = {"lowres": True, **recipe.network}
-        self.network = load_network(VideoUnet, start) if start else VideoUnet(config_from_dict(VideoUnetConfig, asked))
+        self.network = load_network(VideoUnet, start) if start else VideoUnet(self.network_config(recipe))
         check_network(self.network)
         self.spanned, self.side = _SPANNED[options.kind], options.crop or options.size
         found, needed = self.store[0].frames.shape[0], self.spanned * self.data.frame_step
@@ -72,12 +94,17 @@ class RefinerTask(Task):
         if self.side > options.size or self.side % multiple:
             raise InputError(f"The network needs frames of a multiple of {multiple} pixels, not {self.side}; set options.crop.")
 
+    @classmethod
+    def network_defaults(cls, recipe: Recipe) -> Mapping[str, Any]:
+        """An input for the interpolated video."""
+        return {"lowres": True}
+
     def networks(self) -> dict[str, nn.Module]:
         """The U-Net."""
         return {NETWORK: self.network}
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
-        """Fine frames (B, 1, 1, H, W) and what a refiner sees of them, as `Seen` has it; all in 0..1."""
+        """Fine frames (B, 1, 1, H, W), and the refiner's view of them in the fields of `RefinerInput`; all in 0..1."""
         rng, apart, side = self.random(step, rank), self.data.frame_step, self.side
         rows = []
         for _ in range(self.recipe.batch_size):
@@ -89,12 +116,12 @@ class RefinerTask(Task):
             rows.append(fine[..., top : top + side, left : left + side])
         fine = torch.cat(rows)
         in_time = self.options.kind == "2x-time"
-        seen = between(fine[:, :1], fine[:, 2:]) if in_time else enlarged(nn.functional.avg_pool2d(fine, 2))
+        seen = halfway_input(fine[:, :1], fine[:, 2:]) if in_time else double_size_input(nn.functional.avg_pool2d(fine, 2))
         return {"video": fine[:, 1:2, None] if in_time else fine[:, :, None], **seen._asdict()}
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """The loss; the first look sees neither the difference nor noise."""
-        options, edm, seen = self.options, self.options.edm, Seen(batch["lowres"], batch["hidden"])
+        """Loss of Eq. 2; rows trained as the first step of sampling see neither the difference nor noise."""
+        options, edm, seen = self.options, self.options.edm, RefinerInput(batch["lowres"], batch["hidden"])
         clean = (batch["video"] - seen.lowres) * 2.0
         noise, rows = torch.randn_like(clean), len(clean)
         first = torch.rand(rows, device=self.device) < options.first_look_share
@@ -102,14 +129,14 @@ class RefinerTask(Task):
         ln_sigma = torch.where(first, math.log(edm.sigma_max), ln_sigma)
         noise = torch.where(first.view(-1, 1, 1, 1, 1), -clean / edm.sigma_max, noise)
         level = options.lowres_level * torch.rand(rows, device=clean.device)
-        predict = look(self.network, seen, torch.randn_like(clean), level)
+        predict = frame_predictor(self.network, seen, torch.randn_like(clean), level)
         return {"loss": edm_loss(predict, clean, ln_sigma, noise, edm.sigma_data).mean()}
 
     @torch.no_grad()
     def sample(self, step: int) -> NDArray[np.uint8]:
-        """Two frames, each beside its interpolation and what one and four steps make of it."""
+        """Two frames, each beside its interpolation and its refinement in one and in four steps."""
         batch = {name: tensor[:2].to(self.device) for name, tensor in self.batch(0, 0, 1).items()}
-        seen, refiner = Seen(batch["lowres"], batch["hidden"]), self._refiner(self.network)
+        seen, refiner = RefinerInput(batch["lowres"], batch["hidden"]), self._refiner(self.network)
         fine = (batch["video"], seen.lowres, refiner.draw(seen), refiner.draw(seen, 4))
         pictures = torch.cat([torch.cat(list(each[:, 0, 0]), dim=0) for each in fine], dim=1) * 255.0
         return pictures.round().to(torch.uint8).cpu().numpy()

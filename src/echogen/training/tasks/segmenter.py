@@ -1,4 +1,4 @@
-"""The segmenter learns to outline the chambers in simulated frames, with any amount of speckle."""
+"""Task `segmenter`: a network learns to outline the chambers in simulated frames, with any amount of speckle."""
 
 from __future__ import annotations
 
@@ -13,31 +13,36 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from echogen.datasets.clip_store import LABEL_EVERY, ClipStore
-from echogen.networks.config import config_from_dict, load_network, save_network
+from echogen.networks.config import load_network, save_network
 from echogen.networks.segmenter import Segmenter, SegmenterConfig, segmentation_loss
-from echogen.training.recipe import Recipe, settings
+from echogen.training.recipe import Recipe
 from echogen.training.task import Task
 from echogen.training.tasks.tokenizer import ClipData
 
 
 class SegmenterTask(Task):
-    """Three neighbouring frames in, the structure at each pixel of the middle one out.
+    """Segmenter from three neighbouring frames to the structure at each pixel of the middle one.
 
     Frames are varied in speckle (none to more than drawn), gain, contrast, sharpness and position.
     """
 
+    Data = ClipData
+    Network = SegmenterConfig
+
+    data: ClipData
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.store = ClipStore(settings(ClipData, recipe.data, "data.").clips)
+        self.store = ClipStore(self.data.clips)
         start = self.starting_weights("segmenter")
-        self.segmenter = load_network(Segmenter, start) if start else Segmenter(config_from_dict(SegmenterConfig, recipe.network))
+        self.segmenter = load_network(Segmenter, start) if start else Segmenter(self.network_config(recipe))
 
     def networks(self) -> dict[str, nn.Module]:
         """The segmenter."""
         return {"segmenter": self.segmenter}
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
-        """Random frames of random clips, varied."""
+        """Varied frames (B, 3, H, W) in 0..1 of random clips, and the labels (B, H, W) of the middle ones."""
         rng = self.random(step, rank)
         pictures, labels = [], []
         for _ in range(self.recipe.batch_size):
@@ -69,7 +74,7 @@ class SegmenterTask(Task):
         return {"loss": segmentation_loss(logits.float(), batch["labels"]), "lv_dice": overlap}
 
     def sample(self, step: int) -> NDArray[np.uint8]:
-        """Frames, true and found structures of four clips."""
+        """Frames of up to eight clips, each above its true and its found structures."""
         columns = []
         for index in range(min(8, len(self.store))):
             clip = self.store[index]

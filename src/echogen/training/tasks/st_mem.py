@@ -1,4 +1,8 @@
-"""ST-MEM learns what 12-lead ECGs are like, from simulated ones made on the fly, by drawing the patches hidden from it."""
+"""Task `st-mem`: an ECG encoder learns from simulated 12-lead ECGs by drawing the patches that are hidden from it.
+
+The ECGs are made on the fly. Source: Na et al., Guiding Masked Representation Learning to Capture Spatio-Temporal Relationship
+of Electrocardiogram (ST-MEM), ICLR 2024.
+"""
 
 from __future__ import annotations
 
@@ -14,48 +18,57 @@ from torch import Tensor, nn
 
 from echogen.ecg.st_mem_input import st_mem_input
 from echogen.errors import InputError
-from echogen.networks.config import config_from_dict, load_network, save_network
+from echogen.networks.config import load_network, save_network
 from echogen.networks.st_mem import LEAD_II, StMem, StMemConfig
 from echogen.networks.st_mem_pretraining import StMemPretraining, StMemPretrainingConfig
 from echogen.phantom.electrical import LEAD_NAMES, make_ecg
 from echogen.phantom.rhythm import make_rhythm
 from echogen.records import Ecg, FloatArray
-from echogen.training.recipe import Recipe, settings
+from echogen.training.recipe import Recipe
 from echogen.training.task import Task
 
+#: Height in pixels of each trace in a filmstrip.
 _TRACE_HEIGHT = 64
 
 
 @dataclass(frozen=True)
 class EcgData:
-    """Which hearts are simulated: rhythms (each equally often), and the range of heart rates in bpm (lowest, highest)."""
+    """Hearts whose ECGs are simulated.
+
+    rhythms: Rhythms, each drawn equally often; one that is named twice comes twice as often.
+    heart_rate_bpm: Lowest and highest heart rate in bpm.
+    """
 
     rhythms: tuple[str, ...] = ("sinus", "sinus", "af", "pvc", "pause", "paced")
     heart_rate_bpm: tuple[float, float] = (40.0, 150.0)
 
 
 def simulated_ecg(data: EcgData, config: StMemConfig, rng: np.random.Generator) -> Ecg:
-    """One 12-lead ECG of the length and rate that the encoder sees, of a random heart."""
+    """Simulate a 12-lead ECG of a random heart, of the length and sampling rate that the encoder sees."""
     length_s = config.seq_len / config.rate_hz
     rhythm = make_rhythm(str(rng.choice(data.rhythms)), rng.uniform(*data.heart_rate_bpm), 0.0, length_s, rng)
     return make_ecg(rhythm, 0.0, length_s, rng, rate_hz=config.rate_hz)
 
 
 class StMemTask(Task):
-    """ECGs with three quarters of their patches hidden in, the hidden patches out; the encoder alone is kept.
+    """Masked autoencoder from ECGs with three quarters of their patches hidden to the hidden patches; the encoder is saved.
 
-    network: the fields of `StMemPretrainingConfig`; `encoder: {}` is the paper's size.
+    In the recipe's network, `encoder: {}` is the paper's size.
     """
+
+    Data = EcgData
+    Network = StMemPretrainingConfig
+
+    data: EcgData
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.data = settings(EcgData, recipe.data, "data.")
         if not self.data.rhythms or self.data.heart_rate_bpm != tuple(sorted(self.data.heart_rate_bpm)):
             raise InputError("The recipe's data needs at least one rhythm, and heart_rate_bpm as [lowest, highest].")
         for rhythm in self.data.rhythms:
             for heart_rate_bpm in self.data.heart_rate_bpm:
                 make_rhythm(rhythm, heart_rate_bpm, 0.0, 1.0, np.random.default_rng(0))  # raises for what cannot be made
-        config = config_from_dict(StMemPretrainingConfig, recipe.network)
+        config: StMemPretrainingConfig = self.network_config(recipe)
         if config.encoder.num_leads != len(LEAD_NAMES):
             raise InputError(f"The recipe's network.encoder.num_leads must be {len(LEAD_NAMES)}, as simulated ECGs have.")
         self.network = StMemPretraining(config)
@@ -78,12 +91,12 @@ class StMemTask(Task):
         return st_mem_input(ecg, samples=config.seq_len, rate_hz=config.rate_hz).signal
 
     def batch(self, step: int, rank: int, world: int) -> Tensor:
-        """(B, 12, seq_len) ECGs of random hearts, standardised."""
+        """Standardised ECGs (B, 12, seq_len) of random hearts."""
         rng = self.random(step, rank)
         return torch.from_numpy(np.stack([self._signal(rng) for _ in range(self.recipe.batch_size)]))
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """The mean squared error of the hidden patches, each normalised: 1 for drawing nothing."""
+        """Mean squared error of the hidden patches, each normalised: 1 for drawing nothing."""
         return {"loss": self.network(batch).loss}
 
     @torch.no_grad()
@@ -111,7 +124,7 @@ class StMemTask(Task):
 
 
 def _trace(signal: NDArray[np.floating], low: float, high: float, brightness: ArrayLike) -> NDArray[np.uint8]:
-    """(height, samples) on black: one pixel a sample at the height of its value between low and high."""
+    """Trace (height, samples) on black: one pixel a sample, at the height of its value between low and high."""
     share = np.clip((signal - low) / max(high - low, 1e-6), 0.0, 1.0)
     picture = np.zeros((_TRACE_HEIGHT, len(signal)), dtype=np.uint8)
     picture[np.rint((1.0 - share) * (_TRACE_HEIGHT - 1)).astype(np.int64), np.arange(len(signal))] = brightness

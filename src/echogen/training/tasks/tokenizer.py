@@ -1,9 +1,12 @@
-"""Step 1: the video tokenizer learns to draw the structure and the motion of a heart from frames with speckle."""
+"""Task `tokenizer`: the video tokenizer learns to draw a heart's structure and motion from frames with speckle.
+
+It is the first step of the shipped default, before the task `masked-video`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +18,34 @@ from torch import Tensor, nn
 
 from echogen.datasets.clip_store import ClipStore
 from echogen.errors import InputError
-from echogen.generators.echopulse import MOTION_SCALE
-from echogen.networks.config import config_from_dict, config_to_dict, load_network, save_network
+from echogen.generators.echopulse.frame_renderer import MOTION_SCALE
+from echogen.networks.config import load_network, save_network
 from echogen.networks.published_discriminator import PublishedDiscriminator, hinge_generator_loss
 from echogen.networks.quantizers import FSQ, Quantized
 from echogen.networks.video_tokenizer import CELL, VideoTokenizer, VideoTokenizerConfig
-from echogen.training.adversarial import DiscriminatorOptions, discriminated, discriminator_config, last_layer
+from echogen.training.adversarial import DiscriminatorOptions, discriminator_config, discriminator_losses, last_layer
 from echogen.training.losses import adaptive_weight, some_frames
 from echogen.training.outlines import cells_of_tokens
-from echogen.training.recipe import Recipe, settings
+from echogen.training.recipe import Recipe
 from echogen.training.task import OptimizerGroup, Task
 
-#: What a trained decoder can be given beside what it has, in the recipe's network; and the weights that see noise.
-GROWING = ("cavity_cells", "noise_channels")
-NOISY = "smooth.0.weight"
+#: Settings of the recipe's network that add an output or an input to a trained decoder.
+ADDITIONS = ("cavity_cells", "noise_channels")
+#: Name of the weights that noise channels are an input of.
+NOISE_WEIGHTS = "smooth.0.weight"
+#: Frames over which the loss of change compares, one time patch: walls move within it, little else does.
+CHANGE_FRAMES = 4
+#: Weight of pixels without tissue in the loss of motion, over that of tissue, so that it stays still there.
+STILL_WEIGHT = 0.05
 
 
 @dataclass(frozen=True)
 class ClipData:
-    """Where the clips lie and how long a window of them is: clips (folder of a clip store), frames (1 + a multiple of 4)."""
+    """Windows of clips.
+
+    clips: Folder of a clip store.
+    frames: Frames of a window, 1 plus a multiple of 4.
+    """
 
     clips: str
     frames: int = 33
@@ -41,12 +53,20 @@ class ClipData:
 
 @dataclass(frozen=True)
 class TokenizerOptions:
-    """Weights of the losses beside the structure's squared error; crop_share: of windows decoded as if mid-stream.
+    """Weights of the losses beside the structure's squared error, and variations of the windows.
 
-    edge: by how much pixels near the cavity's edge, which decide the EF, count more than others. decoder_only: the encoder and
-    its codes stay as they are, so that a transformer trained on these ids goes on fitting. wrong_codes: in half of the windows up
-    to this share of the codes is a step off, as codes that a transformer guesses are. cavity: weight of saying where the cavity
-    is, where the network can.
+    change: Weight of the squared error of the structure's change over 4 frames.
+    motion: Weight of the squared error of the tissue's displacement.
+    crop_share: Share of the windows that are decoded as if in mid-stream.
+    edge: Additional weight of pixels near the cavity's edge, which decide the EF; others have weight 1.
+    decoder_only: Train the decoder alone: codes stay as they are, so that a transformer trained on these ids goes on fitting.
+    wrong_codes: Largest share of codes that are a step off, as codes that a transformer guesses are; in half of the windows.
+    cavity: Weight of saying which cells are cavity, where the network can.
+    speckle: Draw frames with their speckle instead of the structure.
+    adversarial: Weight of the adversarial loss, besides its adaptive weight; 0 for no discriminator.
+    looked_at: Random frames of each clip that the discriminator sees.
+    gradient_penalty: Weight of the discriminator's gradient penalty on real frames.
+    discriminator: Sizes and learning rate of the discriminator.
     """
 
     change: float = 1.0
@@ -66,23 +86,24 @@ class TokenizerOptions:
 
 
 class TokenizerTask(Task):
-    """Frames with speckle in, frames without speckle and the tissue's displacement out, through discrete codes.
+    """Tokenizer from frames with speckle to frames without it and the tissue's displacement, through discrete codes.
 
     The loss is the squared error of the structure, of its change over 4 frames (walls move, little else does), and of the
     displacement where there is tissue, plus the quantizer's own.
     """
 
+    Data = ClipData
+    Options = TokenizerOptions
+    Network = VideoTokenizerConfig
+
+    data: ClipData
+    options: TokenizerOptions
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.data = settings(ClipData, recipe.data, "data.")
-        self.options = settings(TokenizerOptions, recipe.options, "options.")
         start = self.starting_weights("tokenizer")
-        self.tokenizer = (
-            load_network(VideoTokenizer, start)
-            if start
-            else VideoTokenizer(config_from_dict(VideoTokenizerConfig, recipe.network))
-        )
-        self.tokenizer = _grown(self.tokenizer, {name: recipe.network.get(name, 0) for name in GROWING})
+        self.tokenizer = load_network(VideoTokenizer, start) if start else VideoTokenizer(self.network_config(recipe))
+        self.tokenizer = with_additions(self.tokenizer, {name: recipe.network.get(name, 0) for name in ADDITIONS})
         if self.options.decoder_only:
             self.tokenizer.freeze_encoder()
         self.discriminator: PublishedDiscriminator | None = None
@@ -125,7 +146,7 @@ class TokenizerTask(Task):
         }
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """Loss and its parts; mse is that of the structure."""
+        """Loss and its parts; mse is the squared error of the structure."""
         if self.options.decoder_only:
             self.tokenizer.quantizer.eval()
         video = batch["frames"].float() / 255.0
@@ -137,22 +158,23 @@ class TokenizerTask(Task):
         quantized, values = self._quantized(video)
         begin, length = crop or (0, latents)
         part = slice(begin, begin + length)
-        features = self.tokenizer.decoded(values[:, part])
+        features = self.tokenizer.decode_features(values[:, part])
         drawn = self.tokenizer.picture(features, begin == 0).float()
-        shown = slice(0, self.data.frames) if crop is None else self.tokenizer.frames(*crop)
-        target = batch["frames" if self.options.speckle else "structure"][:, shown].float() / 255.0
+        decoded_frames = slice(0, self.data.frames) if crop is None else self.tokenizer.frames(*crop)
+        target = batch["frames" if self.options.speckle else "structure"][:, decoded_frames].float() / 255.0
         picture, movement = drawn.split([1, drawn.shape[2] - 1], dim=2)
         error = picture.squeeze(2) - target
         mse = error.square().mean()
         if self.discriminator is not None:
             error = F.interpolate(F.avg_pool2d(error, CELL), scale_factor=CELL, mode="nearest")
-        weight = 1.0 + self.options.edge * _near_edge(batch["cavity"][:, shown], error.shape[-1])
+        weight = 1.0 + self.options.edge * _near_edge(batch["cavity"][:, decoded_frames], error.shape[-1])
         weight = weight / weight.mean()
         picture_loss = (weight * error.square()).mean()
-        change = (weight[:, 4:] * (error[:, 4:] - error[:, :-4]).square()).mean()
-        moved = batch["displacement"][:, shown].float() / (4.0 * MOTION_SCALE)
+        later, earlier = error[:, CHANGE_FRAMES:], error[:, :-CHANGE_FRAMES]
+        change = (weight[:, CHANGE_FRAMES:] * (later - earlier).square()).mean()
+        moved = batch["displacement"][:, decoded_frames].float() / (4.0 * MOTION_SCALE)
         coarse = F.avg_pool2d(movement.flatten(0, 1), 2).view_as(moved)
-        tissue = (moved != 0).any(2, keepdim=True).float() + 0.05
+        tissue = (moved != 0).any(2, keepdim=True).float() + STILL_WEIGHT
         motion = ((coarse - moved).square() * tissue).mean() / tissue.mean()
         loss = picture_loss + self.options.change * change + self.options.motion * motion + quantized.loss
         losses = {}
@@ -161,9 +183,9 @@ class TokenizerTask(Task):
             losses["cavity"] = F.binary_cross_entropy_with_logits(self.tokenizer.cavity(features).float(), cells)
             loss = loss + self.options.cavity * losses["cavity"]
         if self.discriminator is not None:
-            judged = self._judged(self.discriminator, picture, target, picture_loss)
-            loss = loss + self.options.adversarial * judged["adaptive_weight"] * judged["adversarial"]
-            losses |= judged
+            adversarial = self._adversarial_losses(self.discriminator, picture, target, picture_loss)
+            loss = loss + self.options.adversarial * adversarial["adaptive_weight"] * adversarial["adversarial"]
+            losses |= adversarial
         used = quantized.ids.unique().numel() / self.tokenizer.quantizer.vocabulary
         return losses | {
             "loss": loss,
@@ -173,22 +195,25 @@ class TokenizerTask(Task):
             "codes_used": torch.tensor(used, device=loss.device),
         }
 
-    def _judged(
+    def _adversarial_losses(
         self, discriminator: PublishedDiscriminator, drawn: Tensor, target: Tensor, balanced: Tensor
     ) -> dict[str, Tensor]:
-        """What it says of drawn frames (B, T, 1, H, W), with its own losses; balanced: the loss that it is weighed by."""
+        """Losses of the tokenizer and of the discriminator, of some of the drawn frames (B, T, 1, H, W) and the real ones.
+
+        balanced: The loss that the adaptive weight makes the adversarial one as strong as.
+        """
         looked_at = some_frames(drawn, self.options.looked_at)
         row = torch.arange(len(drawn), device=drawn.device)[:, None]
         fake, real = drawn[row, looked_at].flatten(0, 1), target[row, looked_at].flatten(0, 1).unsqueeze(1)
         # Without low precision: the penalty takes a gradient of a gradient.
         with torch.autocast(self.device.type, enabled=False):
-            found = discriminated(discriminator, fake.detach(), real, self.options.gradient_penalty)
+            found = discriminator_losses(discriminator, fake.detach(), real, self.options.gradient_penalty)
             adversarial = hinge_generator_loss(discriminator(fake))
             weight = adaptive_weight(balanced, adversarial, last_layer(self.tokenizer))
         return found | {"adversarial": adversarial, "adaptive_weight": weight}
 
     def _quantized(self, video: Tensor) -> tuple[Quantized, Tensor]:
-        """What the quantizer makes of a video, and the values that the decoder gets: some of codes that are a step off."""
+        """Output of the quantizer for a video, and the values that the decoder gets: some of codes that are a step off."""
         quantized = self.tokenizer.quantize(self.tokenizer.encode(video))
         quantizer = self.tokenizer.quantizer
         if not self.options.wrong_codes or not isinstance(quantizer, FSQ):
@@ -207,7 +232,7 @@ class TokenizerTask(Task):
             video = torch.from_numpy(clip.frames[: self.data.frames].astype(np.float32) / 255.0)[None].to(self.device)
             drawn = self.tokenizer(video).reconstruction[0, :, 0].float().clamp(0, 1).cpu().numpy()
             for row in (clip.frames, clip.structure, (drawn * 255).astype(np.uint8)):
-                rows.append(np.hstack([row[i] for i in range(0, self.data.frames, 4)]))
+                rows.append(np.hstack([row[i] for i in range(0, self.data.frames, self.tokenizer.config.time_patch)]))
         return np.vstack(rows)
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
@@ -215,30 +240,30 @@ class TokenizerTask(Task):
         save_network(networks["tokenizer"], folder / "tokenizer", torch.bfloat16)
 
 
-def _grown(tokenizer: VideoTokenizer, wanted: Mapping[str, int]) -> VideoTokenizer:
-    """The same tokenizer, whose decoder learns what it did not know: to say where the cavity is, or to draw from noise."""
-    more = {name: count for name, count in wanted.items() if count and not getattr(tokenizer.config, name)}
+def with_additions(tokenizer: VideoTokenizer, wanted: Mapping[str, int]) -> VideoTokenizer:
+    """Add cells that say where the cavity is, or noise channels, to a trained decoder; what it has already stays as it is."""
+    more: dict[str, Any] = {name: count for name, count in wanted.items() if count and not getattr(tokenizer.config, name)}
     if not more:
         return tokenizer
-    grown = VideoTokenizer(config_from_dict(VideoTokenizerConfig, config_to_dict(tokenizer.config) | more))
-    kept = {**grown.state_dict(), **tokenizer.state_dict()}
+    larger = VideoTokenizer(replace(tokenizer.config, **more))
+    weights = {**larger.state_dict(), **tokenizer.state_dict()}
     if "noise_channels" in more:
-        new = grown.state_dict()[NOISY].clone()
-        new[:, : -more["noise_channels"]] = kept[NOISY]
-        kept[NOISY] = new
-    grown.load_state_dict(kept)
-    return grown
+        new = larger.state_dict()[NOISE_WEIGHTS].clone()
+        new[:, : -more["noise_channels"]] = weights[NOISE_WEIGHTS]
+        weights[NOISE_WEIGHTS] = new
+    larger.load_state_dict(weights)
+    return larger
 
 
 def _cells(cavity: Tensor, config: VideoTokenizerConfig) -> Tensor:
-    """How much of each cell of each token is cavity, 0..1, (B, latents, positions, cells), of windows (B, frames, 32, 32)."""
+    """Cavity's share 0..1 of each cell of each token (B, latents, positions, cells), of windows (B, frames, 32, 32)."""
     places = np.arange(config.grid**2) if config.active_patches is None else np.array(config.active_patches)
     cells = [cells_of_tokens(window.cpu().numpy(), True, config.grid, places) for window in cavity]
     return torch.from_numpy(np.stack(cells)).to(cavity.device).float() / 255.0
 
 
 def _near_edge(cavity: Tensor, side: int) -> Tensor:
-    """1 on the pixels at or beside a cell (B, frames, 32, 32) that the cavity covers in part, else 0: (B, frames, side, side)."""
+    """Mask (B, frames, side, side): 1 at or beside a cell of (B, frames, 32, 32) that the cavity covers in part, else 0."""
     partly = ((cavity > 0) & (cavity < 255)).float()
     beside = F.max_pool2d(partly, 3, stride=1, padding=1)
     return F.interpolate(beside, scale_factor=side // cavity.shape[-1], mode="nearest")

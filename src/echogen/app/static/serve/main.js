@@ -44,7 +44,7 @@ function asked(index) {
     view: takes("view") ? element("view").value : null,
     seed: Math.min(Math.max(0, Math.floor(Number(element("seed").value) || 0)), Number.MAX_SAFE_INTEGER),
     // Another question about the same heart keeps its anatomy.
-    first_frame: takes("frames") ? firstFrame ?? panes[0].anchor : null,
+    first_frame: takes("reference") ? firstFrame ?? panes[0].anchor : null,
   };
 }
 
@@ -80,7 +80,7 @@ function ask(keep = false, only = null) {
   for (const [index, pane] of panes.entries()) {
     if (soft && only && only !== pane) continue;
     // The second waits until it can have the anatomy of the first.
-    if (index === 1 && service.takes.includes("frames") && !firstFrame && panes[0].anchor === null && !panes[0].failed) {
+    if (index === 1 && service.takes.includes("reference") && !firstFrame && panes[0].anchor === null && !panes[0].failed) {
       pane.due = true;
       pane.question += 1;
       if (!soft) pane.forget();

@@ -1,0 +1,178 @@
+"""Any data set as samples for shards: what is opened, what is written about each record, and the job of one process."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from echogen.datasets.registry import DATASETS, dataset_loader, loader_options, open_dataset, recognise
+from echogen.datasets.shard_writing import Origin, Plan, names_digest, plan_for, write_shard
+from echogen.datasets.shards import Sample, sample_of
+from echogen.datasets.video_folder import VideoFolder
+from echogen.errors import InputError
+from echogen.records import Ecg, Study
+
+#: The name of what is no data set of the registry.
+VIDEOS = "videos"
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """Source of a preparation. name: of `registry.DATASETS`, or `VIDEOS` for a folder of videos. options: of its loader."""
+
+    folder: Path
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard to write; what a process, here or elsewhere, is given."""
+
+    source: Source
+    output: Path
+    plan: Plan
+    shard: int
+
+
+@dataclass(frozen=True)
+class RecordSamples:
+    """The records of an opened data set as samples, and after them those that it lists but does not have."""
+
+    source: Source
+    records: Any
+    names: Sequence[str]
+    files: dict[str, Path] = field(default_factory=dict)
+
+    def origin(self, index: int) -> Origin:
+        """The file of a record where it is one file, else its name."""
+        path = self._file(index) if index < len(self.records) else None
+        if path is None or not path.is_file():
+            return Origin(self.names[index])
+        inside = path.is_relative_to(self.source.folder)
+        return Origin(path.relative_to(self.source.folder).as_posix() if inside else path.name, _file_sha256(path))
+
+    def sample(self, index: int, key: str) -> Sample:
+        """The sample of a record. Raises `InputError` where it cannot be used."""
+        if index >= len(self.records):
+            raise InputError("The data set lists it, but it is not there.")
+        record, known = self.records[index], self._labels(index) | {"dataset": self.source.name}
+        if isinstance(record, Study):
+            return sample_of(key, record, **known)
+        if isinstance(record, Ecg):
+            return Sample(key, ecg=record, labels=known)
+        # A cine and an ECG of one patient whose clocks nobody brought together.
+        apart = {"apart_s": record.apart_s, "synchronous": False}
+        return replace(sample_of(key, Study(None, record.cine), **known | apart), ecg=record.ecg)
+
+    def _file(self, index: int) -> Path | None:
+        if hasattr(self.records, "source"):
+            return Path(self.records.source(index))
+        paths = [value for value in self._entry(index).values() if isinstance(value, Path)]
+        return paths[0] if paths else self.files.get(self.names[index])
+
+    def _labels(self, index: int) -> dict[str, Any]:
+        """Labels of a record, as plain values, without the paths of its files."""
+        known = self.records.labels(index) if hasattr(self.records, "labels") else self._entry(index)
+        return {key: _plain(value) for key, value in known.items() if key != "name" and not isinstance(value, Path)}
+
+    def _entry(self, index: int) -> dict[str, Any]:
+        """The row of a data set's table, where its loader keeps them."""
+        entries = getattr(self.records, "entries", ())
+        return {one.name: getattr(entries[index], one.name) for one in fields(entries[index])} if entries else {}
+
+
+def source_of(folder: Path, name: str | None = None, **options: Any) -> Source:
+    """Find the source in a folder: the data set of that name, the one that is recognised, or a folder of videos.
+
+    Records that the data set lists but lacks are passed over where its loader can. Raises `InputError` for an unknown name.
+    """
+    known = name or recognise(folder) or VIDEOS
+    if known != VIDEOS:
+        DATASETS.find(known)
+    if "skip_missing" in _options(known):
+        options = {"skip_missing": True, **options}
+    return Source(folder, known, tuple(sorted(options.items())))
+
+
+def open_source(source: Source) -> RecordSamples:
+    """The samples of a source. Raises `InputError` as its loader does."""
+    options = dict(source.options)
+    if source.name == VIDEOS:
+        if unknown := sorted(set(options) - set(_options(VIDEOS))):
+            raise InputError(f"A folder of videos has no {unknown[0]}; leave it out.")
+        records: Any = VideoFolder(source.folder, **options)
+    else:
+        records = open_dataset(source.name, source.folder, **options)
+    names = [*records.names, *getattr(records, "missing", ())]
+    files = {} if hasattr(records, "source") else _files_by_name(source.folder, set(names))
+    return RecordSamples(source, records, names, files)
+
+
+def prepare_plan(source: Source, per_shard: int, compress: bool) -> Plan:
+    """The plan of all records of a source. Raises `InputError` where there is none."""
+    _opened.cache_clear()
+    names = _opened(source)[0].names
+    if not names:
+        raise InputError(f"There is nothing to prepare in {source.folder}; name the folder that holds the data set.")
+    return plan_for({"dataset": source.name, "options": dict(source.options)}, names, per_shard, compress)
+
+
+def prepare_shard(job: Job) -> int:
+    """Write one shard, or the rest of it; gives its number. The same function runs in a process here or anywhere else."""
+    samples, digest = _opened(job.source)
+    if digest != job.plan.names_sha256:
+        raise InputError(f"{job.source.folder} changed while it was read; prepare it again into a new folder.")
+    write_shard(job.output, job.plan, samples, job.shard)
+    return job.shard
+
+
+@lru_cache(maxsize=1)
+def _opened(source: Source) -> tuple[RecordSamples, str]:
+    """The samples of a source, and the digest of their names: once for all shards that a process writes."""
+    samples = open_source(source)
+    return samples, names_digest(samples.names)
+
+
+def _options(name: str) -> list[str]:
+    """Options that the loader of a data set takes after its folder."""
+    return loader_options(VideoFolder if name == VIDEOS else dataset_loader(name))
+
+
+def _plain(value: Any) -> Any:
+    """A value for JSON; a number that is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def _files_by_name(folder: Path, names: set[str]) -> dict[str, Path]:
+    """The file of each name that is a file's name, or path below the folder, with or without its suffix; none where two are."""
+    found: dict[str, set[Path]] = {}
+    for place, inner, files in os.walk(folder):
+        if "zarr.json" in files:
+            inner.clear()
+        for path in (Path(place) / file for file in files):
+            below = path.relative_to(folder)
+            for name in {path.stem, path.name, below.as_posix(), below.with_suffix("").as_posix()} & names:
+                found.setdefault(name, set()).add(path)
+    return {name: paths.pop() for name, paths in found.items() if len(paths) == 1}
+
+
+def _file_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

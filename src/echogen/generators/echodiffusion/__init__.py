@@ -1,0 +1,1 @@
+"""EchoDiffusion: a cascade of video diffusion models, steered by an ejection fraction."""

@@ -1,0 +1,1 @@
+"""Generators around another generator: the best of several draws, private draws, finer video."""

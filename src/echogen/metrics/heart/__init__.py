@@ -1,0 +1,1 @@
+"""Metrics of the heart shown: ejection fraction, volumes, beats and their timing."""

@@ -1,0 +1,1 @@
+"""Search for generated clips that copy clips of the training set."""

@@ -1,0 +1,1 @@
+"""Metrics of single pictures and clips: likeness to a reference, speckle statistics."""

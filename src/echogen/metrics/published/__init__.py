@@ -1,0 +1,1 @@
+"""The evaluation protocols and figures of published papers."""

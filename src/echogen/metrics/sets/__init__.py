@@ -1,0 +1,1 @@
+"""Distances between sets of clips in the features of a network."""
