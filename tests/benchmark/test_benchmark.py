@@ -208,6 +208,9 @@ def test_a_run_goes_on_where_it_was(bench: dict[str, Any], folders: tuple[Path, 
     lost.with_suffix(".json").unlink()
     again = run_bench(*folders)
     assert Repeating.made == [*made, 0]
+    states = list(folders[0].rglob("against-*.pickle"))
+    assert states
+    assert all(read_states(path) for path in states)
     assert [path for path, at in kept.items() if path.stat().st_mtime_ns != at] == [lost]
     for title, row in bench.items():
         figures = {name: figure for name, figure in row["figures"].items() if "seconds" not in name}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -109,12 +109,16 @@ def clip_of(work: Work, row: Row, case: Case) -> KeptClip | None:
 
 
 class _StateReader(pickle.Unpickler):
-    """Unpickler of plain values and numpy arrays, which runs nothing else."""
+    """Unpickler of plain values, numpy arrays and the dataclasses of metrics, which runs nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _OF_NUMPY:
-            raise pickle.UnpicklingError(f"{module}.{name} is no part of a measurement")
-        return super().find_class(module, name)
+        if (module, name) in _OF_NUMPY:
+            return super().find_class(module, name)
+        if module.startswith("echogen.metrics.") and name.isidentifier():
+            found = super().find_class(module, name)
+            if isinstance(found, type) and is_dataclass(found):
+                return found
+        raise pickle.UnpicklingError(f"{module}.{name} is no part of a measurement")
 
 
 def read_states(path: Path) -> States:
