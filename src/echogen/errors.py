@@ -2,4 +2,4 @@
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used; the message is one plain sentence saying what was wrong and what to do."""
+    """A mistake of the user; the message is one plain sentence that says what was wrong and what to do."""

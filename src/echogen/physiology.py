@@ -54,7 +54,7 @@ def systolic_intervals(
 
 @dataclass(frozen=True)
 class BeatClock:
-    """When each beat's events happen, one entry a beat, on the clock of the ECG in s.
+    """Times of each beat's events, one entry a beat, on the clock of the ECG in s.
 
     ed_s: mitral closure, the largest cavity. avo_s / avc_s: aortic opening and closure; avc_s is end-systole.
     mvo_s: mitral opening. a_onset_s: start of the A wave that ends at this beat's ed_s; nan where the atria do not contract.
@@ -123,7 +123,7 @@ def _lobe(times_s: Floats, start_s: float, end_s: float) -> Floats:
 
 @dataclass(frozen=True)
 class Filling:
-    """How a ventricle fills: E wave length in s, A wave share of the inflow (0..1), time constant of filling in s."""
+    """Filling of a ventricle: E wave length in s, A wave share of the inflow (0..1), time constant of filling in s."""
 
     e_duration_s: float = 0.24
     a_share: float = 0.30

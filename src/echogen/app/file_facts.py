@@ -1,4 +1,4 @@
-"""What an ECG or echo file holds, as `echogen info` and the service tell it."""
+"""Facts of an ECG or echo file, for `echogen info` and the service."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ KEYS: tuple[str, ...] = (
     "notes",
 )
 KEYS += ("frames", "height", "width", "fps", "view", "mm_per_pixel", "warnings", "ecg_duration_s", "drawn_ecg", "identifying")
-#: What `identifying` holds. text_beside_the_sector is a guess; attributes are those of a DICOM file.
+#: Keys of `identifying`. text_beside_the_sector is a guess; attributes are those of a DICOM file.
 IDENTIFYING = ("attributes", "private_attributes", "burned_in_annotation", "text_beside_the_sector", "note")
-#: What the keys of an ECG are filled with from a DICOM file that holds pictures as well; its length is `ecg_duration_s`.
+#: Keys of an ECG that a DICOM file with pictures fills from its waveform; its length is `ecg_duration_s`.
 _OF_A_WAVEFORM = ("record", "leads", "lead_names", "rate_hz", "heart_rate_bpm", "quality", "quality_reasons")
 ECHO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".gif", ".png", ".jpg", ".jpeg", ".webm", ".nii", ".mhd", ".mha", ".webp"}
 ECHO_SUFFIXES |= {".tif", ".tiff", ".bmp"}
@@ -143,7 +143,7 @@ def _describe_echo(file: Path, fps: float | None) -> dict[str, Any]:
 
 
 def _describe_drawn_ecg(file: Path, fps: float | None) -> dict[str, Any] | None:
-    """What the ECG that is drawn into the pictures shows and how far to trust it; None where no line is drawn."""
+    """Describe the ECG that is drawn into the pictures, with a verdict on it; None where no line is drawn."""
     from echogen.datasets.drawn_ecg import read_drawn_ecg
 
     try:

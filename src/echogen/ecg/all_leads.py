@@ -18,13 +18,13 @@ _LEAST_RATIO, _LEAST_MV_PER_S = 4.0, 0.2
 _ENOUGH_HZ = 200.0
 #: Beats of one lead at which the leads together have less than this share of what they have near by are none.
 _LEAST_SHARE, _NEAR_S = 0.6, 0.3
-#: How far around a moment its height is looked for.
+#: Time in s around a moment within which its height is looked for.
 _AT_S = 0.06
 #: A beat that was missed is as steep as this share of the usual one, in so many leads and this share of those that show beats.
 _SLOPE, _LEAST_LEADS, _LEADS_SHARE = 0.34, 3, 1 / 3
 #: Soon after another beat it is steeper than most T waves.
 _SLOPE_SOON, _SOON_S = 0.6, 0.36
-#: What follows most beats by the same time, so soon and no steeper, is their T wave; before most of them comes their P wave.
+#: Waves that follow most beats by the same time, so soon and no steeper, are their T waves; before most of them come P waves.
 _T_UNTIL_S, _HIGHEST_T, _P_UNTIL_S, _HIGHEST_P = 0.55, 0.45, 0.3, 0.7
 #: So near to an end, a signal that is cut off may look steep.
 _EDGE_S = 0.15

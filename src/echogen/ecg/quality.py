@@ -21,7 +21,7 @@ _LIMB_LEADS, _LARGEST_IN_LIMB_LEAD_MV = ("I", "II", "III", "aVR", "aVL", "aVF", 
 _RATE_BPM = (20.0, 300.0)
 _REGULAR = 0.35
 _FLAT_MV = 0.01
-#: What a lead counts whose beats are none in the others.
+#: Weight of a lead whose beats are none in the others.
 _UNCONFIRMED = 0.2
 _EXCERPT_S = 20.0
 

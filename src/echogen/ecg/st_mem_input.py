@@ -20,7 +20,7 @@ RATE_HZ = 250.0
 SAMPLES = 2250
 #: The Butterworth filters, of this order each and run forward and backward, and their edges in Hz.
 FILTERS, ORDER = (("highpass", 0.67), ("lowpass", 40.0)), 5
-#: How often the published ECHOPulse code repeats the beat, and in which row it puts it.
+#: Number of repetitions of the beat in the published ECHOPulse code, and the row it is put in.
 BEATS, LEAD_II = 16, 1
 _MARGIN_S = 0.5
 

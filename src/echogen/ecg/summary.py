@@ -17,7 +17,7 @@ from echogen.records import Ecg
 
 #: Seconds of a long ECG that are looked at.
 LOOKED_AT_S = 60.0
-#: Where each wave is looked for around its R peak, in s; P and T waves that were found move their window along.
+#: Window of each wave around its R peak, in s; P and T waves that were found move their window along.
 _R_S, _P_S, _T_S = (-0.06, 0.06), (-0.24, -0.08), (0.16, 0.42)
 #: Half the length of the window around a T peak, and the length after a P onset, in s.
 _T_HALF_S, _P_LENGTH_S = 0.09, 0.11

@@ -16,7 +16,7 @@ from echogen.errors import InputError
 
 MAXIMUM_BYTES = 200_000_000
 _COMMENT = ("#", "%", "//")
-#: What begins with one of these is no comment.
+#: Beginnings of lines that are no comments.
 _NUMERIC = frozenset("0123456789-+.'\"")
 _MISSING = {"", "nan", "na", "n/a", "null", "none", "-", "--", "?"}
 _BRACKETED_OR_PLAIN = re.compile(r"\[[^\]]*\]|\S+")

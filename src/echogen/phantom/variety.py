@@ -181,7 +181,7 @@ def _points(variant: Variant) -> tuple[Tensor, Tensor]:
 
 
 def _unshaped(variant: Variant, shape: Shape, pose: Pose, x: Tensor, y: Tensor, taper: float) -> tuple[Tensor, Tensor]:
-    """Where in the untapered heart without bulges the image points x, y lie, both (points,)."""
+    """Places of the image points x, y in the untapered heart without bulges, both (points,)."""
     tilt = variant.anatomy.tilt
     cos, sin = float(np.cos(tilt)), float(np.sin(tilt))
     dx, dy = x - pose.apex_x[0], y - pose.apex_y[0]

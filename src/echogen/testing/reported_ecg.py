@@ -14,7 +14,7 @@ from echogen.errors import InputError
 from echogen.records import Ecg
 
 RATE_TOLERANCE, LENGTH_TOLERANCE_S, HEART_RATE_TOLERANCE_BPM = 1e-3, 0.06, 2.0
-#: Of a peak-to-peak value in mV.
+#: Tolerance of a peak-to-peak value in mV.
 SWING_TOLERANCE = 0.02
 TWELVE = STANDARD_LEADS
 
@@ -138,7 +138,7 @@ ECG: dict[str, Expected] = {
 
 @dataclass(frozen=True)
 class Found:
-    """What the reader made of a file: its facts, the ECG around its gaps, and the gaps; or the sentence of its refusal."""
+    """Reading of a file: its facts, the ECG around its gaps, and the gaps; or the sentence of its refusal."""
 
     info: EcgInfo | None = None
     ecg: Ecg | None = None
@@ -189,7 +189,7 @@ def wrong(expected: Expected, found: Found) -> list[str]:
 
 
 def in_words(found: Found) -> str:
-    """What was read, in a few words."""
+    """Describe a reading in a few words."""
     if found.info is None:
         return found.said
     info = found.info

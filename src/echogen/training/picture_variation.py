@@ -228,7 +228,7 @@ def _layers(grey: Tensor, labels: Tensor, depths: Tensor, moments: Tensor, dice:
 
 
 def _beams(grey: Tensor, radius: Tensor, angle: Tensor, dice: Dice) -> Tensor:
-    """What lies between probe and tissue: gain along the depth and across, lost sides, shadows, haze, reverberations."""
+    """Vary the tissue between probe and heart: gain along the depth and across, lost sides, shadows, haze, reverberations."""
     slope = dice.smooth(3)[:, :, :, :1] * 0.35 * dice.between(0.0, 1.0)
     gain = torch.exp(slope + dice.between(-0.5, 0.5) * (radius - 0.5))
     gain = gain * torch.exp(0.35 * dice.between(0.0, 1.0) * dice.smooth(4))

@@ -60,7 +60,7 @@ def assemble_cascade(
 
 
 def _said(run: Path) -> dict[str, Any]:
-    """What a run said of its stage: stage, fps, edm."""
+    """Description of a stage in its run: stage, fps, edm."""
     try:
         said: dict[str, Any] = json.loads((run / STAGE / "stage.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -18,7 +18,7 @@ from echogen.generators.settings_file import GENERATOR_FILE, read_settings, writ
 from echogen.networks.config import config_from_dict, load_network
 from echogen.networks.masked_transformer import MaskedTransformer
 
-#: What a training run calls its student.
+#: Name of the student in a training run.
 LEARNED = "few-steps"
 
 

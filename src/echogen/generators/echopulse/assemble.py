@@ -23,9 +23,9 @@ from echogen.networks.token_critic import Critic, load_critic
 from echogen.networks.video_tokenizer import ENCODING_PARTS, VideoTokenizer, VideoTokenizerConfig
 
 CPU = torch.device("cpu")
-#: How many latent frames at most are given to the transformer in training, where its recipe does not say.
+#: Most latent frames that are given to the transformer in training, where its recipe does not say.
 PREFIX = 2
-#: Of a row of the default generator's transformer: 6 bits.
+#: Steps on either side of zero in which a row of the default transformer's weights is stored: 31, which fit into 6 bits.
 TRANSFORMER_STEPS = 31
 
 
