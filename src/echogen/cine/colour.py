@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from echogen.arrays import ByteArray
 from echogen.cine.dicom import read_dicom_colour
 from echogen.cine.pictures import decode_pictures
 from echogen.cine.reading import file_kind, read_cine
 from echogen.cine.timing import check_fps
 from echogen.cine.video import decode_video
 from echogen.errors import InputError
-from echogen.records import ByteArray, SecondsArray
+from echogen.records import SecondsArray
 
 _ECG_REGION, _SECONDS = 10, 4
 

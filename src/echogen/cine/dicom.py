@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from echogen.arrays import ByteArray
 from echogen.cine.dicom_opening import read_dataset
 from echogen.cine.dicom_scale import pixel_size
 from echogen.cine.dicom_times import frame_times
@@ -19,7 +20,7 @@ from echogen.cine.limits import check_size
 from echogen.cine.stored import with_square_pixels
 from echogen.cine.timing import ASK_FOR_RATE
 from echogen.errors import InputError
-from echogen.records import ByteArray, Cine, SecondsArray
+from echogen.records import Cine, SecondsArray
 
 #: Ultrasound, intravascular ultrasound, and what secondary captures call themselves.
 _MODALITIES = ("US", "IVUS", "OT", "SC", "")

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from echogen.arrays import ByteArray
 from echogen.cine.sector import find_sector
 from echogen.errors import InputError
-from echogen.records import ByteArray
 
 _MM_PER_CM = 10.0
 #: Codes of PS3.3 C.8.5.5.1: unit of a delta, and spatial format of a region.

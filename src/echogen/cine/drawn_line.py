@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from echogen.arrays import ByteArray, Mask
 from echogen.cine.sector import find_sector
 from echogen.errors import InputError
-from echogen.records import ByteArray
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+#: Weights of pixels and columns, in the precision of the pictures.
+Weights = NDArray[np.float32]
+
 
 #: A pixel counts as coloured if its largest and smallest channel differ by this much.
 _LEAST_CHROMA = 18
@@ -37,8 +38,8 @@ class DrawnLine:
     picture. top, bottom: the rows between which it moves. colour: its RGB where it is brightest.
     """
 
-    row: Floats
-    tall: Floats
+    row: Weights
+    tall: Weights
     thickness: float
     first_column: int
     top: int
@@ -71,7 +72,7 @@ def _chroma(pictures: ByteArray) -> tuple[ByteArray, ByteArray]:
     return np.maximum(np.maximum(red, green), blue) - smallest, smallest
 
 
-def _hue(pixels: Floats) -> Floats:
+def _hue(pixels: Weights) -> Weights:
     """Angle on the colour circle in degrees, of (n, 3) pixels."""
     red, green, blue = pixels.T
     return np.asarray(np.degrees(np.arctan2(np.sqrt(3.0) * (green - blue), 2.0 * red - green - blue)) % 360.0, dtype=np.float32)
@@ -82,7 +83,7 @@ def _enough(sample: ByteArray) -> float:
     return 0.5 * _LEAST_WIDTH * sample.shape[2] * len(sample)
 
 
-def _coloured(sample: ByteArray) -> list[tuple[Floats, Mask]]:
+def _coloured(sample: ByteArray) -> list[tuple[Weights, Mask]]:
     """Colours that occur often, as the RGB of their brightest pixels, and where they are, (T, H, W)."""
     chroma, _ = _chroma(sample)
     at = np.nonzero(chroma > _LEAST_CHROMA)
@@ -107,7 +108,7 @@ def _coloured(sample: ByteArray) -> list[tuple[Floats, Mask]]:
     return found
 
 
-def _white(sample: ByteArray) -> list[tuple[Floats, Mask]]:
+def _white(sample: ByteArray) -> list[tuple[Weights, Mask]]:
     """White, as `_coloured`, outside the sector; nothing in a picture without one."""
     chroma, smallest = _chroma(sample)
     white = (smallest > _LEAST_WHITE) & (chroma < _LEAST_CHROMA)
@@ -171,7 +172,7 @@ def _in_a_row(boxes: list[tuple[slice, slice]], thickness: NDArray[np.float64], 
     return groups
 
 
-def _weights(block: ByteArray, reference: Floats) -> Floats:
+def _weights(block: ByteArray, reference: Weights) -> Weights:
     """How much of the line's colour each pixel has: 1 the full colour, 0 another hue, grey or black."""
     pixels = block.astype(np.float32)
     own = reference - reference.min()
@@ -185,7 +186,7 @@ def _weights(block: ByteArray, reference: Floats) -> Floats:
     return np.asarray(np.clip((along - across) / strength, 0.0, 1.2), dtype=np.float32)
 
 
-def _follow(frames: ByteArray, part: Mask, reference: Floats) -> DrawnLine | None:
+def _follow(frames: ByteArray, part: Mask, reference: Weights) -> DrawnLine | None:
     """The line within a part of the picture, in every frame and column."""
     rows, columns = ndimage.find_objects(part.astype(np.uint8))[0]
     weight = _weights(frames[:, rows, columns], reference) * part[rows, columns]
@@ -215,7 +216,7 @@ def _follow(frames: ByteArray, part: Mask, reference: Floats) -> DrawnLine | Non
     return DrawnLine(row[:, ends], tall[:, ends], thickness, columns.start + ends.start, rows.start, rows.stop, colour)
 
 
-def _heaviest_run(lit: Mask, weight: Floats) -> Mask:
+def _heaviest_run(lit: Mask, weight: Weights) -> Mask:
     """Of the runs of lit pixels in each column only the one with most weight; lit, weight: (T, rows, columns)."""
     starts = lit.copy()
     starts[:, 1:] &= ~lit[:, :-1]

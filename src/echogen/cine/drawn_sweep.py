@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from echogen.arrays import ByteArray, Floats
 from echogen.cine.drawn_line import DrawnLine
 from echogen.cine.drawn_track import (
     LEAST_FRAMES,
@@ -24,9 +25,7 @@ from echogen.cine.drawn_track import (
     redrawn,
     stated_speed,
 )
-from echogen.records import ByteArray, SecondsArray
-
-Floats = NDArray[np.float64]
+from echogen.records import SecondsArray
 
 _SCROLL_LAG_S = 0.2
 _CAP = 8.0

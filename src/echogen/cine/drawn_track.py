@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from echogen.records import ByteArray, SecondsArray
-
-Floats = NDArray[np.float64]
+from echogen.arrays import ByteArray, Floats
+from echogen.records import SecondsArray
 
 #: What the whole width of a line may last, in s.
 SWEEPS_S = (0.8, 15.0)

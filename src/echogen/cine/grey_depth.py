@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from echogen.records import ByteArray
+from echogen.arrays import ByteArray
 
 #: Depths in bits that machines use inside wider words.
 _DEPTHS = (8, 10, 12, 14, 16)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from echogen.arrays import ByteArray
 from echogen.cine.dicom_opening import read_dataset
 from echogen.cine.sector import find_sector
 from echogen.errors import InputError
-from echogen.records import ByteArray
 
 #: Of the attributes that the basic profile of DICOM PS3.15, table E.1-1, removes or replaces: names and numbers of people,
 #: places and devices, dates and times, free text. UIDs are left out, since every object has them.

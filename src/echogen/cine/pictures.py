@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from echogen.arrays import ByteArray
 from echogen.cine.grey_depth import as_bytes
 from echogen.cine.limits import check_size, cut_short
 from echogen.cine.stored import with_square_pixels
 from echogen.cine.timing import ASK_FOR_RATE, steady_times
 from echogen.errors import InputError
-from echogen.records import ByteArray, Cine, SecondsArray
+from echogen.records import Cine, SecondsArray
 
 #: Formats that are recognised: others can name further files.
 _PICTURES = ("GIF", "PNG", "JPEG", "BMP", "TIFF", "WEBP")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from echogen.records import ByteArray
+from echogen.arrays import ByteArray
 
 
 def published_resample(frames: ByteArray, fps: float, new_fps: float) -> ByteArray:

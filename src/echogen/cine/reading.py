@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from echogen.arrays import ByteArray
 from echogen.cine.dicom import read_dicom
 from echogen.cine.dicom_opening import is_dicom, read_dataset
 from echogen.cine.grey_depth import as_bytes
@@ -22,7 +23,7 @@ from echogen.cine.stored import as_cine
 from echogen.cine.timing import ASK_FOR_RATE, check_fps, check_times
 from echogen.cine.video import read_video
 from echogen.errors import InputError
-from echogen.records import ByteArray, Cine
+from echogen.records import Cine
 
 READABLE = "DICOM, MP4, AVI, MKV, GIF, PNG, JPEG, TIFF, NIfTI, MetaImage or NPZ"
 #: Heights of a picture in mm that an echocardiogram can have: from a mouse to the deepest view with all that is around it.

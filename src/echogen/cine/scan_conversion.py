@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.ndimage import uniform_filter1d
 
+from echogen.arrays import ByteArray, Floats
 from echogen.errors import InputError
-from echogen.records import ByteArray
-
-Floats = NDArray[np.float64]
 
 #: Frames that are converted at once, which bounds the memory.
 _CHUNK = 32

@@ -11,8 +11,8 @@ from scipy import ndimage
 from scipy.optimize import minimize
 from scipy.spatial import ConvexHull, QhullError
 
+from echogen.arrays import ByteArray, Floats, Mask
 from echogen.errors import InputError
-from echogen.records import ByteArray
 
 #: The canonical picture: `CANONICAL_SIZE` rows and columns, apex in this row of the middle column, and this radius.
 CANONICAL_SIZE = 128
@@ -39,9 +39,6 @@ _THIN_LINK = 5
 _THICK_LINK, _LINKED_BELOW, _MUCH_BETTER = 11, 0.90, 0.03
 #: How narrow and how wide a fan opens, both sides together, in radians.
 _NARROWEST, _WIDEST = 0.5, 2.11
-
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from echogen.arrays import ByteArray
 from echogen.cine.timing import ASK_FOR_RATE
 from echogen.errors import InputError
-from echogen.records import ByteArray, Cine, SecondsArray
+from echogen.records import Cine, SecondsArray
 
 #: Pixels whose sides differ by less than this share count as square.
 _SQUARE = 0.005

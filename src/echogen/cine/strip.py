@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from echogen.arrays import ByteArray
 from echogen.errors import InputError
-from echogen.records import ByteArray, Cine, Ecg
+from echogen.records import Cine, Ecg
 
 #: The longest stretch of ECG shown at once, in s; longer clips scroll.
 WINDOW_S = 6.0

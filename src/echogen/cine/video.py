@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from echogen.arrays import ByteArray
 from echogen.cine.limits import check_size, cut_short
 from echogen.cine.stored import with_square_pixels
 from echogen.cine.timing import ASK_FOR_RATE, steady_times
 from echogen.errors import InputError
-from echogen.records import ByteArray, Cine, SecondsArray
+from echogen.records import Cine, SecondsArray
 
 #: Containers that are recognised: other formats can name further files, or addresses on a network.
 _CONTAINERS = {"format_whitelist": "avi,mov,matroska", "protocol_whitelist": "file"}

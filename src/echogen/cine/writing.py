@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from echogen.arrays import ByteArray
 from echogen.cine.dicom_writing import dicom_study
 from echogen.cine.nifti import write_nifti
 from echogen.cine.strip import BACKGROUND, CURSOR, FRAME_MARK, R_MARK, TEXT, TRACE, EcgStrip, filmstrip, resize_smoothly
 from echogen.cine.timing import resample_frames, uniform_rate
 from echogen.errors import InputError
-from echogen.records import ByteArray, Cine, Ecg
+from echogen.records import Cine, Ecg
 
 #: Suffixes that `write` knows.
 WRITABLE = (".mp4", ".gif", ".avi", ".dcm", ".nii", ".nii.gz", ".npz", ".png")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from echogen.arrays import Floats
 from echogen.ecg.leads import STANDARD_LEADS
-from echogen.ecg.source import Floats, Source
+from echogen.ecg.source import Source
 from echogen.errors import InputError
 
 SIGNATURE = b"ALIVE\0\0\0"

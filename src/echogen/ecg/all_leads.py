@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from echogen.arrays import Floats
 from echogen.ecg.detectors import REFRACTORY_S, find_peaks, slope_energy
-
-Floats = NDArray[np.float64]
 
 #: A lead whose strong signal does not exceed its quiet one by this factor is noise, or flatter than this.
 _LEAST_RATIO, _LEAST_MV_PER_S = 4.0, 0.2

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from echogen.arrays import Floats
 from echogen.ecg.gaps import Gap
 from echogen.ecg.landmarks import Landmarks
-from echogen.ecg.source import Floats
 
 #: Pixels a second and a mV, least and greatest height of a lead, margins left and above, and the height of a line of text.
 _PX_PER_S, _PX_PER_MV = 110, 44

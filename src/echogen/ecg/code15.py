@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from echogen.arrays import Floats
 from echogen.ecg.hdf5 import numbers, opened
 from echogen.ecg.leads import STANDARD_LEADS
-from echogen.ecg.source import Floats, Source
+from echogen.ecg.source import Source
 from echogen.errors import InputError
 
 RATE_HZ = 400.0

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy import signal as dsp
 
+from echogen.arrays import Floats, Mask
 from echogen.ecg.filters import band_pass
 from echogen.physiology import QRS_ONSET_BEFORE_R_S
-
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 BEFORE_S, AFTER_S = 0.45, 0.70
 #: A QRS onset nearer to or farther from the R peak than this is not believed.

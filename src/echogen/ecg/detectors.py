@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy import signal as dsp
 
+from echogen.arrays import Floats
 from echogen.ecg.filters import band_pass
 
-Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 REFRACTORY_S = 0.2

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from echogen.arrays import Floats
 from echogen.ecg.leads import canonical_lead, pick_voltages
-from echogen.ecg.source import Floats, Source
+from echogen.ecg.source import Source
 from echogen.ecg.traces import MAXIMUM_SAMPLES, check_size
 from echogen.errors import InputError
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from echogen.arrays import Floats
 from echogen.ecg.leads import pick_voltages
-from echogen.ecg.source import Floats, Source
+from echogen.ecg.source import Source
 from echogen.ecg.units import is_garbled
 from echogen.errors import InputError
 

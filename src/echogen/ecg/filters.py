@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal as dsp
 
+from echogen.arrays import Floats
 from echogen.errors import InputError
 from echogen.records import Ecg
-
-Floats = NDArray[np.float64]
 
 PASS_BAND_HZ = (0.5, 40.0)
 MAINS_HZ = (50.0, 60.0)

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from echogen.arrays import Floats
 from echogen.ecg.apple import apple_layout
 from echogen.ecg.gaps import Gap, fill_short_gaps, find_gaps, longest_stretch, stretch_around, whole_leads
 from echogen.ecg.readers import ECG_READERS
-from echogen.ecg.source import Floats, Source, split_record
+from echogen.ecg.source import Source, split_record
 from echogen.ecg.tables import table_layout
 from echogen.ecg.text import MAXIMUM_BYTES, text_encoding
 from echogen.ecg.text_source import open_text

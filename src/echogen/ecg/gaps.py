@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from echogen.ecg.source import Floats
+from echogen.arrays import Floats
 from echogen.errors import InputError
 
 #: Shorter gaps are interpolated, in s.

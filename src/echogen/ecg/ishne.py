@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from echogen.arrays import Floats
 from echogen.ecg.leads import default_lead_names, pick_leads
-from echogen.ecg.source import Floats, Source
+from echogen.ecg.source import Source
 from echogen.errors import InputError
 
 SIGNATURE = b"ISHNE1.0"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from echogen.arrays import Floats
 from echogen.ecg.all_leads import AllLeads
 from echogen.ecg.delineate import Waves, delineate
 from echogen.ecg.detectors import detect_qrs, refine
@@ -14,8 +15,6 @@ from echogen.ecg.filters import clean, resample
 from echogen.ecg.quality import choose_lead, lead_signal
 from echogen.errors import InputError
 from echogen.records import Ecg
-
-Floats = NDArray[np.float64]
 
 SHORTEST_S = 1.0
 WIDE_QRS_S = 0.120

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from echogen.arrays import Floats
 from echogen.ecg.hdf5 import member, numbers, opened
 from echogen.ecg.leads import default_lead_names, lead_names, pick_leads
 from echogen.ecg.matlab_elements import MAXIMUM_BYTES, check_elements
 from echogen.ecg.rates import rate_of_text
-from echogen.ecg.source import Floats, Source
+from echogen.ecg.source import Source
 from echogen.ecg.stamps import HEAD_SAMPLES, array_clock, counting_columns, on_clock
 from echogen.ecg.units import mv_per_unit, seconds_per_unit
 from echogen.errors import InputError

@@ -8,7 +8,8 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from echogen.ecg.source import Floats, Source
+from echogen.arrays import Floats
+from echogen.ecg.source import Source
 from echogen.ecg.traces import MAXIMUM_SAMPLES, Trace, source_of_traces
 from echogen.ecg.units import mv_per_unit
 from echogen.ecg.xml_file import decode_base64, number, parse_xml

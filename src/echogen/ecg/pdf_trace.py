@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from echogen.arrays import Floats
 from echogen.ecg.leads import STANDARD_LEADS, canonical_lead
 from echogen.ecg.pdf_paths import POINTS_PER_MM, Line, Page, Points, Word, read_pages
-from echogen.ecg.source import Floats, Source
+from echogen.ecg.source import Source
 from echogen.errors import InputError
 
 RATE_HZ = 500.0

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from echogen.arrays import Floats
 from echogen.ecg.all_leads import AllLeads
 from echogen.ecg.detectors import CLEAR_CONTRAST, Detection, detect_qrs, irregularity
 from echogen.ecg.filters import band_pass
 from echogen.records import Ecg
-
-Floats = NDArray[np.float64]
 
 VERDICTS = ("good", "usable", "poor", "flat", "not an ecg")
 PREFERRED_LEADS = ("II", "MLII", "ECG", "I", "MLI", "MCL1", "V5", "V6", "V4", "V3", "aVF", "V2", "aVL", "III", "aVR", "V1", "V")

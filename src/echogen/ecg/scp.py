@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from echogen.arrays import Floats
 from echogen.ecg.scp_huffman import HuffmanTable, decode, read_tables
-from echogen.ecg.source import Floats, Source
+from echogen.ecg.source import Source
 from echogen.ecg.traces import Trace, check_size, source_of_traces, undo_differences
 from echogen.errors import InputError
 

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import signal as dsp
 
+from echogen.arrays import Floats
 from echogen.ecg.filters import resample
 from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.records import Ecg, FloatArray
-
-Floats = NDArray[np.float64]
 
 RATE_HZ = 250.0
 SAMPLES = 2250

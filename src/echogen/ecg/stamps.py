@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from echogen.ecg.source import Floats
+from echogen.arrays import Floats
 from echogen.errors import InputError
 
 #: Rates that make sense of stamps whose unit is not stated, in Hz.

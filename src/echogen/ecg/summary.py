@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from echogen.arrays import Floats
 from echogen.ecg.formats import EcgInfo, ecg_info, read_around_gaps
 from echogen.ecg.gaps import Gap
 from echogen.ecg.landmarks import Landmarks, find_landmarks
 from echogen.ecg.quality import measure_lead, signal_quality
-from echogen.ecg.source import Floats
 from echogen.errors import InputError
 from echogen.records import Ecg
 

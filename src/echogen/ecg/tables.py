@@ -6,10 +6,10 @@ import re
 
 import numpy as np
 
+from echogen.arrays import Floats
 from echogen.ecg.lab_exports import LabHeader, lab_header
 from echogen.ecg.leads import canonical_lead, default_lead_names, lead_names, pick_leads
 from echogen.ecg.rates import stated_rates
-from echogen.ecg.source import Floats
 from echogen.ecg.stamps import counts_rows, counts_up
 from echogen.ecg.text import TextLayout, is_comment, number, split
 from echogen.ecg.text_clock import seconds_of

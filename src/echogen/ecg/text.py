@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from echogen.ecg.source import Floats
+from echogen.arrays import Floats
 from echogen.errors import InputError
 
 MAXIMUM_BYTES = 200_000_000

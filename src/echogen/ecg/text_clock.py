@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from echogen.ecg.source import Floats
+from echogen.arrays import Floats
 from echogen.ecg.stamps import (
     UNITS_S,
     Clock,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from echogen.ecg.source import Floats, Source
+from echogen.arrays import Floats
+from echogen.ecg.source import Source
 from echogen.ecg.stamps import on_clock
 from echogen.ecg.text import TextLayout, data_lines, read_values
 from echogen.ecg.text_clock import table_clock

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from echogen.arrays import Floats
 from echogen.ecg.leads import STANDARD_LEADS, lead_names, pick_leads
-from echogen.ecg.source import Floats, Source
+from echogen.ecg.source import Source
 from echogen.errors import InputError
 
 MAXIMUM_TRACES = 10_000

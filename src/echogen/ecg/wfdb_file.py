@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from echogen.arrays import Floats
 from echogen.ecg.leads import pick_voltages
-from echogen.ecg.source import Floats, Source
+from echogen.ecg.source import Source
 from echogen.errors import InputError
 
 

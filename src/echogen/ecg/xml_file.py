@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, TreeBuilder
 
 import numpy as np
 
-from echogen.ecg.source import Floats
+from echogen.arrays import Floats
 from echogen.errors import InputError
 
 MAXIMUM_BYTES = 32_000_000
