@@ -173,7 +173,7 @@ def _in_a_row(boxes: list[tuple[slice, slice]], thickness: NDArray[np.float64], 
 
 
 def _weights(block: ByteArray, reference: Weights) -> Weights:
-    """How much of the line's colour each pixel has: 1 the full colour, 0 another hue, grey or black."""
+    """Share of the line's colour in each pixel: 1 the full colour, 0 another hue, grey or black."""
     pixels = block.astype(np.float32)
     own = reference - reference.min()
     strength = float(np.linalg.norm(own))
@@ -217,7 +217,7 @@ def _follow(frames: ByteArray, part: Mask, reference: Weights) -> DrawnLine | No
 
 
 def _heaviest_run(lit: Mask, weight: Weights) -> Mask:
-    """Of the runs of lit pixels in each column only the one with most weight; lit, weight: (T, rows, columns)."""
+    """Keep of the runs of lit pixels in each column the one with most weight; lit, weight: (T, rows, columns)."""
     starts = lit.copy()
     starts[:, 1:] &= ~lit[:, :-1]
     number = np.cumsum(starts, axis=1, dtype=np.int16)

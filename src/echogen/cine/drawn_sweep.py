@@ -51,7 +51,7 @@ class DrawnSignal:
 def line_signal(
     line: DrawnLine, frames: ByteArray, times_s: SecondsArray, seconds_per_pixel: float | None = None
 ) -> DrawnSignal | None:
-    """When each column of a line was recorded, from how the line or its marker moves; None where nothing tells.
+    """Times at which each column of a line was recorded, from the movement of the line or its marker; None where nothing tells.
 
     frames: (T, H, W, 3), those in which the line was found; times_s: (T,). seconds_per_pixel: as the file states it; taken for
     the speed where the picture agrees.
@@ -188,7 +188,7 @@ def _without_marker(line: DrawnLine, track: Track, times_s: SecondsArray) -> NDA
 
 
 def _rewritten(row: NDArray[np.float32], track: Track, times_s: SecondsArray) -> bool:
-    """Whether the line differs before and after the track has passed."""
+    """True if the line differs before and after the track has passed."""
     width = row.shape[1]
     passes = track.passes(np.arange(width))
     clear = max(0.05 * width / track.speed, 3.0 * float(np.median(np.diff(times_s))))

@@ -1,4 +1,4 @@
-"""What runs along a drawn line: the pen that writes it, or the marker that says which moment the picture shows."""
+"""Tracks along a drawn line: the pen that writes it, or the marker that says which moment the picture shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import ndimage
 from echogen.arrays import ByteArray, Floats
 from echogen.records import SecondsArray
 
-#: What the whole width of a line may last, in s.
+#: Shortest and longest duration of a line's whole width, in s.
 SWEEPS_S = (0.8, 15.0)
 LEAST_FRAMES = 6
 _CHANGED = 60

@@ -1,4 +1,4 @@
-"""What in an echo or ECG file may tell whose heart it is: DICOM attributes, and text that is burned into the pixels."""
+"""Search for the patient's identity in an echo or ECG file: DICOM attributes, and text that is burned into the pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from echogen.cine.dicom_opening import read_dataset
 from echogen.cine.sector import find_sector
 from echogen.errors import InputError
 
-#: Of the attributes that the basic profile of DICOM PS3.15, table E.1-1, removes or replaces: names and numbers of people,
+#: Attributes that the basic profile of DICOM PS3.15, table E.1-1, removes or replaces: names and numbers of people,
 #: places and devices, dates and times, free text. UIDs are left out, since every object has them.
 _NAMES = """
 PatientName PatientID IssuerOfPatientID OtherPatientIDs OtherPatientIDsSequence OtherPatientNames PatientBirthDate
@@ -59,7 +59,7 @@ def identifying_attributes(path: str | Path) -> dict[str, Any] | None:
 
 
 def text_beside_the_sector(frames: ByteArray) -> bool:
-    """Whether text seems to be burned into the pixels outside the sector of a cine (T, H, W).
+    """True if text seems to be burned into the pixels outside the sector of a cine (T, H, W).
 
     A guess: four or more bright, still shapes of the size of letters in one line. Without a sector the whole picture counts.
     """

@@ -24,7 +24,7 @@ _TEXT = re.compile(rb"\s*(ObjectType|NDims)\s*=", re.IGNORECASE)
 
 
 def is_mhd(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is a MetaImage header."""
+    """True if a file that begins with these bytes has a MetaImage header."""
     return _TEXT.match(head) is not None
 
 
@@ -93,7 +93,7 @@ def _content(path: Path, header: Mapping[str, str], data_start: int, size: int) 
 
 
 def _beside(source: Path, named: str) -> bool:
-    """Whether what a header names is a plain name, and the file of that name no link that leads elsewhere."""
+    """True if a header names a plain name, and the file of that name is no link that leads elsewhere."""
     try:
         return Path(named).name == named and "\\" not in named and source.resolve().parent == source.parent.resolve()
     except (ValueError, OSError, RuntimeError):  # no name of a file, or links in a circle

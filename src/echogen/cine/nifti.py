@@ -24,7 +24,7 @@ _COMMENT, _KEY = 6, "echogen"
 
 
 def is_nifti(head: bytes) -> bool:
-    """Whether the first 348 bytes of a file, unpacked, are a NIfTI header that is followed by its image."""
+    """True if the first 348 bytes of a file, unpacked, are a NIfTI header that is followed by its image."""
     return head[344:348] == b"n+1\0" or head[4:12] == b"n+2\0\r\n\x1a\n"
 
 
@@ -100,7 +100,7 @@ def _stored(header: Any, shape: tuple[int, ...], values: np.ndarray) -> StoredIm
 
 
 def _noted(header: Any) -> dict[str, Any]:
-    """What `write_nifti` left in the header; empty for the files of others."""
+    """Read the facts that `write_nifti` left in the header; empty for the files of others."""
     for extension in header.extensions:
         if extension.get_code() == _COMMENT:
             try:

@@ -21,7 +21,7 @@ _LARGEST_SIDE = 4096
 
 @dataclass(frozen=True)
 class BeamGeometry:
-    """Where the samples of a beamspace picture lie: its first and last row in mm from the tip, its first and last beam in rad.
+    """Geometry of a beamspace picture: its first and last row in mm from the tip, its first and last beam in rad.
 
     An angle of 0 points straight down, positive ones to the right. Raises `InputError` for what spans no sector.
     """

@@ -1,4 +1,4 @@
-"""What image files of research hold (NIfTI, MetaImage): numbers on a grid of any spacing, as grey frames with square pixels."""
+"""Image files of research (NIfTI, MetaImage): numbers on a grid of any spacing, as grey frames with square pixels."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from echogen.records import Cine, Ecg
 
 #: The longest stretch of ECG shown at once, in s; longer clips scroll.
 WINDOW_S = 6.0
-#: Where in a scrolling window the cursor stands, as a share of its width.
+#: Place of the cursor in a scrolling window, as a share of its width.
 CURSOR_SHARE = 0.75
 
 BACKGROUND = (5, 7, 9)
@@ -27,7 +27,7 @@ R_MARK = (240, 178, 74)
 FRAME_MARK = (120, 190, 255)
 CURSOR = (245, 245, 245)
 TEXT = (172, 182, 188)
-#: How bright what the cursor has not reached yet is.
+#: Brightness of the part that the cursor has not reached yet.
 AHEAD = 0.5
 
 _FINER = 3
@@ -122,7 +122,7 @@ class EcgStrip:
         self._tiles: dict[int, ByteArray] = {}
 
     def _offset(self, time_s: float) -> int:
-        """How many pixels the window at a time is scrolled to the left."""
+        """Number of pixels by which the window at a time is scrolled to the left."""
         first = np.clip(time_s - CURSOR_SHARE * self.span_s, self.start_s, self.end_s - self.span_s)
         return round(float(first - self.start_s) * self._pixels_per_s)
 

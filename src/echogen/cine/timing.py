@@ -26,7 +26,7 @@ _USUAL_HZ = (10.0, 200.0)
 _FEWEST_JUDGED = 3
 #: A pause is an interval of more than this many usual ones, and more than so many seconds.
 _PAUSE_INTERVALS, _PAUSE_S = 3.0, 0.2
-#: What every sentence about unknown or impossible times asks for.
+#: Advice of every sentence about unknown or impossible times.
 ASK_FOR_RATE = "give the frame rate with --fps (fps= in Python)"
 
 

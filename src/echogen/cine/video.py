@@ -142,7 +142,7 @@ def _check_complete(path: Path, track: _Track) -> None:
 
 
 def _stated_end_s(container: Any, stream: Any) -> float:
-    """When a Matroska track ends on its clock, in s; 0 for other containers, or where sound may last longer than the picture."""
+    """End of a Matroska track on its clock, in s; 0 for other containers, or where sound may last longer than the picture."""
     if "matroska" not in container.format.name:
         return 0.0
     hours, _, rest = stream.metadata.get("DURATION", "").partition(":")

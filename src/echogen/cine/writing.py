@@ -38,7 +38,7 @@ _X264 = {"crf": "15", "preset": "veryfast", "bf": "0", "movflags": "+faststart"}
 
 @dataclass(frozen=True)
 class _Job:
-    """What a writer of moving pictures needs."""
+    """Settings of a writer of moving pictures."""
 
     cine: Cine
     strip: EcgStrip | None
@@ -114,7 +114,7 @@ def write(
 
 
 def ecg_path(path: Path) -> Path:
-    """Where `write` puts the ECG beside the DICOM image at a path: NAME_ecg.dcm."""
+    """Path at which `write` puts the ECG beside the DICOM image of a path: NAME_ecg.dcm."""
     return path.with_name(f"{path.stem}_ecg{path.suffix}")
 
 
