@@ -120,6 +120,8 @@ def test_pictures_that_are_no_echo_are_refused():
 
 
 def test_real_pictures_that_are_no_echo_are_refused(test_data):
-    for path in sorted((test_data / "echo_dicom" / "negatives_not_echo").glob("*.dcm")):
+    pictures = sorted((test_data / "echo_dicom" / "negatives_not_echo").glob("*.dcm"))
+    assert pictures
+    for path in pictures:
         with pytest.raises(InputError, match="echocardiogram"):
             to_sector(read_cine(path).frames)

@@ -29,9 +29,7 @@ class EcgFolder:
         if not self.folder.is_dir():
             raise InputError(f"There is no folder {folder}; name the folder that holds the ECG files.")
         files = (path for path in self.folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        self.files = sorted(
-            path for path in files if not any(part.startswith(".") for part in path.relative_to(self.folder).parts)
-        )
+        self.files = sorted(path for path in files if not _is_hidden(path.relative_to(self.folder)))
         if not self.files:
             raise InputError(f"There is no ECG file in {folder}; name the folder that holds them.")
 
