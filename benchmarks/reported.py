@@ -1,7 +1,6 @@
 """Every file of $ECHOGEN_TEST_DATA/reported, kinds of files that public bug reports are about: expected, read, verdict.
 
-Right values of ECG files stand in echogen.testing.reported_ecg, those of echo files in echogen.testing.reported_echo, each with the same four
-names: the table of right values, `read`, `wrong` and `in_words`.
+Right values stand in echogen.testing.reported_ecg and echogen.testing.reported_echo, each with the same four names: the table of right values, `read`, `wrong` and `in_words`.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ MEASURE_KEYS = {
     "heart_rate_bpm",
     "beats",
     "matched_fraction",
+    "notes",
     "es_error_ms",
     "ef_regressor_percent",
     "measuring_error",

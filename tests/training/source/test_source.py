@@ -46,18 +46,11 @@ def shards(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clip_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.MonkeyPatch) -> Path:
+def clip_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clip store of three clips."""
     folder = tmp_path_factory.mktemp("clips")
-    monkeypatch_module.setattr("echogen.datasets.clip_store.SHARD_CLIPS", 3)
-    render_clips(folder, 3, frames=17, processes=1)
+    render_clips(folder, 3, frames=17, processes=1, clips_per_shard=3)
     return folder
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_module() -> pytest.MonkeyPatch:
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
 
 
 def opened(source: str | Path | SourceEntry | list[SourceEntry], seed: int = 0, **settings: object) -> TrainingSource:
@@ -174,7 +167,7 @@ def test_a_damaged_shard_is_refused_or_skipped_and_named(shards: Path, tmp_path:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("nowhere", "is no folder"),
+        ("no/such/folder", "is no folder"),
         (SourceEntry("phantom", look="crisp"), "held out"),
         (SourceEntry("phantom", look="x"), "no look"),
     ],
