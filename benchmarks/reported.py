@@ -1,6 +1,7 @@
 """Every file of $ECHOGEN_TEST_DATA/reported, kinds of files that public bug reports are about: expected, read, verdict.
 
-Right values stand in echogen.testing.reported_ecg and echogen.testing.reported_echo, each with the same four names: the table of right values, `read`, `wrong` and `in_words`.
+Right values stand in echogen.testing.reported_ecg and echogen.testing.reported_echo, each with the same four names: the
+table of right values, `read`, `wrong` and `in_words`.
 """
 
 from __future__ import annotations

@@ -123,9 +123,8 @@ def wrong(expected: Expected, result: Result) -> list[str]:
     sizes = () if wanted is None else (wanted, wanted / 0.8) if wanted < CONTROL_MM else (wanted,)
     if wanted is not None and not any(given is not None and abs(given / size - 1) <= MM_TOLERANCE for size in sizes):
         found.append("mm per pixel")
-    if expected.measured:
-        if result.edv_ml is None or abs(result.edv_ml / CONTROL_EDV_ML - 1) > EDV_TOLERANCE:
-            found.append("EDV")
+    if expected.measured and (result.edv_ml is None or abs(result.edv_ml / CONTROL_EDV_ML - 1) > EDV_TOLERANCE):
+        found.append("EDV")
     return found
 
 
