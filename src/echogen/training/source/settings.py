@@ -48,7 +48,7 @@ class SourceSettings:
     held_out: Share of the patients (0..1) that training never sees, chosen by a hash of the patient's name.
     of_held_out: True gives windows of the held-out patients instead, for validation.
     cache: Folder in which clips in the canonical picture are kept; None keeps the last ones in memory only.
-    damaged: Treatment of damaged samples: `refuse` stops at a sample that cannot be read; `skip` names it in the log and takes another.
+    damaged: Treatment of samples that cannot be read: `refuse` stops, `skip` names each in the log and takes another.
     """
 
     source: str | SourceEntry | tuple[str | SourceEntry, ...] | None = None
