@@ -173,6 +173,8 @@ def _cover(one: _Box, other: _Box) -> float:
 
 def _with_sector(regions: list[_Region], strips: list[_Box], frames: ByteArray) -> _Region | None:
     """The region that holds the sector; None where none does."""
+    if len(regions) == 1 and not strips and _covers(regions[0].box, frames):
+        return regions[0]
     shares = _shares([region.box for region in regions], strips, frames)
     order = sorted(range(len(regions)), key=lambda index: -shares[index])
     best = regions[order[0]]
@@ -187,6 +189,12 @@ def _with_sector(regions: list[_Region], strips: list[_Box], frames: ByteArray) 
     except InputError:
         return None
     return max(held, key=lambda region: _cover(region.box, sector))
+
+
+def _covers(box: _Box, frames: ByteArray) -> bool:
+    """True for a region as large as the frames, in which the sector lies wherever it is."""
+    height, width = frames.shape[1:]
+    return box[0] <= _BEYOND_PX and box[1] <= _BEYOND_PX and box[2] >= width - _BEYOND_PX and box[3] >= height - _BEYOND_PX
 
 
 def _inside(inner: _Box, outer: _Box) -> bool:

@@ -76,18 +76,16 @@ def _pointed(dataset: Any) -> list[str]:
 
 def _stated(dataset: Any, count: int) -> dict[str, SecondsArray]:
     """The times (count,) in s by each field that states them."""
-    rates = [rate for rate in (_number(dataset, field) for field in _RATES) if rate]
+    rates = {field: rate for field in _RATES if (rate := _number(dataset, field))}
     found: dict[str, SecondsArray] = {}
     vector = _vector(dataset, count)
     if vector is not None:
         found[_VECTOR] = vector
     numbers = np.arange(count, dtype=np.float64)
     if step := _number(dataset, _STEP):
-        found[_STEP] = numbers * _unrounded(step, rates) / _MS_PER_S
-    for field in _RATES:
-        if rate := _number(dataset, field):
-            found[field] = numbers / rate
-    if duration := _number(dataset, _DURATION):
+        found[_STEP] = numbers * _unrounded(step, list(rates.values())) / _MS_PER_S
+    found |= {field: numbers / rate for field, rate in rates.items()}
+    if not found and (duration := _number(dataset, _DURATION)):
         found[_DURATION] = numbers * duration / _MS_PER_S
     return found
 

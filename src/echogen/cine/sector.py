@@ -24,6 +24,10 @@ _NO_ECHO = (
 )
 _FITTING_SIZE = 256
 _MOST_FRAMES = 64
+#: Rows and columns down to which a hull is made smaller before a fan is fitted to it.
+_LEAST_FITTED = 48
+#: Fans that are tried, from the hull's own shape and near a known fan.
+_TRIALS, _TRIALS_NEAR = 300, 40
 _LIT_ABOVE_BACKGROUND = 3.0
 _MOVING = 0.6
 #: Compression rings around what is bright, up to this share of it.
@@ -32,11 +36,9 @@ _HALO = 0.05
 _THIN = 5
 #: Least overlap of a fan with what is lit; fans that open wider than this, in radians, are taken only if they fit as exactly as
 #: no round picture with dark corners does.
-_LEAST_OVERLAP, _WIDE, _LEAST_OVERLAP_WIDE = 0.80, 2.0, 0.95
+_LEAST_OVERLAP, _WIDE, _LEAST_OVERLAP_WIDE = 0.80, 1.85, 0.95
 #: Links thinner than so many pixels are always cut between the fan and what is beside it.
 _THIN_LINK = 5
-#: Links thinner than so many pixels are cut where the fan's overlap is below the second number, if that gains the third.
-_THICK_LINK, _LINKED_BELOW, _MUCH_BETTER = 11, 0.90, 0.03
 #: How narrow and how wide a fan opens, both sides together, in radians.
 _NARROWEST, _WIDEST = 0.5, 2.11
 
@@ -105,15 +107,12 @@ def find_sector(frames: ByteArray) -> Sector:
     small_size = (max(8, round(width / step)), max(8, round(height / step)))
     chosen = stack[np.unique(np.linspace(0, len(stack) - 1, _MOST_FRAMES).astype(int))]
     small = np.stack([np.asarray(Image.fromarray(f).resize(small_size, Image.Resampling.BOX), dtype=np.float32) for f in chosen])
-    lit = _lit(small)
-    part = _largest_part(*lit)
+    part = _largest_part(*_lit(small))
     hull = _hull(part)
     fitted = _fit(hull) if _may_be_fan(part, hull) else None
     if fitted is None or not _fits(fitted, hull):
         raise InputError(_NO_ECHO)
-    if _overlap(fitted, hull) < _LINKED_BELOW:
-        fitted, part = _less_linked(lit, fitted, part, hull)
-    fitted = _opened_to(fitted, part)
+    fitted = _opened_to(_fitted(hull, near=fitted), part)
     along_rows, along_columns = height / small_size[1], width / small_size[0]
     return Sector(
         (fitted.apex_row + 0.5) * along_rows,
@@ -138,21 +137,12 @@ def _lit(small: NDArray[np.float32]) -> tuple[Mask, Mask]:
     return smooth, sharp
 
 
-def _less_linked(lit: tuple[Mask, Mask], fan: Sector, part: Mask, hull: Mask) -> tuple[Sector, Mask]:
-    """The fan and lit part without what thick links join to it (a trace that is swept anew), if a fan fits that much better."""
-    smaller = _largest_part(*lit, thickest=_THICK_LINK)
-    smaller_hull = _hull(smaller)
-    found = _fit(smaller_hull)
-    better = _overlap(found, smaller_hull) > _overlap(fan, hull) + _MUCH_BETTER
-    return (found, smaller) if better and _fits(found, smaller_hull) else (fan, part)
-
-
-def _largest_part(smooth: Mask, sharp: Mask, thickest: int = _THIN_LINK) -> Mask:
+def _largest_part(smooth: Mask, sharp: Mask) -> Mask:
     """The largest connected part of the smooth mask, with the edges of the sharp one.
 
-    Links (rulers, traces, text) between the fan and what stands beside it are cut if they are thinner than `thickest` pixels.
+    Links (rulers, traces, text) between the fan and what stands beside it are cut if they are thinner than `_THIN_LINK` pixels.
     """
-    labels, count = ndimage.label(ndimage.binary_opening(smooth, structure=np.ones((thickest, thickest))))
+    labels, count = ndimage.label(ndimage.binary_opening(smooth, structure=np.ones((_THIN_LINK, _THIN_LINK))))
     if count == 0:
         raise InputError(_NO_ECHO)
     largest = int(np.bincount(labels.ravel())[1:].argmax()) + 1
@@ -190,7 +180,7 @@ def _fits(sector: Sector, hull: Mask) -> bool:
     return _NARROWEST < opening < _WIDEST and _overlap(sector, hull) >= least
 
 
-def _overlap(sector: Sector, hull: Mask) -> float:
+def _overlap(sector: Sector, hull: Mask | Floats) -> float:
     """Intersection over union of the fan (with edges that are one pixel soft) and a mask."""
     fan = np.clip(_signed_depth(sector, *hull.shape) + 0.5, 0.0, 1.0)
     both = float((fan * hull).sum())
@@ -198,7 +188,18 @@ def _overlap(sector: Sector, hull: Mask) -> float:
 
 
 def _fit(hull: Mask) -> Sector:
-    rows, columns = np.nonzero(hull)
+    """The fan that overlaps a hull best, to a pixel or two: a large hull is fitted at half its size, in a quarter of the time."""
+    if min(hull.shape) < 2 * _LEAST_FITTED:
+        return _fitted(hull)
+    height, width = hull.shape[0] // 2, hull.shape[1] // 2
+    quarters = hull[: 2 * height, : 2 * width].reshape(height, 2, width, 2)
+    half = _fitted(quarters.mean(axis=(1, 3)))
+    return replace(half, apex_row=2 * half.apex_row, apex_column=2 * half.apex_column, radius=2 * half.radius)
+
+
+def _fitted(hull: Mask | Floats, near: Sector | None = None) -> Sector:
+    """The fan that overlaps a hull (whole or in shares of pixels) best, searched for from the hull's own shape or near a fan."""
+    rows, columns = np.nonzero(hull >= 0.5)
     top, bottom = float(rows.min()), float(rows.max()) + 1
     tall = bottom - top
     wide = float(columns.max() - columns.min() + 1)
@@ -217,8 +218,11 @@ def _fit(hull: Mask) -> Sector:
     middle = float(columns[rows < top + 0.1 * tall].mean())
     opening = float(np.clip(np.arcsin(np.clip(0.5 * wide / tall, 0, 1)), 0.35, 0.9))
     start = np.array([top / tall, middle / tall, 1.0, opening, opening])
-    first_simplex = np.vstack([start, start + np.diag([-0.05, 0.06, 0.05, 0.12, 0.12])])
-    options = {"initial_simplex": first_simplex, "maxfev": 300, "xatol": 1e-3, "fatol": 1e-4}
+    steps, most = np.array([-0.05, 0.06, 0.05, 0.12, 0.12]), _TRIALS
+    if near is not None:
+        start = np.array([near.apex_row / tall, near.apex_column / tall, near.radius / tall, near.left, near.right])
+        steps, most = steps / 5, _TRIALS_NEAR
+    options = {"initial_simplex": np.vstack([start, start + np.diag(steps)]), "maxfev": most, "xatol": 1e-3, "fatol": 1e-4}
     return sector(minimize(loss, start, method="Nelder-Mead", options=options).x)
 
 
@@ -232,7 +236,7 @@ def _opened_to(fan: Sector, part: Mask) -> Sector:
 
 
 def _may_be_fan(part: Mask, hull: Mask) -> bool:
-    """Whether a part is large and filled, and narrow at its top."""
+    """True for a part that is large and filled, and narrow at its top."""
     rows, columns = np.nonzero(hull)
     tall = int(rows.max() - rows.min()) + 1
     wide = int(columns.max() - columns.min()) + 1
@@ -241,7 +245,7 @@ def _may_be_fan(part: Mask, hull: Mask) -> bool:
 
 
 def _is_canonical(stack: ByteArray) -> bool:
-    """Whether a square picture's lit part is the canonical fan: nothing beside it, filled, and reaching its radius."""
+    """True where a square picture's lit part is the canonical fan: nothing beside it, filled, and reaching its radius."""
     chosen = stack[np.unique(np.linspace(0, len(stack) - 1, _MOST_FRAMES).astype(int))]
     brightest = chosen.max(axis=0).astype(np.float64)
     lit = ndimage.gaussian_filter(brightest, 0.6) > np.percentile(brightest, 2) + _LIT_ABOVE_BACKGROUND
