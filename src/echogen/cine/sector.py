@@ -39,7 +39,7 @@ _THIN = 5
 _LEAST_OVERLAP, _WIDE, _LEAST_OVERLAP_WIDE = 0.80, 1.85, 0.95
 #: Links thinner than so many pixels are always cut between the fan and what is beside it.
 _THIN_LINK = 5
-#: How narrow and how wide a fan opens, both sides together, in radians.
+#: Narrowest and widest opening of a fan, both sides together, in radians.
 _NARROWEST, _WIDEST = 0.5, 2.11
 
 
