@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echogen import InputError
-from echogen.datasets.echonet_dynamic import EchoNetDynamic, tracing_mask, tracing_outline
+from echogen.datasets.echonet_dynamic import EchoNetDynamic, tracing_outline
 from echogen.datasets.paired_folder import resize
-from echogen.datasets.tracings import polygon_area
+from echogen.datasets.tracings import outline_mask, polygon_area
 from echogen.records import STRUCTURES
 from echogen.testing import data_sets as fakes
 
@@ -136,4 +136,4 @@ def test_a_mask_has_the_area_of_its_outline(seed: int, half_width: float, half_h
     lines = np.concatenate([[[40, rows[0], 40, rows[-1]]], rng.permutation(lines)])
     area = polygon_area(tracing_outline(lines))
     assert area == pytest.approx(np.pi * half_width * half_height, rel=0.05)
-    assert tracing_mask(lines, 80, 80).sum() == pytest.approx(area, rel=0.08)
+    assert outline_mask(tracing_outline(lines), 80, 80).sum() == pytest.approx(area, rel=0.08)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from echogen.errors import InputError
 from echogen.networks.config import load_network, save_network
-from echogen.networks.published import PositionBias, PositionConvolution, PublishedAttention, feed_forward_width
+from echogen.networks.published import PositionBias, PositionConvolution, PublishedAttention
 from echogen.networks.published_discriminator import (
     PublishedDiscriminator,
     PublishedDiscriminatorConfig,
@@ -130,7 +130,7 @@ def test_published_sizes():
         tokenizer = PublishedTokenizer(PublishedTokenizerConfig.published())
         transformer = PublishedTransformer(PublishedTransformerConfig.published())
         discriminator = PublishedDiscriminator(PublishedDiscriminatorConfig.published())
-    assert feed_forward_width(512) == PublishedTokenizerConfig.published().feed_forward == 1365
+    assert PublishedTokenizerConfig.published().feed_forward == int(4 * 512 * 2 / 3) == 1365
     assert tokenizer.latent_shape(11) == (6, 16, 16)
     networks = (tokenizer, transformer, discriminator)
     counts = [sum(weight.numel() for weight in network.parameters() if weight.requires_grad) for network in networks]

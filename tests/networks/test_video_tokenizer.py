@@ -96,7 +96,7 @@ def test_a_crop_gives_the_frames_of_its_latents(start, length, frames):
 def test_with_a_time_window_a_stream_decoded_in_pieces_equals_the_whole():
     tokenizer = make(time_window=2, temporal_depth_decoder=2)
     ids = tokenizer.tokenize(torch.rand(1, 25, 32, 32))
-    context = tokenizer.decoder_context
+    context = tokenizer.config.decoder_context
     assert context == 2
     whole = tokenizer.decode_ids(ids)
     piece = tokenizer.decode_ids(ids[:, 4 - context :], first=False)[:, 4 * context :]

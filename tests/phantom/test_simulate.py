@@ -7,7 +7,7 @@ from scipy.ndimage import map_coordinates
 from echogen.errors import InputError
 from echogen.measurement.geometry import lv_geometry
 from echogen.phantom.rhythm import make_rhythm
-from echogen.phantom.simulate import draw_heart, heart_volume_ml, render, simulate, true_beats, with_ef, with_probe
+from echogen.phantom.simulate import draw_heart, heart_volume_ml, render, simulate, true_beats, with_ef
 from echogen.physiology import area_length_volume_ml
 from echogen.records import STRUCTURES
 
@@ -17,6 +17,10 @@ def steady_heart(seed, *, ef=60.0, view="A4C", rate=72.0, rhythm="sinus"):
     rng = np.random.default_rng(seed)
     beats = make_rhythm(rhythm, rate, 0.0, 4.0, rng, variability=None if rhythm == "af" else 0.0)
     return draw_heart(beats, rng, ef_percent=ef, view=view)
+
+
+def other_probe(heart, **changes):
+    return replace(heart, probe=replace(heart.probe, **changes))
 
 
 def first_beat(heart):
@@ -147,7 +151,7 @@ def test_mitral_valve_is_shut_in_systole_and_open_in_early_filling(seed, view):
 
 
 def test_speckle_averages_out_to_the_structure():
-    heart = with_probe(steady_heart(1), speckle=1.0, curve=1.0, dynamic_range=60.0, gain=-8.0, shadows=())
+    heart = other_probe(steady_heart(1), speckle=1.0, curve=1.0, dynamic_range=60.0, gain=-8.0, shadows=())
     drawn = [render(heart, np.array([0.2]), seed) for seed in range(40)]
     frames = np.stack([d.frames[0] for d in drawn]).astype(float)
     structure = np.stack([d.structure[0] for d in drawn]).astype(float)
@@ -166,7 +170,7 @@ def test_speckle_moves_with_the_tissue():
     now, followed, in_place = [], [], []
     rows, columns = np.indices((128, 128))
     for seed in range(5):
-        heart = with_probe(steady_heart(seed), speckle=0.9, decorrelation=0.0, gain=0.0)
+        heart = other_probe(steady_heart(seed), speckle=0.9, decorrelation=0.0, gain=0.0)
         heart = replace(heart, anatomy=replace(heart.anatomy, sway_mm=0.0))
         beat = first_beat(heart)
         drawn = render(heart, np.array([beat.ed_s, beat.ed_s + 0.6 * (beat.es_s - beat.ed_s)]), 0)

@@ -15,13 +15,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from echogen.arrays import Floats, Mask
+from echogen.arrays import Floats
 from echogen.cine.reading import read_cine
 from echogen.datasets.table_loader import TableEntry, TableVideos
 from echogen.datasets.tables import Source, read_rows
-from echogen.datasets.tracings import Tracing, beat_between, outline_mask, tracing_of
+from echogen.datasets.tracings import Tracing, beat_between, tracing_of
 from echogen.errors import InputError
 from echogen.records import Beat, Cine, Study
 
@@ -107,11 +106,6 @@ def tracing_outline(lines: Floats) -> Floats:
     chords = np.where(wrong[:, None], chords[:, [2, 3, 0, 1]], chords)
     chords = chords[np.argsort((chords[:, :2] + chords[:, 2:]) @ along, kind="stable")]
     return np.concatenate([chords[:, :2], chords[::-1, 2:]])
-
-
-def tracing_mask(lines: ArrayLike, height: int, width: int) -> Mask:
-    """(height, width) the pixels whose centres lie inside the outline of traced lines (n, 4) (even-odd rule)."""
-    return outline_mask(tracing_outline(np.asarray(lines, dtype=np.float64)), height, width)
 
 
 def _read_file_list(folder: Path) -> list[Entry]:

@@ -54,11 +54,6 @@ def gain_norm(dim: int) -> nn.LayerNorm:
     return norm
 
 
-def feed_forward_width(dim: int, multiple: float = 4.0) -> int:
-    """Width between the two layers of the published gated feed-forward: two thirds of multiple x dim."""
-    return int(multiple * (2 / 3) * dim)
-
-
 class PublishedAttention(nn.Module):
     """Cosine attention: queries are made of the norm of x; keys and values of x itself, or of a context through its own norm."""
 

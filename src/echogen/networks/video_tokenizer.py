@@ -90,6 +90,12 @@ class VideoTokenizerConfig:
             raise InputError(f"Active patches must be increasing numbers from 0 to {self.grid**2 - 1}.")
 
     @property
+    def decoder_context(self) -> int | None:
+        """Number of earlier latent frames that the decoder's output depends on; None for all."""
+        window = self.time_window
+        return None if window is None else self.temporal_depth_decoder * (window - 1)
+
+    @property
     def grid(self) -> int:
         """Number of patches along one side of the image."""
         return self.image_size // self.patch
@@ -181,12 +187,6 @@ class VideoTokenizer(nn.Module):
     def _blocks(self, depth: int) -> nn.ModuleList:
         c = self.config
         return nn.ModuleList(Block(c.dim, c.heads, c.mlp_ratio, gated_mlp=c.gated_mlp, qk_norm=c.qk_norm) for _ in range(depth))
-
-    @property
-    def decoder_context(self) -> int | None:
-        """Number of earlier latent frames that the decoder's output depends on; None for all."""
-        window = self.config.time_window
-        return None if window is None else self.config.temporal_depth_decoder * (window - 1)
 
     def frames(self, start: int, length: int) -> slice:
         """Frames of the video that latents [start, start + length) stand for."""

@@ -256,11 +256,6 @@ def simulate(
     return Study(ecg, cine, heart.anatomy.ef_percent, heart.sex, true_beats(heart, times[0], times[-1]), drawn.labels)
 
 
-def with_probe(heart: Heart, **changes: float) -> Heart:
-    """The same heart seen with other settings."""
-    return replace(heart, probe=replace(heart.probe, **changes))  # type: ignore[arg-type]
-
-
 def with_ef(heart: Heart, ef_percent: float) -> Heart:
     """The same heart, rhythm and picture with another ejection fraction in %; its end-diastolic volume stays."""
     old = heart.anatomy

@@ -23,6 +23,12 @@ def check_networks(
             f"The tokenizer has {tokenizer.quantizer.vocabulary} codes but the transformer expects "
             f"{transformer.config.vocabulary}; they do not belong together."
         )
+    needed = tokenizer.decoder_context
+    if needed is not None and config.decode_context < needed:
+        raise InputError(
+            f"The generator's decode_context is {config.decode_context} latents, but what its decoder draws depends on {needed} "
+            "before them; a stream would differ from the whole. Set decode_context to that."
+        )
     check_order(config.order, transformer, critic)
     spec, encoder = config.ecg_window, transformer.config.ecg
     sizes: list[tuple[str, float, float]] = [("frames a latent", spec.frames_per_latent, tokenizer.time_patch)]
