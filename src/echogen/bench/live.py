@@ -1,4 +1,4 @@
-"""Speed of a generator that follows an ECG while it is being recorded."""
+"""Speed of a generator that follows an ECG during its recording."""
 
 from __future__ import annotations
 
@@ -19,19 +19,31 @@ from echogen.errors import InputError
 from echogen.generators import Generator
 from echogen.records import Cine, Ecg
 
-#: An ECG arrives in pieces of this length.
+#: Length in s of the pieces in which an ECG arrives.
 PIECE_S = 0.05
 
 
 @dataclass(frozen=True)
 class LiveRun:
-    """One generator going along with an ECG; all times in s.
+    """Speed of one generator that follows an ECG; all times in s.
 
-    frames_per_second: made, when every piece of the ECG is there as soon as it is asked for; streams: how many hearts of fps
-    that would be, one after the other. part_s: video in a part; future_s: ECG that a part needs beyond its end. first_frame:
-    from the last piece of ECG that it needs until the first frame is there, over `starts` streams; part: the same of the parts
-    that follow. behind_worst: how far a frame is behind the ECG when it can be shown, at most: part_s, future_s and part_worst.
-    memory in MB, nan where the system does not tell.
+    model: Name of the generator.
+    dtype: Type of its weights, for instance bfloat16.
+    frames: Number of frames made.
+    fps: Frames per second of the video.
+    frames_per_second: Frames made in one second when no piece of the ECG has to be waited for.
+    cpu_seconds_per_frame: CPU time of all threads for one frame.
+    streams: Number of videos of `fps` that this speed serves, one after the other.
+    part_s: Length of the video in one part.
+    future_s: Length of the ECG that a part needs beyond its end.
+    starts: Number of streams begun to time the first frame.
+    first_frame_median: Time from the last piece of ECG that the first frame needs until that frame is made, median.
+    first_frame_worst: The same time, longest.
+    part_median: Time from the last piece of ECG that a further part needs until that part is made, median.
+    part_worst: The same time, longest.
+    behind_worst: Longest delay of a frame behind the ECG: part_s, future_s and part_worst together.
+    memory_start_mb: Memory of the process before the video in MB; nan where the system does not state it.
+    memory_end_mb: Memory of the process after the video in MB; nan where the system does not state it.
     """
 
     model: str
@@ -53,12 +65,12 @@ class LiveRun:
     memory_end_mb: float
 
     def to_json(self) -> dict[str, Any]:
-        """All fields; what is unknown is None."""
+        """All fields for JSON; an unknown value is None."""
         return {name: None if value != value else value for name, value in asdict(self).items()}
 
 
 def memory_mb() -> float:
-    """Memory that this process holds, in MB; nan where the system does not tell."""
+    """Memory of this process in MB; nan where the system does not state it."""
     status = Path("/proc/self/statm")
     if not status.is_file():
         return math.nan
@@ -66,9 +78,9 @@ def memory_mb() -> float:
 
 
 def looped(ecg: Ecg, piece_s: float = PIECE_S) -> Iterator[Ecg]:
-    """An ECG without an end, from 0 s on, in pieces: the recording from its first to its last R peak, again and again.
+    """Repeat an ECG from its first to its last R peak without an end, in pieces of piece_s seconds, from 0 s on.
 
-    Raises `InputError` where there are not two beats.
+    Raises `InputError` for an ECG of fewer than two beats.
     """
     r_s = find_landmarks(ecg).r_s
     if len(r_s) < 2:
@@ -83,7 +95,7 @@ def looped(ecg: Ecg, piece_s: float = PIECE_S) -> Iterator[Ecg]:
 
 
 class ReceivedPieces:
-    """Pieces of an ECG that remember when the last of them was handed out."""
+    """Pieces of an ECG, with the time at which the last of them was handed out."""
 
     def __init__(self, pieces: Iterable[Ecg], clock: Callable[[], float]) -> None:
         self._pieces, self._clock = iter(pieces), clock
@@ -101,7 +113,7 @@ class ReceivedPieces:
 def timed_parts(
     generator: Generator, pieces: Iterable[Ecg], clock: Callable[[], float], **asked: Any
 ) -> Iterator[tuple[Cine, float]]:
-    """The parts of a live video, each with the seconds from the last piece of ECG that it needed until it was there."""
+    """Make the parts of a live video, each with the time in s from the last piece of ECG that it needs until it is made."""
     received = ReceivedPieces(pieces, clock)
     assert generator.live_timing is not None
     for part in generator.stream(received, start_s=generator.live_timing.lead_in_s, live=True, **asked):
@@ -118,9 +130,16 @@ def measure_live(
     steps: int | None = None,
     progress: Callable[[float, float], None] | None = None,
 ) -> LiveRun:
-    """Go along with a repeated ECG for so many seconds of video, and begin anew `starts` times; progress(done, in all).
+    """Measure the speed of a generator that follows a repeated ECG.
 
-    Raises `InputError` as the generator does, for less than a first and two further parts, and where it cannot follow an ECG.
+    generator: Generator of live video.
+    ecg: ECG of two beats or more.
+    device: Device of the generator.
+    seconds: Length of the video in s, at least a first and two further parts.
+    starts: Number of streams begun to time the first frame.
+    steps: Decoding steps; None takes the generator's own.
+    progress: Called with the work done and the work in all.
+    Raises `InputError` as the generator does, for too short a video, and for a generator that cannot follow an ECG.
     """
     live = generator.live_timing
     if live is None:
@@ -131,7 +150,7 @@ def measure_live(
     def clock() -> float:
         return now(device)
 
-    # What the first parts need is prepared, so that all is warm and the loop of the ECG costs nothing.
+    # A first part warms everything up, and the pieces of the ECG are computed before the clock runs.
     pieces = looped(ecg)
     ready = [next(pieces) for _ in range(math.ceil((live.lead_in_s + seconds + live.delay_s + 1.0) / PIECE_S))]
     for _ in timed_parts(generator, ready, clock, seconds=live.first_s + live.part_s, steps=steps):

@@ -1,4 +1,4 @@
-"""Time of one video: seconds and FLOPs part by part, beside the machine's own matrix products."""
+"""Speed of one video: seconds and FLOPs part by part, compared with the rate of the machine's matrix products."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from echogen.networks.st_mem import StMem, StMemConfig
 from echogen.phantom.speckle import SpeckleLayer
 from echogen.records import Cine, Ecg
 
-#: A load average from here on means that something else was computing, so that times say nothing.
+#: Load average of the last minute from which on other programs disturb the times.
 IDLE_LOAD = 0.3
+#: Rows and columns of the matrices whose product gives the machine's rate; large enough to reach its full rate.
 MATMUL_SIZE = 2048
-#: The parts in the order in which a window passes through them; what is left belongs to the last.
+#: Parts in the order in which a window passes through them; the last is all the remaining time.
 PARTS = ("ECG", "encode", "first frame", "guessing tokens", "decode", "speckle", "rest")
 #: Methods that belong to a part, as (attribute of the generator that has it, method, part); "" is the generator itself.
 _METHODS = (
@@ -51,7 +52,15 @@ PublishedNetworks = tuple[PublishedTokenizer, PublishedTransformer, StMem]
 
 @dataclass(frozen=True)
 class Machine:
-    """Machine that was measured. load_before: of the minute before, nan where unknown. matmul_tflops: by the name of the type."""
+    """Machine that was measured.
+
+    device: Name of the device.
+    processor: Name of the processor.
+    threads: Number of threads of a computation.
+    load_before: Load average of the minute before, nan where unknown.
+    torch: Version of torch.
+    matmul_tflops: Rate of matrix products in TFLOP/s, by the name of the type.
+    """
 
     device: str
     processor: str
@@ -68,7 +77,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Part:
-    """Wall seconds, share of all seconds, GFLOP of matrix products and convolutions, share of the matmul rate (None: no such)."""
+    """Cost of one part of a video.
+
+    part: Name in `PARTS`.
+    seconds: Wall time in s.
+    share: Share of the wall time of the video, 0..1.
+    gflop: GFLOP of matrix products and convolutions.
+    matmul_share: Share of the machine's matmul rate, 0..1; None for a part without such products.
+    """
 
     part: str
     seconds: float
@@ -79,11 +95,27 @@ class Part:
 
 @dataclass(frozen=True)
 class Run:
-    """One generator making one video with decoding, batch 1: the fastest of `repeats` runs, after one that warms up.
+    """Cost of one video by one generator, decoded, batch 1: the fastest of `repeats` runs, after one that warms up.
 
-    weights_hash: None for random weights. parameters: of all networks of the generator. cpu_seconds: of all threads together.
-    seconds_per_beat: by the rate of the ECG. seconds_at_matmul_rate: what gflop would take at the machine's full matmul rate in
-    this type; no run can be faster.
+    model: Name of the generator.
+    weights_hash: Hash of its weights; None for random weights.
+    parameters: Number of parameters of all its networks.
+    dtype: Type of its weights, for instance bfloat16.
+    frames: Number of frames.
+    height, width: Rows and columns of a frame in pixels.
+    fps: Frames per second.
+    steps: Decoding steps.
+    first_frame: True if the video began with a given frame.
+    repeats: Number of runs.
+    seconds: Wall time in s.
+    cpu_seconds: CPU time of all threads in s.
+    seconds_per_video_second: Wall time in s for one second of video.
+    seconds_per_beat: Wall time in s for one beat, by the rate of the ECG.
+    heart_rate_bpm: Heart rate of the ECG in beats per minute.
+    gflop: GFLOP of matrix products and convolutions.
+    seconds_at_matmul_rate: Time in s for `gflop` at the machine's full matmul rate in this type; no run can be faster.
+    matmul_share: Share of the machine's matmul rate, 0..1.
+    parts: Cost of each part.
     """
 
     model: str
@@ -108,17 +140,17 @@ class Run:
     parts: tuple[Part, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, parts as a list of objects."""
+        """All fields for JSON, parts as a list of objects."""
         return asdict(self)
 
 
 def load_average() -> float:
-    """The load of the last minute, nan where the system does not tell."""
+    """Load average of the last minute; nan where the system does not state it."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
 
 
 def matmul_tflops(dtype: torch.dtype, device: torch.device, size: int = MATMUL_SIZE, repeats: int = 5) -> float:
-    """TFLOP/s of a square matrix product, the best of `repeats` after one that warms up."""
+    """Rate of a square matrix product in TFLOP/s, the best of `repeats` runs after one that warms up."""
     square = torch.randn(size, size, device=device).to(dtype)
 
     def seconds() -> float:
@@ -131,7 +163,7 @@ def matmul_tflops(dtype: torch.dtype, device: torch.device, size: int = MATMUL_S
 
 
 def measure_machine(device: torch.device, size: int = MATMUL_SIZE) -> Machine:
-    """The load before, then the matmul rate in float32 and bfloat16."""
+    """Measure the load average, then the matmul rate in float32 and bfloat16."""
     load = load_average()
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     rates = {name_of(dtype): matmul_tflops(dtype, device, size) for dtype in (torch.float32, torch.bfloat16)}
@@ -140,7 +172,10 @@ def measure_machine(device: torch.device, size: int = MATMUL_SIZE) -> Machine:
 
 @contextmanager
 def metered(generator: Generator, reading: Callable[[], float]) -> Iterator[dict[str, float]]:
-    """While open, adds up by how much a reading (a clock, a counter) rises in each part of a generator, into what it yields.
+    """Add up the rise of a reading in each part of a generator; the yielded dictionary holds the sums by name of the part.
+
+    generator: Generator whose parts are measured while the context is open.
+    reading: Clock or counter that never falls.
 
     A part inside another one counts for itself only. The methods are wrapped from outside and put back at the end.
     """
@@ -189,8 +224,16 @@ def measure(
     repeats: int = 3,
     progress: Callable[[float, float], None] | None = None,
 ) -> Run:
-    """Make `frames` frames from an ECG `repeats` times, and once before with the FLOPs counted; progress(done, in all).
+    """Measure the cost of a video: the FLOPs in one run, then the time in `repeats` runs.
 
+    generator: Generator to measure.
+    ecg: ECG at least as long as the video.
+    machine: Machine as `measure_machine` found it.
+    frames: Number of frames.
+    steps: Decoding steps; None takes the generator's own.
+    first_frame: Frame to begin with; None without one.
+    repeats: Number of timed runs.
+    progress: Called with the runs done and the runs in all.
     Raises `InputError` as the generator does, for an ECG that is shorter than the video, and for less than one frame or repeat.
     """
     if frames < 1 or repeats < 1:
@@ -266,7 +309,7 @@ def measure(
 
 
 def published_networks(seed: int = 0) -> PublishedNetworks:
-    """ECHOPulse's networks at the sizes of its paper, with random weights: speed does not depend on what was learned."""
+    """Make ECHOPulse's networks at the sizes of its paper, with random weights, since speed does not depend on the weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return (
@@ -277,14 +320,17 @@ def published_networks(seed: int = 0) -> PublishedNetworks:
 
 
 def published_generator(networks: PublishedNetworks, dtype: str, device: torch.device) -> EchoPulsePublished:
-    """The published configuration: 18 steps, windows of 11 frames that share 3; dtype "bfloat16" or "float32"."""
+    """Make a generator in the published configuration: 18 steps, windows of 11 frames that share 3.
+
+    networks: Tokenizer, transformer and ECG encoder. dtype: "bfloat16" or "float32". device: Device of the networks.
+    """
     generator = EchoPulsePublished(EchoPulsePublishedConfig(dtype=dtype), *networks, device)
     generator.name = "ECHOPulse at the paper's size"
     return generator
 
 
 def grey_image(height: int, width: int) -> Cine:
-    """A first frame to begin with: grey levels rising from left to right."""
+    """First frame of grey levels that rise from left to right."""
     return Cine(np.linspace(0, 255, width).astype(np.uint8)[None, None].repeat(height, axis=1), np.zeros(1))
 
 
@@ -293,7 +339,7 @@ def _attention_flops(query: Any, key: Any, value: Any, *args: Any, **options: An
 
 
 def now(device: torch.device) -> float:
-    """Seconds on a clock, when all that was asked of a device is done."""
+    """Time in s on a clock, read when all work of a device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -1,4 +1,4 @@
-"""Comparison of a recorded network's outputs with those of our own."""
+"""Comparison of a recorded network's outputs with the outputs of echogen's network."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from typing import Any
 
 import numpy as np
 
-#: Ids are compared where the recorded network was at least this sure.
+#: Least recorded margin between the best two logits at which ids are compared; below it rounding may swap the ids.
 SURE_MARGIN = 1e-4
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The largest error of one output; it passes when it is at most the tolerance."""
+    """Largest error of one output.
+
+    name: Name of the output.
+    error: Largest absolute difference, or a number of wrong ids.
+    tolerance: Largest error that passes.
+    """
 
     name: str
     error: float
@@ -27,12 +32,12 @@ class Comparison:
         return bool(self.error <= self.tolerance)
 
 
-#: Given the path of a recorded .npz file, whose folder holds manifest.json and the weights.
+#: Function from the path of a recorded .npz file, whose folder holds manifest.json and the weights, to its comparisons.
 Check = Callable[[Path], list[Comparison]]
 
 
 def largest_error(ours: Any, recorded: Any) -> float:
-    """max |ours - recorded|; infinite when shapes differ or ours is not finite where the record is."""
+    """Largest |ours - recorded|; infinite where shapes differ, or where ours is not finite and the record is."""
     one, other = np.asarray(ours, dtype=np.float64), np.asarray(recorded, dtype=np.float64)
     if one.shape != other.shape or (np.isfinite(other) & ~np.isfinite(one)).any():
         return float("inf")

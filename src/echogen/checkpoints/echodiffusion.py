@@ -1,4 +1,4 @@
-"""EchoDiffusion's released cascades made into generators, and our networks and sampler on recorded inputs and outputs."""
+"""Import of EchoDiffusion's released cascades, and checks of echogen's networks and sampler against recorded outputs."""
 
 from __future__ import annotations
 
@@ -35,21 +35,22 @@ from echogen.samplers.edm import (
     recorded_normal,
 )
 
+#: Largest error of guided outputs: guidance multiplies the rounding error of a difference.
 GUIDED_TOLERANCE = 2e-4
-#: Chance that a row is not told its EF in training.
+#: Chance that a training row goes without its EF.
 EF_DROPOUT = 0.1
 _STAGE = re.compile(r"(?:(\d+)\.ema_model|unets\.(\d+))\.(.+)")
 _BESIDE_THE_WEIGHTS = re.compile(r"\d+\.(online_model\..+|initted|step)")
-#: Settings of a network that no tensor tells, and the only value that is supported.
+#: Settings of a network that its tensors do not show, with the only supported value.
 _FIXED = {"scale_skip_connection": True, "time_causal_attn": True, "pixel_shuffle_upsample": True, "self_cond": False}
-#: The same of a cascade.
+#: Settings of a cascade with the only supported value.
 _FIXED_IN_CASCADES = {"auto_normalize_img": True, "dynamic_thresholding": True}
 
 
 def split_stages(files: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """The tensors of each stage's network, averaged weights where there are any, under the names of one network.
+    """Split released files into the tensors of each stage, averaged weights where there are any, under a network's own names.
 
-    files: a merged file ('0.ema_model.*' and on, or 'unets.0.*' and on), or several, of which a later one wins.
+    files: A merged file ('0.ema_model.*' and on, or 'unets.0.*' and on), or several, of which a later one wins.
     Raises `InputError` for a name that belongs to no stage, or a stage that is missing.
     """
     stages: dict[int, dict[str, Tensor]] = {}
@@ -66,7 +67,7 @@ def split_stages(files: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor
 
 
 def _each(value: Any, count: int) -> list[Any]:
-    """A setting as one value a stage."""
+    """Setting as a list of one value a stage."""
     values = list(value) if isinstance(value, list | tuple) else [value] * count
     if len(values) != count:
         raise InputError(f"The configuration has {len(values)} values ({value}) for {count} stages.")
@@ -74,9 +75,9 @@ def _each(value: Any, count: int) -> list[Any]:
 
 
 def cascade_of(imagen: Mapping[str, Any], frames: int, guidance: float = 5.0) -> CascadeConfig:
-    """A cascade from the part 'imagen' of a released config.yaml; frames: of the last stage.
+    """Make a cascade from the part 'imagen' of a released config.yaml; absent settings are the library's defaults.
 
-    What it does not say is as in the library's defaults. Raises `InputError` for what is not supported.
+    frames: Number of frames of the last stage. Raises `InputError` for settings that are not supported.
     """
     sizes = imagen.get("image_sizes")
     sizes = [sizes] if isinstance(sizes, int) else list(sizes or [])
@@ -120,10 +121,11 @@ def _refuse_others(stated: Mapping[str, Any], fixed: Mapping[str, Any], what: st
 
 
 def echodiffusion_from(files: Sequence[Mapping[str, Tensor]], given: Mapping[str, Any]) -> EchoDiffusion:
-    """The generator with released weights.
+    """Make the generator with released weights.
 
-    given: what the config.yaml beside them holds (unets, imagen, dataset, checkpoint); without it the cascade is the published
-    one with as many stages and the same networks. Raises `InputError` where that is none, or tensors do not fit.
+    given: Content of the config.yaml beside them (unets, imagen, dataset, checkpoint); without it the cascade is the published
+        one with as many stages and the same networks.
+    Raises `InputError` where no published one has, or tensors do not fit.
     """
     stages = split_stages(files)
     networks = [video_unet_from(tensors, f"video U-Net of stage {number}") for number, tensors in enumerate(stages, start=1)]
@@ -158,7 +160,7 @@ def _described(path: Path) -> dict[str, Any]:
 
 
 def check_network(path: Path) -> list[Comparison]:
-    """All recorded outputs of one network, and gradients as a share of the largest."""
+    """Compare all recorded outputs of one network, and gradients as a share of the largest."""
     record = read_tensors(path)
     network = video_unet_from(read_tensors(_beside(path, ".weights.safetensors")))
     ef_values = torch.where(record["in.text_mask"][:, 0], record["in.text_embeds"][:, 0, 0], 0.0)
@@ -197,7 +199,7 @@ def check_network(path: Path) -> list[Comparison]:
 
 @torch.no_grad()
 def check_cascade(path: Path) -> list[Comparison]:
-    """Preconditioning, thresholds, schedules, resizing, losses, and whole sampling traces with recorded draws."""
+    """Compare preconditioning, thresholds, schedules, resizing, losses, and whole sampling traces with recorded draws."""
     record, described = read_tensors(path), _described(path)
     networks = [video_unet_from(stage) for stage in split_stages([read_tensors(_beside(path, ".weights.safetensors"))])]
     config = replace(cascade_of(described["imagen"], described["video_frames"]), dtype="float32")
@@ -249,7 +251,7 @@ def _resizes(record: Mapping[str, Tensor], described: Mapping[str, Any], cascade
 
 
 def _traces(record: Mapping[str, Tensor], described: Mapping[str, Any], cascade: Cascade) -> Iterator[Comparison]:
-    """Sampling on its own from recorded draws: every look (inputs as a share of the largest value) and all videos."""
+    """Compare sampling with recorded draws: each call of the network (inputs as a share of the largest value) and all videos."""
     for trace, how in described["traces"].items():
         stages = tuple(replace(stage, churn=float(how["churn"])) for stage in cascade.config.stages)
         again = Cascade(replace(cascade.config, stages=stages), cascade.networks)
@@ -276,7 +278,7 @@ def _traces(record: Mapping[str, Tensor], described: Mapping[str, Any], cascade:
 
 
 def _losses(record: Mapping[str, Tensor], described: Mapping[str, Any], cascade: Cascade) -> Iterator[Comparison]:
-    """Training losses with recorded draws. While frames stand alone the published code leaves out no frames."""
+    """Compare training losses with recorded draws. Without attention in time the published code drops no frames."""
     config, edm = cascade.config, cascade.config.edm
     for name, how in described["losses"].items():
         index, still = int(name.split(".")[1].removeprefix("stage")) - 1, name.endswith("ignore_time")
@@ -306,7 +308,7 @@ def _losses(record: Mapping[str, Tensor], described: Mapping[str, Any], cascade:
 
 
 def check_preparation(path: Path) -> list[Comparison]:
-    """Resampling in time, making frames more, bytes, and the structural similarity of the published evaluation."""
+    """Compare resampling in time, interpolated frames, bytes, and the structural similarity of the published evaluation."""
     record = read_tensors(path)
     comparisons = []
     for name, recorded in record.items():
@@ -324,7 +326,7 @@ def check_preparation(path: Path) -> list[Comparison]:
 
 
 def check_names(path: Path) -> list[Comparison]:
-    """The names and shapes of one stage at full size fit the published network, and its sampling is the published one."""
+    """Check that one stage at full size fits the published network by names and shapes, and has the published sampling."""
     listed = json.loads(path.read_text(encoding="utf-8"))
     with torch.device("meta"):
         network = video_unet_from({name: torch.empty(shape) for name, shape in listed["keys"].items()})
@@ -339,6 +341,7 @@ def check_names(path: Path) -> list[Comparison]:
     ]
 
 
+#: Checks by the prefix of the recorded file's name.
 CHECKS: dict[str, Check] = {
     "ed_unet_": check_network,
     "ed_cascade": check_cascade,

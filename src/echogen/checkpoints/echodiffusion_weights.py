@@ -1,6 +1,6 @@
-"""EchoDiffusion's released tensors under our names, and the architecture that they tell.
+"""Translation of EchoDiffusion's released tensors to echogen's names, and the architecture that follows from their shapes.
 
-Names are those of the published library's three-dimensional U-Net, as in the files of EchoDiffusion (MICCAI 2023).
+Released names are those of the published library's three-dimensional U-Net, as in the files of EchoDiffusion (MICCAI 2023).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from echogen.checkpoints.reading import load_into
 from echogen.errors import InputError
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
 
-#: Substitutions that turn a released name into ours, one after the other.
+#: Substitutions that turn a released name into echogen's, applied in order.
 _RULES = [
     (re.compile(pattern), ours)
     for pattern, ours in (
@@ -75,21 +75,21 @@ _RULES = [
         (r"\.g$", ".weight"),
     )
 ]
-#: Names that are in the files and in no computation.
+#: Names of tensors that the files hold and no computation uses.
 _UNUSED = re.compile(r"^mid_attn\.(fn\.fn\.)?null_attn_bias$")
 
 
 def our_name(name: str) -> str:
-    """The name of a released tensor in `VideoUnet`."""
+    """Name in `VideoUnet` of a released tensor."""
     for pattern, ours in _RULES:
         name = pattern.sub(ours, name)
     return name
 
 
 def our_tensors(tensors: Mapping[str, Tensor], network: VideoUnet) -> dict[str, Tensor]:
-    """Released tensors under our names, with axes of size one added or left out as our shapes need them.
+    """Rename released tensors to echogen's names, with axes of size one added or removed to fit the shapes of the network.
 
-    Of the table of positions only the first row counts, since an EF is one token.
+    Only the first row of the table of positions is kept, since an EF is one token.
     """
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     ours: dict[str, Tensor] = {}
@@ -107,7 +107,7 @@ def our_tensors(tensors: Mapping[str, Tensor], network: VideoUnet) -> dict[str, 
 
 
 def config_of(tensors: Mapping[str, Tensor]) -> VideoUnetConfig:
-    """The architecture that released tensors have. Raises `InputError` when one that tells a size is missing."""
+    """Read the architecture from the shapes of released tensors. Raises `InputError` when a needed tensor is missing."""
 
     def count(pattern: str) -> int:
         return len({match[1] for name in tensors if (match := re.match(pattern, name))})
@@ -151,7 +151,7 @@ def config_of(tensors: Mapping[str, Tensor]) -> VideoUnetConfig:
 
 
 def video_unet_from(tensors: Mapping[str, Tensor], what: str = "video U-Net") -> VideoUnet:
-    """The network with released weights, in evaluation mode; errors as `config_of` and `load_into`."""
+    """Make the network with released weights, in evaluation mode. Raises `InputError` as `config_of` and `load_into`."""
     network = VideoUnet(config_of(tensors))
     load_into(network, our_tensors(tensors, network), what=what)
     return network.eval()

@@ -1,4 +1,4 @@
-"""ECHOPulse's released networks against ours, on recorded inputs and outputs."""
+"""Checks of echogen's ECHOPulse networks against recorded outputs of the released ones."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ from echogen.samplers.published import RecordedChoices, sample
 
 __all__ = ["CHECKS", "networks_from", "our_names"]
 
+#: Guidance scale of the recorded guided outputs.
 GUIDANCE = 3.0
 """The published guidance scale, at which guided scores were recorded."""
 Record = dict[str, Any]
 
 
 def _record(path: Path) -> Record:
-    """Arrays of a recorded file: numbers as tensors, text as it is."""
+    """Read the arrays of a recorded file: numbers as tensors, text as text."""
     with np.load(path) as arrays:
         return {name: arrays[name] if arrays[name].dtype.kind in "US" else torch.from_numpy(arrays[name]) for name in arrays}
 
@@ -56,7 +57,7 @@ def _transformer(path: Path) -> PublishedTransformer:
 
 
 def _ecg_context(path: Path, ecg: Tensor) -> Tensor:
-    """The one context token (B, 1, width) of each ECG (B, leads, samples)."""
+    """Single context token (B, 1, width) of each ECG (B, leads, samples)."""
     from echogen.checkpoints.st_mem import st_mem_from
 
     network = st_mem_from(read_tensors(path.parent / "stmem.safetensors"), _manifest(path)["config"]["stmem"])
@@ -64,7 +65,7 @@ def _ecg_context(path: Path, ecg: Tensor) -> Tensor:
 
 
 def _compared(found: dict[str, Tensor], record: Record) -> list[Comparison]:
-    """Each of ours that was recorded, by its largest difference."""
+    """Largest error of each output that was recorded, too."""
     return [Comparison(name, largest_error(ours.detach(), record[name])) for name, ours in found.items() if name in record]
 
 
@@ -73,7 +74,7 @@ def _same_ids(name: str, ours: Tensor, recorded: Tensor, margin: Tensor | None =
 
 
 def code_directions(tokenizer: PublishedTokenizer, latents: Tensor) -> Tensor:
-    """Latents (B, T', S, dim) -> the unit vectors (B, T' S, width) that are compared with the codebook."""
+    """Unit vectors (B, T' S, width) of latents (B, T', S, dim), to be compared with the codebook."""
     return F.normalize(tokenizer.quantizer.project_in(latents), dim=-1).flatten(1, 2)
 
 
@@ -86,7 +87,7 @@ def code_margin(tokenizer: PublishedTokenizer, latents: Tensor) -> Tensor:
 
 @torch.no_grad()
 def check_encode(path: Path) -> list[Comparison]:
-    """Patch embeddings, latents before the codebook, ids of the whole clip and of its beginnings, and the spatial bias."""
+    """Compare patch embeddings, latents before the codebook, ids of the whole clip and its beginnings, and the spatial bias."""
     record, tokenizer = _record(path), _tokenizer(path)
     video, grid = record["video"], tokenizer.config.grid
     latents = tokenizer.encode(video)
@@ -109,7 +110,7 @@ def check_encode(path: Path) -> list[Comparison]:
 
 @torch.no_grad()
 def check_decode(path: Path) -> list[Comparison]:
-    """The values of recorded ids, the video decoded from them, and a clip that was encoded and decoded."""
+    """Compare the values of recorded ids, the video decoded from them, and a clip that was encoded and decoded."""
     record, tokenizer = _record(path), _tokenizer(path)
     ids = record["ids"].view(len(record["ids"]), -1, tokenizer.config.positions, 1)
     values = tokenizer.quantizer.decode_ids(ids)
@@ -122,7 +123,7 @@ def check_decode(path: Path) -> list[Comparison]:
 
 @torch.no_grad()
 def check_blocks(path: Path) -> list[Comparison]:
-    """Single layers: the position convolution (in temporal layers with scrambled axes), attention and feed-forward."""
+    """Compare single layers: the position convolution (in temporal layers with scrambled axes), attention and feed-forward."""
     record, tokenizer = _record(path), _tokenizer(path)
     grid, bias = tokenizer.config.grid, tokenizer.position_bias(*tokenizer.config.grid)
     found: dict[str, Tensor] = {}
@@ -141,7 +142,7 @@ def check_blocks(path: Path) -> list[Comparison]:
 
 
 def check_vq_train_step(path: Path) -> list[Comparison]:
-    """One training step of the codebook: quantised values, loss, and the running means after it."""
+    """Compare one training step of the codebook: quantised values, loss, and the running means after it."""
     record, quantizer = _record(path), _tokenizer(path).quantizer.train()
     quantized = quantizer(record["x"])
     after = dict(quantizer.named_buffers())
@@ -157,7 +158,7 @@ def check_vq_train_step(path: Path) -> list[Comparison]:
 
 @torch.no_grad()
 def check_maskgit(path: Path) -> list[Comparison]:
-    """Logits with contexts of several lengths, with hidden keys, the guided ones, embeddings, and the position bias."""
+    """Compare logits with contexts of several lengths, hidden keys and guidance, embeddings, and the position bias."""
     record, transformer = _record(path), _transformer(path)
     ids, shape = record["ids"], record["video_patch_shape"].tolist()
     keys = {
@@ -175,7 +176,7 @@ def check_maskgit(path: Path) -> list[Comparison]:
 
 @torch.no_grad()
 def check_token_critic(path: Path) -> list[Comparison]:
-    """A critic's scores with all, some and none of the condition tokens, and guided."""
+    """Compare a critic's scores with all, some and none of the condition tokens, and guided."""
     record, critic = _record(path), critic_from(read_tensors(path.parent / "token_critic.safetensors"))
     shape = _record(path.parent / "maskgit.npz")["video_patch_shape"].tolist()
     keys = None if critic.config.context_dim is None else critic.encode_context(record["context"])
@@ -196,7 +197,7 @@ def check_token_critic(path: Path) -> list[Comparison]:
 
 @torch.no_grad()
 def check_sample(path: Path) -> list[Comparison]:
-    """Sampling from recorded random numbers: the ids that go in at every step, the final ones, and the video."""
+    """Compare sampling from recorded random numbers: the input ids of every step, the final ids, and the video."""
     record, manifest = _record(path), _manifest(path)
     asked = manifest["files"][path.name]
     tokenizer, transformer = _tokenizer(path), _transformer(path)
@@ -240,7 +241,7 @@ def check_sample(path: Path) -> list[Comparison]:
 
 
 def check_training(path: Path) -> list[Comparison]:
-    """The loss of one training step with recorded random numbers, which tokens it hid, and gradients (relative errors)."""
+    """Compare one training step with recorded random numbers: loss, hidden tokens, and gradients (relative errors)."""
     record, transformer = _record(path), _transformer(path).train()
     tokenizer = _tokenizer(path)
     with torch.no_grad():
@@ -264,7 +265,7 @@ def check_training(path: Path) -> list[Comparison]:
 
 
 def check_discriminator(path: Path) -> list[Comparison]:
-    """Logits of real and made frames, both hinge losses, and the gradient penalty of weight 10."""
+    """Compare logits of real and generated frames, both hinge losses, and the gradient penalty of weight 10."""
     record, network = _record(path), discriminator_from(read_tensors(path.parent / "discriminator.safetensors"))
     images = record["real"].clone().requires_grad_()
     real, fake = network(images), network(record["fake"])
@@ -280,7 +281,7 @@ def check_discriminator(path: Path) -> list[Comparison]:
 
 @torch.no_grad()
 def check_procedural(path: Path) -> list[Comparison]:
-    """All networks at their published sizes, with weights and inputs from a hash, on samples of their outputs."""
+    """Compare all networks at their published sizes, with weights and inputs from a hash, on samples of their outputs."""
     from echogen.checkpoints.st_mem import st_mem_from
 
     record = _record(path)
@@ -331,6 +332,7 @@ def check_procedural(path: Path) -> list[Comparison]:
     return _compared(found, record) + comparisons
 
 
+#: Checks by the prefix of the recorded file's name.
 CHECKS: dict[str, Check] = {
     "cvivit_encode": check_encode,
     "cvivit_decode": check_decode,

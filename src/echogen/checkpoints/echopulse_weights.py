@@ -1,4 +1,4 @@
-"""ECHOPulse's released weights: which networks a file holds, their sizes, and their names here."""
+"""ECHOPulse's released weights: the networks in a file, their sizes, and their names in echogen."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ Tensors = Mapping[str, Tensor]
 Given = Mapping[str, Any] | None
 Network = TypeVar("Network", bound=nn.Module)
 
+#: Network by the prefix of its tensors in a released file.
 _PREFIXES = {"cvivit.": "tokenizer", "maskgit.": "transformer", "encode_ekg.": "ecg"}
-#: Networks of the training losses, counters and flags, and weights that no computation uses.
+#: Names of tensors to leave out: networks of the training losses, counters and flags, and weights that no computation uses.
 _UNUSED = re.compile(
     r"(^|\.)(loss_fn_lpips|i3d|discr|vgg)\.|^steps$|^encode_ekg\.head\.|_codebook\.initted$"
     r"|layers\.\d+\.1\.context_norm\.|attn_blocks\.\d+\.context_norm\."
 )
+#: Substitutions that turn a released name of the networks into echogen's, applied in order.
 _NAMES = tuple(
     (re.compile(published), ours)
     for published, ours in (
@@ -71,7 +73,9 @@ _NAMES = tuple(
         (r"\bpos_emb\.", "position."),
     )
 )
+#: The same for the last layer of a transformer or critic.
 _HEADS = ((re.compile(r"\bto_logits\.(0\.)?(weight|bias)$"), r"head.\2"),)
+#: The same for the discriminator.
 _DISCRIMINATOR = tuple(
     (re.compile(published), ours)
     for published, ours in (
@@ -87,10 +91,10 @@ _DISCRIMINATOR = tuple(
 
 
 def our_names(tensors: Tensors) -> dict[str, Tensor]:
-    """Released tensors of one network, or of several with their prefixes, under our names.
+    """Rename released tensors of one network, or of several with their prefixes, to echogen's names.
 
-    Networks of the training losses and weights that no computation uses are left out; unknown names stay as they are. The
-    names of the ECG encoder, `encode_ekg.*`, are those of `st_mem.our_names`. Raises `InputError` for the lookup-free codes of
+    Networks of the training losses and weights that no computation uses are left out; unknown names are kept. The names of the
+    ECG encoder, `encode_ekg.*`, are those of `st_mem.our_names`. Raises `InputError` for the lookup-free codes of
     another tokenizer.
     """
     if any(name.endswith("vq.mask") for name in tensors):
@@ -107,7 +111,7 @@ def our_names(tensors: Tensors) -> dict[str, Tensor]:
 
 
 def discriminator_names(tensors: Tensors) -> dict[str, Tensor]:
-    """Released tensors of the discriminator, with or without its prefix 'discr.', under our names."""
+    """Rename released tensors of the discriminator, with or without its prefix 'discr.', to echogen's names."""
     used = {name.removeprefix("discr."): tensor for name, tensor in tensors.items()}
     used = {name: tensor for name, tensor in used.items() if not _UNUSED.search(name)}
     return {_renamed(name, (*_DISCRIMINATOR, *_NAMES)): tensor for name, tensor in used.items()}
@@ -120,12 +124,12 @@ def _renamed(name: str, rules: tuple[tuple[re.Pattern[str], str], ...]) -> str:
 
 
 def _reordered(name: str, tensor: Tensor) -> Tensor:
-    """Null keys and values lie interleaved, (heads, 2 n, head_dim); here they are (heads, n, key and value, head_dim)."""
+    """Reorder null keys and values from interleaved (heads, 2 n, head_dim) to (heads, n, key and value, head_dim)."""
     return tensor.unflatten(1, (-1, 2)) if name.endswith("null_kv") else tensor
 
 
 def split(tensors: Tensors) -> dict[str, dict[str, Tensor]]:
-    """The networks in a released file under 'tokenizer', 'transformer' and 'ecg', with their released names and no prefix.
+    """Split a released file into the tensors of 'tokenizer', 'transformer' and 'ecg', under released names without prefix.
 
     Raises `InputError` when the file holds none of them.
     """
@@ -149,7 +153,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _count(tensors: Tensors, pattern: str) -> int:
-    """Count of the numbers at the place of (\\d+) in the names."""
+    """Number of different numbers at the place of (\\d+) in the names."""
     return len({match[1] for name in tensors if (match := re.match(pattern, name))})
 
 
@@ -160,16 +164,16 @@ def _size(tensors: Tensors, name: str, axis: int) -> int:
 
 
 def _attention_sizes(tensors: Tensors, prefix: str) -> tuple[int, int]:
-    """Heads and head_dim of the attention whose tensors begin with prefix."""
+    """Number of heads, and dimension of a head, of the attention whose tensors begin with prefix."""
     head_dim = _size(tensors, f"{prefix}q_scale", 0)
     return _size(tensors, f"{prefix}to_q.weight", 0) // head_dim, head_dim
 
 
 def tokenizer_config(tensors: Tensors, given: Given = None) -> PublishedTokenizerConfig:
-    """The sizes of a released tokenizer.
+    """Read the sizes of a released tokenizer from the shapes of its tensors.
 
-    What the tensors do not tell (image_size, patch_size) comes from `given`, else it is as published. Raises `InputError` when
-    a tensor that tells a size is missing.
+    Sizes that no shape shows (image_size, patch_size) are those of `given`, else as published. Raises `InputError` when a needed
+    tensor is missing.
     """
     given = given or {}
     defaults = PublishedTokenizerConfig.published()
@@ -194,7 +198,7 @@ def tokenizer_config(tensors: Tensors, given: Given = None) -> PublishedTokenize
 
 
 def transformer_config(tensors: Tensors) -> PublishedTransformerConfig:
-    """The sizes of a released masked transformer or token critic; raises `InputError` when a tensor that tells one is missing."""
+    """Read the sizes of a released masked transformer or token critic. Raises `InputError` when a needed tensor is missing."""
     first = "transformer.layers.0."
     heads, head_dim = _attention_sizes(tensors, f"{first}1.")
     looks = f"{first}2.to_kv.weight" in tensors
@@ -212,7 +216,7 @@ def transformer_config(tensors: Tensors) -> PublishedTransformerConfig:
 
 
 def discriminator_config(tensors: Tensors) -> PublishedDiscriminatorConfig:
-    """The sizes of a released discriminator; raises `InputError` when a tensor that tells one is missing."""
+    """Read the sizes of a released discriminator. Raises `InputError` when a needed tensor is missing."""
     names = {name.removeprefix("discr."): tensor for name, tensor in tensors.items()}
     count = _count(names, r"blocks\.(\d+)\.")
     widths = tuple(_size(names, f"blocks.{index}.conv_res.weight", 0) for index in range(count))
@@ -229,30 +233,30 @@ def discriminator_config(tensors: Tensors) -> PublishedDiscriminatorConfig:
 
 
 def tokenizer_from(tensors: Tensors, given: Given = None) -> PublishedTokenizer:
-    """The tokenizer with released weights, in evaluation mode; errors as `our_names`, `tokenizer_config` and `load_into`."""
+    """Make the tokenizer with released weights, in evaluation mode; errors as `our_names`, `tokenizer_config`, `load_into`."""
     ours = our_names(tensors)
     return _loaded(PublishedTokenizer(tokenizer_config(tensors, given)), ours, "ECHOPulse tokenizer")
 
 
 def transformer_from(tensors: Tensors) -> PublishedTransformer:
-    """The masked transformer with released weights, in evaluation mode; errors as `tokenizer_from`."""
+    """Make the masked transformer with released weights, in evaluation mode; errors as `tokenizer_from`."""
     return _loaded(PublishedTransformer(transformer_config(tensors)), our_names(tensors), "ECHOPulse transformer")
 
 
 def critic_from(tensors: Tensors) -> PublishedCritic:
-    """The token critic with released weights, in evaluation mode; errors as `tokenizer_from`."""
+    """Make the token critic with released weights, in evaluation mode; errors as `tokenizer_from`."""
     return _loaded(PublishedCritic(transformer_config(tensors)), our_names(tensors), "ECHOPulse token critic")
 
 
 def self_critic_from(tensors: Tensors, transformer: PublishedTransformer) -> SelfCritic:
-    """A self-critic on this transformer with the released weights of its layer, '0.weight' and '0.bias'."""
+    """Make a self-critic on this transformer with the released weights of its layer, '0.weight' and '0.bias'."""
     critic = SelfCritic(transformer)
     load_into(critic.head, {name.removeprefix("0."): tensor for name, tensor in tensors.items()}, what="ECHOPulse self-critic")
     return critic.eval()
 
 
 def discriminator_from(tensors: Tensors) -> PublishedDiscriminator:
-    """The discriminator with released weights, in evaluation mode; errors as `tokenizer_from`."""
+    """Make the discriminator with released weights, in evaluation mode; errors as `tokenizer_from`."""
     network = PublishedDiscriminator(discriminator_config(tensors))
     return _loaded(network, discriminator_names(tensors), "ECHOPulse discriminator")
 
@@ -263,9 +267,9 @@ def _loaded(network: Network, ours: Tensors, what: str) -> Network:
 
 
 def networks_from(tensors: Tensors, given: Given = None) -> dict[str, nn.Module]:
-    """All networks in a released file: 'tokenizer', 'transformer' and 'ecg', whichever it holds, in evaluation mode.
+    """Make all networks that a released file holds, by name ('tokenizer', 'transformer', 'ecg'), in evaluation mode.
 
-    given: settings recorded beside the file, by network ('cvivit', 'stmem'). Raises `InputError` as the parts do, and when the
+    given: Settings recorded beside the file, by network ('cvivit', 'stmem'). Raises `InputError` as the parts do, and when the
     tokenizer's codes are not the transformer's.
     """
     from echogen.checkpoints.st_mem import st_mem_from

@@ -1,6 +1,6 @@
-"""R(2+1)D-18 as it was released for ejection fractions: its sizes, what it looks at, and how ours is checked against it.
+"""R(2+1)D-18 as released for ejection fractions: its sizes, its input, and checks of echogen's network against recorded outputs.
 
-EchoNet-Dynamic's names are those of the network, EchoDiffusion's have `model.` (once or twice) before them.
+EchoNet-Dynamic's names are those of the network; EchoDiffusion's have `model.` (once or twice) before them.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ from echogen.errors import InputError
 from echogen.networks.config import config_from_dict, config_to_dict
 from echogen.networks.ef_regressor import EfRegressor, EfRegressorConfig
 
+#: Prefix of EchoDiffusion's names.
 _PREFIX = re.compile(r"(model\.)+")
+#: Name of a tensor of which each block has one: layer and block from 1 and 0.
 _BLOCK = re.compile(r"layer(\d+)\.(\d+)\.conv1\.1\.weight")
-#: Recorded activations are stored in half precision: their error may be this share of the largest value.
+#: Largest error of activations as a share of the largest value: they were recorded in half precision.
 _HALF_PRECISION = 1e-3
 
 
 def config_of(tensors: Mapping[str, Tensor], given: Mapping[str, Any] | None = None) -> EfRegressorConfig:
-    """The architecture that released weights have, and what they look at.
+    """Read the architecture from the shapes of released weights, and the input from their names.
 
-    tensors: under their released names; with `model.` before them 64 frames at 32 fps in 0..1 (EchoDiffusion), else 32 frames at
-    25 fps, normalised (EchoNet-Dynamic). given: fields of `EfRegressorConfig` that are otherwise.
-    Raises `InputError` when a tensor that tells a size is missing.
+    tensors: Weights under their released names; with `model.` before them the input is 64 frames at 32 fps in 0..1
+        (EchoDiffusion), else 32 frames at 25 fps, normalised (EchoNet-Dynamic).
+    given: Fields of `EfRegressorConfig` that differ from these.
+    Raises `InputError` when a needed tensor is missing.
     """
     diffusion = any(name.startswith("model.") for name in tensors)
     ours = our_names(tensors)
@@ -61,12 +64,12 @@ def config_of(tensors: Mapping[str, Tensor], given: Mapping[str, Any] | None = N
 
 
 def our_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Released tensors under the names of `EfRegressor`."""
+    """Rename released tensors to the names of `EfRegressor`."""
     return {_PREFIX.sub("", name, count=1) if name.startswith("model.") else name: tensor for name, tensor in tensors.items()}
 
 
 def ef_regressor_from(tensors: Mapping[str, Tensor], given: Mapping[str, Any] | None = None) -> EfRegressor:
-    """The network with released weights, in evaluation mode; errors as `config_of` and `load_into`."""
+    """Make the network with released weights, in evaluation mode. Raises `InputError` as `config_of` and `load_into`."""
     network = EfRegressor(config_of(tensors, given))
     load_into(network, our_names(tensors), what="EF regressor")
     return network.eval()
@@ -74,7 +77,7 @@ def ef_regressor_from(tensors: Mapping[str, Tensor], given: Mapping[str, Any] | 
 
 @torch.no_grad()
 def check_regressor(path: Path) -> list[Comparison]:
-    """The ejection fraction of each recorded video, and the maps of the levels that were recorded."""
+    """Compare the ejection fraction of each recorded video, and the maps of the recorded levels."""
     record = read_tensors(path)
     stem = path.name.removesuffix(".io.safetensors")
     network = ef_regressor_from(read_tensors(path.with_name(f"{stem}.weights.safetensors")))
@@ -93,7 +96,7 @@ def check_regressor(path: Path) -> list[Comparison]:
 
 
 def check_names(path: Path) -> list[Comparison]:
-    """The names and shapes of a whole released file fit R(2+1)D-18, and leave none of it empty."""
+    """Check that the names and shapes of a whole released file fit R(2+1)D-18 and fill all of it."""
     listed = json.loads(path.read_text(encoding="utf-8"))["keys"]
     with torch.device("meta"):
         tensors = {name: torch.empty(shape) for name, shape in listed.items()}
@@ -102,4 +105,5 @@ def check_names(path: Path) -> list[Comparison]:
     return [Comparison("names that do not fit", 0.0 if published else float(np.inf), 0.0)]
 
 
+#: Checks by the prefix of the recorded file's name.
 CHECKS: dict[str, Check] = {"ef_": check_regressor, "full_keys_ef_": check_names}

@@ -1,4 +1,4 @@
-"""Lists of the names and shapes in whole released files (full_keys_*.json) against our networks, without any weights."""
+"""Checks of echogen's networks against names and shapes of whole released files (full_keys_*.json), without any weights."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Tensors = dict[str, Tensor]
 
 
 def listed_tensors(path: Path) -> Tensors:
-    """Tensors without content of the names and shapes in a list {"keys": [[name, shape, dtype], ...]}."""
+    """Make tensors without content from the names and shapes in a list {"keys": [[name, shape, dtype], ...]}."""
     listed = json.loads(path.read_text(encoding="utf-8"))["keys"]
     return {name: torch.empty(shape, dtype=getattr(torch, dtype), device="meta") for name, shape, dtype in listed}
 
 
 def _fits(build: Callable[[Tensors], object]) -> Check:
-    """A check that a network (or several) takes every listed tensor and lacks none; `load_into` says which if not."""
+    """Make a check that networks take every listed tensor and lack none; `load_into` names a tensor that does not fit."""
 
     def check(path: Path) -> list[Comparison]:
         with torch.device("meta"):
@@ -42,12 +42,12 @@ def _fits(build: Callable[[Tensors], object]) -> Check:
 
 
 def _unused(path: Path) -> list[Comparison]:
-    """None of the networks of the training losses is taken for a part of ours."""
+    """Check that no network of the training losses is read as a part of echogen's networks."""
     return [Comparison("names taken for ours", float(len(our_names(listed_tensors(path)))), 0.0)]
 
 
 def _refused(path: Path) -> list[Comparison]:
-    """A file of another tokenizer is refused with a sentence."""
+    """Check that a file of another tokenizer raises `InputError`."""
     try:
         tokenizer_from(listed_tensors(path))
     except InputError:
@@ -55,6 +55,7 @@ def _refused(path: Path) -> list[Comparison]:
     return [Comparison("taken although foreign", 1.0, 0.0)]
 
 
+#: Checks by the prefix of the recorded file's name.
 CHECKS: dict[str, Check] = {
     "full_keys_cvivit": _fits(tokenizer_from),
     "full_keys_cvivit_training_extras": _unused,

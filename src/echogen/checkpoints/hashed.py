@@ -1,4 +1,4 @@
-"""Weights and inputs from an integer hash: networks of full size can be compared without a file of weights."""
+"""Weights and inputs from an integer hash, so that networks of full size are compared without a file of weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def hashed(count: int, key: int, phase: int) -> np.ndarray:
-    """Numbers in [-1, 1), float64, from an integer hash of the position, a key and a phase: the same on every machine."""
+    """Numbers (count,) in [-1, 1) from an integer hash of position, key and phase: float64, the same on every machine."""
     low = np.uint64(0xFFFFFFFF)
     start = np.uint64((key * 40503 + phase * 97) % 2**32)
     mixed = (np.arange(count, dtype=np.uint64) * np.uint64(2654435761) + start) & low
@@ -22,7 +22,11 @@ def hashed(count: int, key: int, phase: int) -> np.ndarray:
 
 
 def hashed_weights(shapes: Sequence[tuple[str, Sequence[int]]], phase: int) -> dict[str, Tensor]:
-    """Weights of a network by published name, from `hashed`, with the sizes usual for the kind of each tensor."""
+    """Weights of a network by published name, from `hashed`, with magnitudes usual for the kind of each tensor.
+
+    shapes: Name and shape of each tensor.
+    phase: Phase of the hash.
+    """
     raw = ("token_emb.weight", "pos_emb.weight", "pos_embedding", "sep_embedding", "null_kv")
     weights: dict[str, Tensor] = {}
     for key, (name, shape) in enumerate(sorted((name, tuple(shape)) for name, shape in shapes)):

@@ -1,4 +1,4 @@
-"""Released weights of other projects made into folders that echogen loads, one importer a system."""
+"""Importers that turn released weights of other projects into folders that echogen loads, one for each system."""
 
 from __future__ import annotations
 
@@ -26,18 +26,23 @@ from echogen.networks.published_transformer import PublishedTransformer
 from echogen.networks.st_mem import StMem
 from echogen.registry import Registry
 
+#: Tensors of each file by released name.
 Files = list[dict[str, Tensor]]
-#: The config in a manifest.json beside the files: sizes by network (cvivit, stmem), frames (of a window), and what an EF
-#: regressor looks at (ef_regressor), or that in a config.yaml (EchoDiffusion's); {} without one.
+#: Config in a manifest.json beside the files: sizes by network (cvivit, stmem), frames (of a window), and the input of an EF
+#: regressor (ef_regressor); or content of a config.yaml (EchoDiffusion's); {} without either.
 Given = Mapping[str, Any]
 
-#: The networks that ECHOPulse is made of: ours -> the prefix of its tensors where a released file holds several.
+#: Prefix of the tensors of each network of ECHOPulse in a released file of several networks.
 _ECHOPULSE_PARTS = {"tokenizer": "cvivit.", "transformer": "maskgit.", "ecg": "encode_ekg."}
 
 
 @dataclass(frozen=True)
 class Importer:
-    """Importer of a system's files. makes: the kind of folder that results, in a few words."""
+    """Importer of a system's files.
+
+    makes: Kind of the folder that it writes, in a few words.
+    run: Function of the files, the new folder and the config beside the files.
+    """
 
     makes: str
     run: Callable[[Files, Path, Given], None]
@@ -46,9 +51,11 @@ class Importer:
 def import_echopulse(files: Files, output: Path, given: Given) -> None:
     """Write ECHOPulse's tokenizer, transformer and ECG encoder as a generator's folder.
 
-    files: tensors by released name, one file with all three networks (cvivit, maskgit, encode_ekg) or several; where two files
-    hold the same network, the later one counts. What the tensors do not tell (picture size, attention heads, frames) is as
-    published unless `given` says otherwise. Raises `InputError` when one of the three is missing or they do not fit.
+    files: Tensors by released name, one file with all three networks (cvivit, maskgit, encode_ekg) or several; where two files
+        hold the same network, the later one counts.
+    output: New folder.
+    given: Config beside the files. Sizes that no tensor shows (picture size, attention heads, frames) are its, else as published.
+    Raises `InputError` when one of the three is missing or they do not fit.
     """
     parts: dict[str, dict[str, Tensor]] = {}
     for tensors in files:
@@ -85,7 +92,7 @@ def import_st_mem(files: Files, output: Path, given: Given) -> None:
 def import_ef_regressor(files: Files, output: Path, given: Given) -> None:
     """Write an EF regressor R(2+1)D as a network's folder, from EchoNet-Dynamic's file or EchoDiffusion's.
 
-    What it looks at (frames, their rate, normalisation) is as each publishes it, unless `given` says otherwise.
+    Its input (frames, frames per second, normalisation) is as each project published it, unless `given` states another.
     Raises `InputError` for more than one file, or one that does not fit.
     """
     if len(files) != 1:
@@ -98,7 +105,7 @@ def import_echodiffusion(files: Files, output: Path, given: Given) -> None:
     echodiffusion_from(files, given).save_pretrained(output)
 
 
-#: The importers by system; a package adds its own by an entry point of `echogen.importers`.
+#: Importers by system; a package adds its own by an entry point of `echogen.importers`.
 IMPORTERS: Registry[Importer] = Registry(
     "importer",
     "echogen.importers",
@@ -114,17 +121,20 @@ IMPORTERS: Registry[Importer] = Registry(
 
 
 def importer_for(system: str) -> Importer:
-    """Return the importer of a system. Raises `InputError` for an unknown one, with the nearest known."""
+    """Importer of a system. Raises `InputError` for an unknown one, with the nearest known."""
     return IMPORTERS.find(system)
 
 
 def import_weights(
     system: str, files: Sequence[Path], output: Path, progress: Callable[[float, float], None] | None = None
 ) -> None:
-    """Read released files and write what they make into a new folder, whole or not at all.
+    """Import released files into a new folder, which is written whole or not at all.
 
-    system: one of `IMPORTERS`. A manifest.json or config.yaml beside the first file may give what tensors do not tell.
-    progress(steps done, steps in all) is called after each file. Raises `InputError` for an unknown system, an output that is
+    system: Name in `IMPORTERS`.
+    files: Released files; a manifest.json or config.yaml beside the first may hold settings that no tensor shows.
+    output: New folder.
+    progress: Called with the steps done and the steps in all after each file.
+    Raises `InputError` for an unknown system, an output that is
     there already, or files that cannot be used.
     """
     importer = importer_for(system)
@@ -141,7 +151,7 @@ def import_weights(
 
 
 def _given_beside(file: Path) -> Given:
-    """The config in the manifest.json of a file's folder, or all of its config.yaml; {} where there is neither."""
+    """Read the config in the manifest.json of a file's folder, or all of its config.yaml; {} without either."""
     try:
         given = json.loads((file.parent / "manifest.json").read_text(encoding="utf-8"))["config"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -157,5 +167,5 @@ def _given_beside(file: Path) -> Given:
 
 
 def _is_st_mem(tensors: dict[str, Tensor]) -> bool:
-    """True if these are the tensors of ST-MEM's encoder alone."""
+    """True for tensors of ST-MEM's encoder alone."""
     return {"pos_embedding", "sep_embedding"} <= set(tensors)

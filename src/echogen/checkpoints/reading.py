@@ -1,4 +1,4 @@
-"""Released weights read as named tensors, whatever file they come in, and put into a network with every name accounted for."""
+"""Reader of released weights of several file formats as named tensors, and a strict loader that puts them into a network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from echogen.errors import InputError
 
-#: Bytes of the largest file that is read, as it lies on the disk and unpacked.
+#: Largest file that is read, in bytes, on the disk and unpacked: more than any released network takes.
 LARGEST_FILE = 8 * 2**30
 #: Keys under which training runs save the network; averaged weights (EMA) come first, so that they win.
 EMA_KEYS = ("ema", "ema_model", "model_ema", "ema_state_dict", "state_dict_ema", "model_state_dict_ema")
@@ -27,14 +27,18 @@ NETWORK_KEYS = ("state_dict", "model", "model_state_dict", "network", "net", "we
 EMA_PREFIX, WRAPPER_PREFIXES = "ema_model.", ("module.", "online_model.", "_orig_mod.")
 #: Single numbers that such wrappers keep beside the weights.
 COUNTERS = frozenset({"step", "steps", "initted", "n_averaged"})
-#: Nested dicts are looked into this deep.
+#: Number of levels of nested dicts that are searched.
 DEEPEST = 4
+#: Number of names that a message lists.
 NAMES_SHOWN = 3
 
+#: First bytes of a ZIP archive.
 _ZIP = b"PK\x03\x04"
-#: The pickled number that begins a torch file which is no zip archive.
+#: First bytes of a torch file that is no ZIP archive: a pickled number.
 _OLDER_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+#: Names of picture formats by their first bytes.
 _PICTURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"II*\x00": "TIFF", b"MM\x00*": "TIFF"}
+#: Types besides tensors that a torch file may hold.
 _PLAIN_VALUES = [
     argparse.Namespace,
     np.dtype,
@@ -44,10 +48,10 @@ _PLAIN_VALUES = [
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a weights file (.safetensors, .bin, .pt, .pth) by name, on the CPU.
+    """Read the tensors of a weights file (.safetensors, .bin, .pt, .pth) by name, on the CPU.
 
-    The content decides how the file is read, not its suffix; a torch file, zipped or of the older kind, may hold tensors and
-    plain values only. What surrounds the network is taken off: nested dicts ('model', 'state_dict', 'ema' ...), the prefixes
+    The content decides on the format, not the suffix; a torch file, zipped or of the older kind, may hold tensors and plain
+    values only. Everything around the network is removed: nested dicts ('model', 'state_dict', 'ema' ...), the prefixes
     'module.' and 'ema_model.', entries that are no tensors, and step counters. Where averaged weights (EMA) lie beside the
     plain ones, only the averaged ones are returned. Raises `InputError` for a file that is missing, empty, cut short, larger
     than `LARGEST_FILE`, not a weights file, without tensors, or that would run a program when loaded.
@@ -78,9 +82,12 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def load_into(network: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> None:
-    """Put tensors into a network, cast to its types, if they are exactly the ones that it has.
+    """Put tensors into a network, cast to its types, if their names and shapes are exactly those of the network.
 
-    what: names the weights in the message. Raises `InputError` naming the first missing, unknown and wrongly shaped tensors
+    network: Network to fill.
+    tensors: Tensors by the network's own names.
+    what: Name of the weights in messages.
+    Raises `InputError` naming the first missing, unknown and wrongly shaped tensors
     and how many there are; the network is then unchanged.
     """
     own = network.state_dict()
@@ -115,14 +122,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path, *, zipped: bool) -> Any:
-    """Read a torch file; only tensors and plain values are ever made from it."""
+    """Read a torch file; only tensors and plain values can result from it."""
     try:
         if zipped:
             with zipfile.ZipFile(path) as archive:
                 unpacked = sum(entry.file_size for entry in archive.infolist())
             if unpacked > LARGEST_FILE:
                 raise InputError(f"{path} unpacks to {unpacked / 2**30:.1f} GiB; at most {LARGEST_FILE / 2**30:g} GiB are read.")
-        # Given a stream, since torch takes a file by its suffix.
+        # A stream, since torch would choose the format of a path by its suffix.
         with torch.serialization.safe_globals(_PLAIN_VALUES), path.open("rb") as stream:
             return torch.load(stream, map_location="cpu", weights_only=True)
     except InputError:
@@ -152,7 +159,7 @@ def _what_else(head: bytes) -> str:
 
 
 def _network_in(found: Any, depth: int = 0) -> dict[str, Tensor]:
-    """The named tensors of the network in what a training run saved, {} if there are none."""
+    """Find the named tensors of the network in the content of a training run's file; {} without any."""
     if not isinstance(found, Mapping) or depth > DEEPEST:
         return {}
     for key in (*EMA_KEYS, *NETWORK_KEYS):
@@ -167,7 +174,7 @@ def _network_in(found: Any, depth: int = 0) -> dict[str, Tensor]:
 
 
 def _without_wrappers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The names without what wrappers wrote before them; where some are averaged weights, only those."""
+    """Remove the prefixes of wrappers from all names; where some tensors are averaged weights, keep only those."""
     tensors = {name: value for name, value in tensors.items() if not (name in COUNTERS and value.numel() == 1)}
     averaged = {name.removeprefix(EMA_PREFIX): value for name, value in tensors.items() if name.startswith(EMA_PREFIX)}
     if averaged:

@@ -1,4 +1,4 @@
-"""ST-MEM's encoder as it was released, alone or inside ECHOPulse: its names, its sizes, and how ours is checked against it."""
+"""ST-MEM's encoder as released, alone or inside ECHOPulse: names, sizes, and checks of echogen's network against its outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from echogen.ecg.st_mem_input import notebook_input, published_input, z_normalis
 from echogen.errors import InputError
 from echogen.networks.st_mem import StMem, StMemConfig
 
+#: Dimension of an attention head unless the number of heads is recorded.
 _HEAD_DIM = 64
+#: Names in `StMem` by released name.
 _NAMES = {
     "pos_embedding": "position",
     "sep_embedding": "separator",
@@ -28,6 +30,7 @@ _NAMES = {
     "to_patch_embedding.3": "patch_out_norm",
 }
 _BLOCK = re.compile(r"block(\d+)\.(.+)\.(weight|bias)")
+#: Names of a layer inside a block of `StMem` by released name.
 _IN_BLOCK = {
     "attn.norm": "attention_norm",
     "attn.fn.to_qkv": "qkv",
@@ -40,10 +43,11 @@ _LEAD = "lead_embeddings."
 
 
 def config_of(tensors: Mapping[str, Tensor], manifest_config: Mapping[str, Any] | None = None) -> StMemConfig:
-    """The architecture that released weights have.
+    """Read the architecture from the shapes of released weights.
 
-    tensors: under their released names. manifest_config: settings recorded beside them, of which only `heads` is needed; without
-    it a head has 64 dimensions. Raises `InputError` when a tensor that tells a size is missing, or heads do not divide the width.
+    tensors: Weights under their released names.
+    manifest_config: Settings recorded beside them, of which only `heads` is needed; without it a head has 64 dimensions.
+    Raises `InputError` when a needed tensor is missing, or heads do not divide the width.
     """
     try:
         patch_size = tensors["to_patch_embedding.2.weight"].shape[1]
@@ -70,7 +74,7 @@ def config_of(tensors: Mapping[str, Tensor], manifest_config: Mapping[str, Any] 
 
 
 def our_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Released tensors under the names of `StMem`; the classifier `head.*` is left out, and unknown names stay as they are."""
+    """Rename released tensors to the names of `StMem`; the classifier `head.*` is left out, and unknown names are kept."""
     ours: dict[str, Tensor] = {}
     leads = sorted((name for name in tensors if name.startswith(_LEAD)), key=lambda name: int(name.removeprefix(_LEAD)))
     if leads:
@@ -93,7 +97,7 @@ def our_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def st_mem_from(tensors: Mapping[str, Tensor], manifest_config: Mapping[str, Any] | None = None) -> StMem:
-    """The encoder with released weights (under their released names), in evaluation mode; errors as `config_of`, `load_into`."""
+    """Make the encoder from weights under their released names, in evaluation mode; errors as `config_of`, `load_into`."""
     network = StMem(config_of(tensors, manifest_config))
     load_into(network, our_names(tensors), what="ST-MEM encoder")
     return network.eval()
@@ -101,7 +105,7 @@ def st_mem_from(tensors: Mapping[str, Tensor], manifest_config: Mapping[str, Any
 
 @torch.no_grad()
 def check_encoder(path: Path) -> list[Comparison]:
-    """The pooled embedding of each recorded ECG (all leads, lead II alone, float64) and the patch embedding of the first."""
+    """Compare the pooled embedding of each recorded ECG (all leads, lead II alone, float64) and the first patch embedding."""
     manifest = json.loads((path.parent / "manifest.json").read_text(encoding="utf-8"))
     network = st_mem_from(read_tensors(path.parent / "stmem.safetensors"), manifest["config"]["stmem"])
     record = np.load(path)
@@ -119,7 +123,7 @@ def check_encoder(path: Path) -> list[Comparison]:
 
 
 def check_ecg_preprocess(path: Path) -> list[Comparison]:
-    """The normalised, tiled and resampled form of each recorded raw beat, and the notebook's variant where recorded."""
+    """Compare the normalised, tiled and resampled form of each recorded raw beat, and the notebook's variant where recorded."""
     record = np.load(path)
     comparisons = []
     for length in sorted(name.removeprefix("raw_") for name in record.files if name.startswith("raw_")):
@@ -135,12 +139,13 @@ def check_ecg_preprocess(path: Path) -> list[Comparison]:
 
 
 def check_ultrasound_crop(path: Path) -> list[Comparison]:
-    """The cropped clip that was recorded of 8-bit values over 100."""
+    """Compare the cropped clip of an input of 8-bit values divided by 100."""
     record = np.load(path)
     height, width = record["out"].shape[-2:]
     return [Comparison("out", largest_error(ultrasound_crop(record["inp"] / 100.0, (height, width)), record["out"]))]
 
 
+#: Checks by the prefix of the recorded file's name.
 CHECKS: dict[str, Check] = {
     "stmem": check_encoder,
     "ecg_preprocess": check_ecg_preprocess,

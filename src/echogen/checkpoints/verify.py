@@ -1,7 +1,7 @@
-"""Released networks against ours, on recorded inputs and outputs: python -m echogen.checkpoints.verify DIR [--only PREFIX ...].
+"""Comparison of echogen's networks with recorded outputs of the released ones.
 
-DIR holds manifest.json, the weights (*.safetensors), one .npz file for each recorded component, and lists of the names in
-whole released files (full_keys_*.json).
+Usage: python -m echogen.checkpoints.verify DIR [--only PREFIX ...]. DIR holds manifest.json, the weights (*.safetensors),
+one .npz file for each recorded component, and lists of the names in whole released files (full_keys_*.json).
 """
 
 from __future__ import annotations
@@ -17,16 +17,22 @@ from pathlib import Path
 from echogen.checkpoints.comparison import Check, Comparison
 from echogen.errors import InputError
 
+#: File that describes the recorded components and the weights.
 MANIFEST = "manifest.json"
 #: Modules beside this one that hold `CHECKS`, one a system.
 SYSTEMS = ("echopulse", "st_mem", "ef_regressor", "echodiffusion", "full_keys")
-#: Names of recorded components; all other files in the folder are weights or descriptions.
+#: Patterns of the names of recorded components; all other files in the folder are weights or descriptions.
 RECORDED = ("*.npz", "*.io.safetensors", "full_keys_*.json")
 
 
 @dataclass(frozen=True)
 class Verified:
-    """Outcome of one recorded file: its comparisons, or the reason for having none (one sentence)."""
+    """Outcome of one recorded file.
+
+    file: Name of the file.
+    comparisons: Comparison of each output; empty where the check failed to run.
+    error: Sentence about the failure; None without one.
+    """
 
     file: str
     comparisons: tuple[Comparison, ...] = ()
@@ -39,7 +45,7 @@ class Verified:
 
 
 def known_checks() -> dict[str, Check]:
-    """The checks of all systems, by the file-name prefix that each is for."""
+    """Checks of all systems, by the prefix of the file names that each one reads."""
     checks: dict[str, Check] = {}
     for system in SYSTEMS:
         checks |= import_module(f"echogen.checkpoints.{system}").CHECKS
@@ -47,17 +53,20 @@ def known_checks() -> dict[str, Check]:
 
 
 def check_for(file: str, checks: Mapping[str, Check]) -> Check | None:
-    """The check with the longest prefix of a file's name, None if there is none."""
+    """Check with the longest prefix of a file's name; None without one."""
     fitting = [prefix for prefix in checks if file.startswith(prefix)]
     return checks[max(fitting, key=len)] if fitting else None
 
 
 def verify(folder: str | Path, only: Sequence[str] = (), checks: Mapping[str, Check] | None = None) -> list[Verified]:
-    """Run every recorded component of a folder through our network, in the order of their names.
+    """Compare every recorded component of a folder with echogen's network, in the order of their names.
 
-    A folder whose records are .io.safetensors files has a description beside each instead of manifest.json.
-    only: keeps the files whose names begin with one of these. checks: None takes `known_checks`. A component that fails to run
-    says why and does not stop the others. Raises `InputError` for a folder that is missing or holds no recorded components.
+    folder: Folder of records; if they are .io.safetensors files, it has a description beside each instead of manifest.json.
+    only: Beginnings of the names of files to keep; empty keeps all.
+    checks: Check by prefix of the file name; None takes `known_checks`.
+
+    A component that fails to run has an error sentence as its outcome and does not stop the others.
+    Raises `InputError` for a folder that is missing or holds no recorded components.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -70,7 +79,7 @@ def verify(folder: str | Path, only: Sequence[str] = (), checks: Mapping[str, Ch
 
 
 def _read_manifest(folder: Path) -> None:
-    """Refuse a folder whose manifest.json is missing or no JSON."""
+    """Raise `InputError` for a folder whose manifest.json is missing or no JSON."""
     try:
         json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except OSError as error:
@@ -86,13 +95,13 @@ def _run(path: Path, check: Check | None) -> Verified:
         comparisons = tuple(check(path))
     except InputError as error:
         return Verified(path.name, error=str(error))
-    except Exception as error:  # whatever a damaged or foreign file makes of a check: the others still run
+    except Exception as error:  # a damaged or foreign file can raise anything; the other checks still run
         return Verified(path.name, error=" ".join(f"{type(error).__name__}: {error}".split())[:300])
     return Verified(path.name, comparisons, None if comparisons else "nothing was compared")
 
 
 def table(results: Sequence[Verified]) -> str:
-    """One line for each output of each component: the largest error, its tolerance, and whether that is enough."""
+    """Make a table with a line for each output of each component: largest error, tolerance and verdict."""
     rows = [("component", "output", "error", "tolerance", "")]
     for result in results:
         rows += [

@@ -1,4 +1,4 @@
-"""`echogen adapt`: the tokenizer of a model learns the look of the user's own clips; adapters are listed and merged."""
+"""`echogen adapt`: training of a model's tokenizer on the look of the user's own clips, and a list and merge of adapters."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def adapt(
 
 
 def _listing(model: str) -> str:
-    """One line an adapter of a model."""
+    """List the adapters of a model, one line each."""
     from echogen.generators.base import Generator
     from echogen.networks.adapters import adapter_folders, load_adapter
 
@@ -119,7 +119,7 @@ def _clips(count: int, kind: str = "") -> str:
 
 
 def _check_new(output: Path) -> None:
-    """Refuse an output that is there already, or whose folder is not; adapters/ in a model's folder is made."""
+    """Raise `InputError` for an output that exists, or whose folder does not; adapters/ in a model's folder is made."""
     from echogen.networks.adapters import ADAPTERS
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -129,7 +129,7 @@ def _check_new(output: Path) -> None:
 
 
 def _save_merged(generator: Generator, adapter: str, folder: Path) -> None:
-    """The whole generator with its adapter merged, and beside it what the adapter said of itself."""
+    """Save the whole generator with its adapter merged, and beside it the description of the adapter."""
     from echogen.networks.adapters import ADAPTER_FACTS_FILE, find_adapter
 
     generator.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""`echogen assemble`: training runs become a generator's folder."""
+"""`echogen assemble`: a generator's folder made from training runs."""
 
 from __future__ import annotations
 

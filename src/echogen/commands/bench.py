@@ -1,4 +1,4 @@
-"""`echogen bench`: seconds per part, FLOPs, the share of the machine's matmul rate, and how well a live ECG is kept up with."""
+"""`echogen bench`: seconds of each part, FLOPs, share of the machine's matmul rate, and speed on a live ECG."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def bench(
 
 
 def _generators(model: str, paper: bool, device: torch.device, dtype: str | None) -> Iterator[tuple[Generator, Cine | None]]:
-    """The generators to time, with the image that each begins with."""
+    """Load the generators to time, each with its first frame, None without one."""
     import torch
 
     from echogen.bench import grey_image, published_generator, published_networks

@@ -1,4 +1,4 @@
-"""`echogen calibrate`: the last step of training, by which videos have the EF asked for at the time the ECG expects."""
+"""`echogen calibrate`: last step of training, which brings the EF and the end-systole of videos to those asked for."""
 
 from __future__ import annotations
 

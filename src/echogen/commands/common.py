@@ -1,4 +1,4 @@
-"""Shared parts of the verbs: options, checks made before any work, progress, and JSON written whole."""
+"""Shared parts of the commands: options, checks before any work, progress bars, and JSON output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ __all__ = [
     "json_text", "progress_bar", "read_part", "write_json",
 ]  # fmt: skip
 
+#: Views that a generator makes: apical four- and two-chamber view.
 View = Literal["A4C", "A2C"]
+#: Sex of the patient.
 Sex = Literal["m", "f"]
 EcgRate = Annotated[
     float | None, typer.Option("--ecg-rate", metavar="HZ", help="Samples per second, where the file does not say.")
@@ -32,23 +34,24 @@ EchoRate = Annotated[
     float | None, typer.Option("--fps", metavar="HZ", help="Frames per second of the echo, instead of what its file says.")
 ]
 
+#: Highest frame rate of a video in Hz, beyond any echo machine's usual one.
 FASTEST_FPS = 240.0
 
 
 def check_seconds(seconds: float) -> None:
-    """Refuse a length that is not a positive number."""
+    """Raise `InputError` for a length in s that is not a positive number."""
     if not (math.isfinite(seconds) and seconds > 0):
         raise InputError(f"--seconds must be a positive number, not {seconds:g}.")
 
 
 def check_fps(fps: float | None) -> None:
-    """Refuse a frame rate outside 1..240."""
+    """Raise `InputError` for a frame rate outside 1..240 Hz; None is allowed."""
     if fps is not None and not 1 <= fps <= FASTEST_FPS:
         raise InputError(f"--fps must lie between 1 and {FASTEST_FPS:g} frames per second, not {fps:g}.")
 
 
 def check_output(output: Path, suffixes: tuple[str, ...], inputs: tuple[Path | None, ...] = ()) -> None:
-    """Refuse an output file that could not be written, has another suffix, or would replace one of the inputs."""
+    """Raise `InputError` for an output file that cannot be written, has another suffix, or would replace an input."""
     if output.suffix.lower() not in suffixes:
         raise InputError(f"The output {output} must end in one of {', '.join(suffixes)}.")
     check_folder(output.parent)
@@ -65,7 +68,7 @@ def check_output(output: Path, suffixes: tuple[str, ...], inputs: tuple[Path | N
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that does not exist or cannot be written to."""
+    """Raise `InputError` for a folder that does not exist or cannot be written to."""
     if not folder.is_dir():
         raise InputError(f"The output folder {folder} does not exist; make it first or name another.")
     if not os.access(folder, os.W_OK):
@@ -73,7 +76,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_input(path: Path | None) -> None:
-    """Refuse an input that is not there; of `FILE#RECORD`, the file counts."""
+    """Raise `InputError` for a missing input; of `FILE#RECORD` only the file is looked for."""
     if path is not None and "#" in path.name:
         from echogen.ecg.source import split_record
 
@@ -92,17 +95,24 @@ def read_part(
     before_s: float = 8.0,
     after_s: float = 1.0,
 ) -> Ecg:
-    """The ECG from start_s on for so many seconds, and what there is from before_s before to after_s after that part.
+    """Read a part of an ECG, with the signal around it as far as the file holds it.
 
-    It keeps the clock of the file, and nothing else of the file is read. A gap before or after the part asked for cuts short
-    what comes with it.
+    path: ECG file.
+    start_s: Beginning of the part on the clock of the file, in s.
+    seconds: Length of the part in s.
+    rate_hz: Sampling rate in Hz of a file that does not state it.
+    unit: Unit of a file that does not state it.
+    before_s: Length of the signal before the part, in s.
+    after_s: Length of the signal after the part, in s.
 
+    The result keeps the clock of the file, and nothing else of the file is read. A gap before or after the part cuts the signal
+    around it short.
     Raises `InputError` naming the longest possible length if the file ends before start_s + seconds.
     """
     from echogen.ecg import ecg_info, read_around_gaps
 
     available = ecg_info(path, rate_hz=rate_hz, unit=unit).duration_s
-    # A frame is at its start, so half a millisecond short is not too short.
+    # Rounded times may miss half a millisecond, which no frame notices.
     if start_s < 0 or start_s >= available:
         raise InputError(f"The ECG lasts {available:.2f} s, so the video cannot start at {start_s:.2f} s.")
     if start_s + seconds > available + 5e-4:
@@ -119,7 +129,7 @@ def read_part(
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[float, float], None]]:
-    """A bar on stderr, fed with (done, total); it draws nothing where stderr is no terminal."""
+    """Progress bar on stderr, advanced by calls with (done, total); it draws nothing where stderr is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""`echogen ecg`: what the reader made of an ECG file, as a table and a picture, before a video is made of it."""
+"""`echogen ecg`: result of reading an ECG file, as a table and a picture, to check it before a video is made."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from echogen.files import whole_file
 if TYPE_CHECKING:
     from echogen.ecg.summary import EcgSummary
 
-#: Seconds that the picture shows.
+#: Length in s of the ECG in the picture.
 SHOWN_S = 10.0
+#: Words of the table for the source of a value.
 _SOURCES = {"file": "stated in the file", "given": "as given", "format": "fixed by the format", "assumed": "assumed"}
 
 
@@ -50,7 +51,7 @@ def ecg(
 
 
 def document(found: EcgSummary) -> dict[str, Any]:
-    """The summary as `--json` prints it: times in s on the clock of the file, None where a wave is absent."""
+    """Content of `--json` for a summary: times in s on the clock of the file, None where a wave is absent."""
     info, beats = found.info, found.landmarks
     return {
         "format": info.format,

@@ -1,4 +1,4 @@
-"""`echogen evaluate`: generated videos against real ones, with the truth beside every figure and a control below it."""
+"""`echogen evaluate`: figures of generated videos against real ones, each beside the figure of real clips and a control."""
 
 from __future__ import annotations
 

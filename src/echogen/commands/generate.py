@@ -1,4 +1,4 @@
-"""`echogen generate`: an echo video from an ECG, and a JSON file that says how it was made."""
+"""`echogen generate`: an echo video from an ECG, with a JSON file of its settings and measurements."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from echogen.commands.generate_table import generate_table
 from echogen.commands.video_case import Case, load_generator, make_video
 from echogen.errors import InputError
 
-#: Suffixes of the files that a video is written as.
+#: Suffixes of the formats in which a video is written.
 SUFFIXES = (".mp4", ".gif", ".avi", ".dcm", ".nii", ".npz", ".png")
 
 

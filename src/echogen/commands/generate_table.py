@@ -1,4 +1,4 @@
-"""`echogen generate --table`: a video for each row of a table, into shards with masks and measurements: a data set to share."""
+"""`echogen generate --table`: shards with a video for each row of a table, its masks and measurements, as a data set to share."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from echogen.generators.video_generator import VideoGenerator
     from echogen.records import ByteArray, Cine
 
+#: Column of the video's name.
 _NAME = "name"
+#: Columns that a table may have.
 COLUMNS = (_NAME, *(field.name for field in fields(Case)))
+#: Texts of a cell of yes or no.
 _YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-#: Videos in one shard; a stopped run makes at most so many anew.
+#: Number of videos in one shard.
 PER_SHARD = 100
 
 
@@ -34,9 +37,9 @@ PER_SHARD = 100
 class Row:
     """A row of the table.
 
-    number: of the row, from 1.
-    name: of its video.
-    case: options of its video.
+    number: Number of the row, from 1.
+    name: Name of its video.
+    case: Options of its video.
     """
 
     number: int
@@ -47,10 +50,16 @@ class Row:
 def generate_table(
     table: Path, output: Path, defaults: Case, *, model: str, adapter: str | None, private: bool, device: str
 ) -> None:
-    """Make every row's video into the shards of `output`; a run that was stopped goes on where it was.
+    """Make the video of every row and write shards into `output`; a stopped run goes on with its next video.
 
-    defaults: for empty cells and absent columns; rows without a seed count on from the first row's. Raises `InputError` for a
-    table that cannot be used, before anything is made.
+    table: CSV file of the rows.
+    output: Folder of the shards.
+    defaults: Options for empty cells and absent columns; rows without a seed count on from the first row's.
+    model: Shipped generator, or a folder.
+    adapter: Adapter of the generator; None without one.
+    private: True draws anew a video that resembles a training clip.
+    device: auto, cpu or cuda.
+    Raises `InputError` for a table that cannot be used, before any video is made.
     """
     rows = read_table(table, defaults)
     if not output.is_dir():
@@ -82,9 +91,9 @@ def generate_table(
 class TableVideos:
     """Videos of a table as samples for shards, each made when its sample is asked for.
 
-    rows: of the table.
-    generator: with its wrappers.
-    progress: called with the number of videos that are made.
+    rows: Rows of the table.
+    generator: Generator with its wrappers.
+    progress: Called with the number of finished videos.
     """
 
     rows: Sequence[Row]
@@ -97,7 +106,7 @@ class TableVideos:
         return [row.name for row in self.rows]
 
     def origin(self, index: int) -> Origin:
-        """Return the origin of a row's video: its ECG file and that file's hash."""
+        """Origin of a row's video: its ECG file and that file's hash."""
         from echogen.datasets.shard_writing import Origin
 
         ecg = self.rows[index].case.ecg
@@ -170,7 +179,7 @@ def check_row(row: Row, generator: VideoGenerator, table: Path) -> None:
 
 
 def _value(column: str, cell: str, where: str, folder: Path) -> Any:
-    """Return the value of a cell. Raises `InputError` where its column needs another one."""
+    """Value of a cell. Raises `InputError` for a text that does not fit the column."""
     if column in ("ecg", "image"):
         return folder / cell
     if column in ("text", "ecg_unit"):
@@ -209,5 +218,5 @@ _RANGES: dict[str, tuple[float, float, type[int] | type[float]]] = {
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a case for the plan: files by their names, so that the folder may be moved."""
+    """Options of a case for the plan, with file names in place of paths, so that the folder may be moved."""
     return {name: value.name if isinstance(value, Path) else value for name, value in values.items()}

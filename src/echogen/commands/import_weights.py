@@ -1,4 +1,4 @@
-"""`echogen import-weights`: released weights of another project, made into a folder that echogen loads."""
+"""`echogen import-weights`: import of another project's released weights into a folder that echogen loads."""
 
 from __future__ import annotations
 

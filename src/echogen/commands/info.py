@@ -1,4 +1,4 @@
-"""`echogen info`: what an ECG or echo file holds."""
+"""`echogen info`: content of an ECG or echo file."""
 
 from __future__ import annotations
 

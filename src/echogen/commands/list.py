@@ -15,7 +15,7 @@ from echogen.commands.common import check_output, json_text, write_json
 from echogen.errors import InputError
 from echogen.registry import BUILT_IN, Listing, Registry
 
-#: The registry behind each kind, as "module:attribute", imported when it is listed.
+#: Registry of each kind, as "module:attribute", imported when it is listed.
 REGISTRIES = {
     "generators": "echogen.generators.loading:GENERATORS",
     "datasets": "echogen.datasets.registry:DATASETS",

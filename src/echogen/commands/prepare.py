@@ -1,4 +1,4 @@
-"""`echogen prepare`: any data set, or a folder of videos, as shards."""
+"""`echogen prepare`: conversion of any data set, or of a folder of videos, to shards."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def described(written: Written, output: Path) -> str:
 
 
 def _written(jobs: list[Job], workers: int | None, ray: str | None) -> Iterator[int]:
-    """The numbers of the shards, each when it is done."""
+    """Write the shards, and yield the number of each when it is finished."""
     from echogen.datasets.preparation import prepare_shard
     from echogen.metrics.evaluation.processes import in_processes
 

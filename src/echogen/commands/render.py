@@ -1,4 +1,4 @@
-"""`echogen render`: simulated clips on disk, as training reads them."""
+"""`echogen render`: store of simulated clips for training."""
 
 from __future__ import annotations
 

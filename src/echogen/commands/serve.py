@@ -1,4 +1,4 @@
-"""`echogen serve`: a page on which a heart beats beside its ECG, and an HTTP API for the same."""
+"""`echogen serve`: a page that shows a beating heart beside its ECG, and an HTTP API for programs."""
 
 from __future__ import annotations
 

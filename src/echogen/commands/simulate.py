@@ -1,4 +1,4 @@
-"""`echogen simulate`: phantom recordings with the truth beside them."""
+"""`echogen simulate`: recordings of the phantom, each with its truth."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def simulate(
 
 
 def _beats_of(path: Path, seconds: float, rate_hz: float | None, unit: str | None) -> tuple[Ecg, Rhythm]:
-    """The first seconds of a recorded ECG, and its beats up to a little beyond them."""
+    """Read the first `seconds` of a recorded ECG, with its beats up to a little beyond them."""
     from echogen.ecg import find_landmarks
     from echogen.phantom.rhythm import rhythm_from_landmarks
 

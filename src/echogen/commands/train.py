@@ -1,4 +1,4 @@
-"""`echogen train`: one training run, from a recipe."""
+"""`echogen train`: one training run described by a recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One video by the options of `echogen generate`: its ECG is read, it is made, measured and described."""
+"""Steps of one video by the options of `echogen generate`: reading of its ECG, generation, measurement and description."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from echogen.generators.wrappers.refined import Refiner
     from echogen.records import Cine, Conditions, Ecg
 
-#: Length of a video where none is asked for, in s: some four beats, and what a laptop makes while one waits.
+#: Length of a video in s unless another is given: some four beats, and a short wait on a laptop.
 DEFAULT_SECONDS = 4.0
-#: Stretch of the ECG in which the first R peak is looked for, when the video starts at it, in s.
+#: Length of the ECG in s that is searched for the R peak at which a video with a reference image starts.
 FIRST_BEAT_WITHIN_S = 10.0
 
 
@@ -30,21 +30,21 @@ FIRST_BEAT_WITHIN_S = 10.0
 class Case:
     """Options of `echogen generate` for one video; None where an option is left out.
 
-    ecg: file of the ECG.
-    image: file of an echo still or video whose first frame is the reference.
-    ef: ejection fraction in %.
-    view: apical four- or two-chamber view.
-    sex: of the patient.
-    text: a sentence about the echo.
-    ecg_start: start of the video on the clock of the ECG, in s.
-    seconds: length of the video in s.
-    fps: frames per second of the file.
-    ecg_rate: sampling rate of an ECG file that does not name it, in Hz.
-    ecg_unit: unit of an ECG file that does not name it.
-    allow_flat: take a flat line for an absent ECG.
-    guidance: guidance scale.
-    steps: decoding steps.
-    seed: the same seed makes the same video.
+    ecg: File of the ECG.
+    image: File of an echo still or video whose first frame is the reference.
+    ef: Ejection fraction in %.
+    view: Apical four- or two-chamber view.
+    sex: Sex of the patient.
+    text: Sentence about the echo.
+    ecg_start: Start of the video on the clock of the ECG, in s.
+    seconds: Length of the video in s.
+    fps: Frames per second of the file.
+    ecg_rate: Sampling rate in Hz of an ECG file that does not state it.
+    ecg_unit: Unit of an ECG file that does not state it.
+    allow_flat: True treats a flat line as an absent ECG.
+    guidance: Guidance scale.
+    steps: Decoding steps.
+    seed: Seed of the video; the same seed makes the same video.
     """
 
     ecg: Path | None = None
@@ -64,19 +64,19 @@ class Case:
     seed: int = 0
 
     def conditions(self, reference: Cine | None = None) -> Conditions:
-        """Return the conditions besides the ECG. Raises `InputError` for values out of range."""
+        """Conditions besides the ECG. Raises `InputError` for values out of range."""
         from echogen.records import Conditions
 
         return Conditions(reference=reference, ef_percent=self.ef, view=self.view, sex=self.sex, text=self.text)
 
     def sampling(self) -> Sampling:
-        """Return the settings of the sampler. Raises `InputError` for values out of range."""
+        """Settings of the sampler. Raises `InputError` for values out of range."""
         from echogen.generators.sampling import Sampling
 
         return Sampling(self.guidance, self.steps, self.seed)
 
     def settings(self, seconds: float) -> dict[str, Any]:
-        """Return the options as the JSON file of a video of this length holds them."""
+        """Options in the form of the JSON file, for a video of `seconds` s."""
         return {
             "ef_percent": self.ef,
             "view": self.view,
@@ -96,10 +96,10 @@ class Case:
 class Video:
     """A finished video.
 
-    cine: the video.
-    ecg: the recorded ECG around it; None without one.
+    cine: Frames and their times.
+    ecg: Recorded ECG around the video; None without one.
     r_s: R peaks during the video, in s.
-    document: content of its JSON file.
+    document: Content of its JSON file.
     """
 
     cine: Cine
@@ -112,10 +112,10 @@ class Video:
 class VideoEcg:
     """The ECG of one video; all but the start is None for a generator that takes no ECG.
 
-    start_s: start of the video on the clock of the ECG, in s.
-    recorded: the recording around the video.
-    ecg: the recording that the generator is given; None for a flat line.
-    landmarks: of the recording; None for a flat line.
+    start_s: Start of the video on the clock of the ECG, in s.
+    recorded: Recording around the video.
+    ecg: Recording that the generator receives; None for a flat line.
+    landmarks: Waves of the recording; None for a flat line.
     """
 
     start_s: float
@@ -124,7 +124,7 @@ class VideoEcg:
     landmarks: Landmarks | None = None
 
     def r_s(self, seconds: float) -> list[float]:
-        """Return the R peaks in a video of this length, in s on the clock of the ECG."""
+        """R peaks in a video of `seconds` s, in s on the clock of the ECG."""
         if self.landmarks is None:
             return []
         return [float(r) for r in self.landmarks.r_s if self.start_s <= r < self.start_s + seconds]
@@ -135,8 +135,12 @@ def load_generator(
 ) -> VideoGenerator:
     """Load a generator with its wrappers.
 
-    private: draw anew what resembles a training clip. refine: kinds of refinement, or folders of refiners.
-    Raises `InputError` for what is not there, and for one kind of refinement twice.
+    model: Shipped generator, or a folder.
+    device: auto, cpu or cuda.
+    adapter: Adapter of the generator; None without one.
+    private: True draws anew a video that resembles a training clip.
+    refine: Kinds of refinement, or folders of refiners.
+    Raises `InputError` for a missing model, adapter or refiner, and for one kind of refinement twice.
     """
     from echogen.generators.base import Generator
     from echogen.generators.wrappers.private import Private
@@ -151,9 +155,12 @@ def load_generator(
 
 
 def make_video(generator: VideoGenerator, case: Case, progress: Callable[[float, float], None] | None = None) -> Video:
-    """Make one video and measure it, before any refinement; progress: see `VideoGenerator.__call__`.
+    """Make one video and measure it, before any refinement.
 
-    Raises `InputError` for what cannot be read, and for conditions that the generator does not take.
+    generator: Generator with its wrappers.
+    case: Options of the video.
+    progress: See `VideoGenerator.__call__`.
+    Raises `InputError` for a file that cannot be read, and for conditions that the generator does not take.
     """
     from echogen.cine import resample_frames
     from echogen.generators.sampling import Span
@@ -194,7 +201,7 @@ def make_video(generator: VideoGenerator, case: Case, progress: Callable[[float,
 
 
 def read_video_ecg(path: Path, case: Case, generator: VideoGenerator, seconds: float) -> VideoEcg:
-    """Read the part of an ECG that a video needs, with all around it that its first and last window see.
+    """Read the part of an ECG that a video needs, with the signal around it that its first and last window use.
 
     The video starts at case.ecg_start, else with a reference image at the first R peak, else where the ECG begins.
     Raises `InputError` for a flat line, unless the case allows it.
@@ -223,7 +230,7 @@ def read_video_ecg(path: Path, case: Case, generator: VideoGenerator, seconds: f
 
 
 def _refiners(names: Sequence[str], device: str) -> list[Refiner]:
-    """Load refiners by their effect, or from folders, sorted: twice the frame rate comes first, trained on frames as drawn."""
+    """Load refiners by name or from folders, sorted: doubling of the frame rate comes first, as it is trained on plain frames."""
     from echogen.generators.wrappers.refined import REFINEMENTS, REFINER_FILE, Refiner
 
     named = [each if (Path(each) / REFINER_FILE).is_file() else f"refine-{each}" for each in names]
@@ -235,14 +242,14 @@ def _refiners(names: Sequence[str], device: str) -> list[Refiner]:
 
 
 def _recording_in_pydicom() -> Path:
-    """Return the file of the real 12-lead recording of 10 s inside the pydicom package."""
+    """Path of the real 12-lead recording of 10 s inside the pydicom package."""
     from pydicom.data import get_testdata_file
 
     return Path(str(get_testdata_file("waveform_ecg.dcm")))
 
 
 def _reference(path: Path) -> Cine:
-    """Read the first frame of an echo still or video, cropped to its sector; a note on stderr says if it seems no apical view."""
+    """Read the first frame of an echo still or video, cropped to its sector; warn on stderr if it seems no apical view."""
     import numpy as np
 
     from echogen.cine import read_image, to_sector
@@ -261,7 +268,7 @@ def _measure(cine: Cine, ecg: VideoEcg) -> dict[str, Any]:
     from echogen.cine.sector import resize_canonical
     from echogen.measurement import load_segmenter, measure
 
-    # Generated frames have the canonical geometry, of whatever size they are: no sector is looked for.
+    # Generated frames have the canonical geometry at any size: no sector is searched for.
     frames = resize_canonical(cine.frames) if cine.frames.shape[1] == cine.frames.shape[2] else cine.frames
     scale = frames.shape[1] / cine.frames.shape[1]
     cine = replace(cine, frames=frames, mm_per_pixel=None if cine.mm_per_pixel is None else cine.mm_per_pixel / scale)

@@ -26,11 +26,13 @@ from echogen.cine.stored import grey_levels, with_square_pixels
 from echogen.errors import InputError
 from echogen.records import STRUCTURES, Beat, Cine, Study
 
+#: Names of the splits, as the data set writes them.
 SPLITS = ("training", "validation", "testing")
-#: Patients of each split in the whole data set.
+#: Number of patients of each split in the whole data set.
 COMPLETE = {"training": 400, "validation": 50, "testing": 50}
-#: The data set's words for the views of a `Cine`.
+#: Names of the views of a `Cine` in the data set.
 CHAMBERS = {"A4C": "4CH", "A2C": "2CH"}
+#: End of a sentence with the address to get the data.
 WHERE = "the data are at https://www.creatis.insa-lyon.fr/Challenge/camus"
 _SUFFIXES = (".nii.gz", ".nii", ".mhd")
 _SEQUENCES = ("half_sequence", "sequence")
@@ -40,7 +42,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CamusInfo:
-    """Facts in an Info_*.cfg: frames of end-diastole and end-systole from 0; EF in %, volumes in ml; None for what it lacks."""
+    """Facts in an Info_*.cfg; a value that it lacks is None.
+
+    ed_frame: Index of the end-diastolic frame, from 0.
+    es_frame: Index of the end-systolic frame, from 0.
+    fps: Frames per second.
+    ef_percent: Ejection fraction in %.
+    edv_ml: End-diastolic volume in ml.
+    esv_ml: End-systolic volume in ml.
+    sex: "m" or "f".
+    image_quality: Quality of the picture in the data set's words.
+    """
 
     ed_frame: int
     es_frame: int
@@ -53,11 +65,15 @@ class CamusInfo:
 
 
 class Camus:
-    """The sequences of the data set as studies, patient by patient; a sequence is read when it is asked for.
+    """Sequences of CAMUS as studies, patient by patient; a sequence is read when it is asked for.
 
-    folder: as downloaded, or the folder of the patients itself. split: "training", "validation", "testing" or None for all.
-    views: of "A4C" and "A2C". fps: used where a cfg states no rate. skip_missing: leave out sequences that are not there (their
-    names are in `missing`) instead of refusing. A study runs from end-diastole to end-systole: a sequence stored the other way is
+    folder: Folder as downloaded, or the folder of the patients.
+    split: "training", "validation", "testing" or None for all.
+    views: "A4C", "A2C" or both.
+    fps: Frames per second where a cfg states none.
+    skip_missing: True leaves out listed sequences that are missing (their names are in `missing`); False raises `InputError`.
+
+    A study runs from end-diastole to end-systole: a sequence stored the other way is
     turned. It has masks of every frame where the file has them, no ECG, and pixels made square.
     Raises `InputError` for a file that is missing or malformed, or where nibabel is not installed.
     """
@@ -101,16 +117,16 @@ class Camus:
 
     @property
     def names(self) -> list[str]:
-        """patientNNNN_4CH or patientNNNN_2CH of each study, in order."""
+        """Name of each study, patientNNNN_4CH or patientNNNN_2CH, in order."""
         return [f"{patient.name}_{CHAMBERS[view]}" for patient, view, _ in self._places]
 
     def info(self, index: int) -> CamusInfo:
-        """Read the cfg of an index. Raises `InputError` where it is missing or malformed."""
+        """Read the cfg of the sequence with this index. Raises `InputError` where it is missing or malformed."""
         patient, view, _ = self._places[index]
         return read_info(patient / f"Info_{CHAMBERS[view]}.cfg")
 
     def __getitem__(self, index: int) -> Study:
-        """The study of an index. Raises `InputError` where one of its files is damaged."""
+        """Read the study with this index. Raises `InputError` where one of its files is damaged."""
         _, view, path = self._places[index]
         info = self.info(index)
         fps = info.fps or self.fps
@@ -128,7 +144,7 @@ class Camus:
 
 
 def _patients(folder: Path) -> dict[str, Path]:
-    """The folders of the patients by name."""
+    """Folder of each patient, by name."""
     places = [folder / name for name in _PATIENT_FOLDERS if (folder / name).is_dir()]
     found = {path.name: path for place in reversed(places) for path in sorted(place.glob("patient*")) if path.is_dir()}
     if not found:
@@ -159,7 +175,7 @@ def _suffix(path: Path) -> str:
 
 
 def _header(path: Path, where: str) -> dict[str, str]:
-    """The lines "key: value" of a text file, keys in lower case."""
+    """Read the lines "key: value" of a text file, with keys in lower case."""
     if not path.is_file():
         raise InputError(f"There is no {path.name} in {path.parent}; {where}.")
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
@@ -168,8 +184,10 @@ def _header(path: Path, where: str) -> dict[str, str]:
 
 
 def read_info(path: str | Path, where: str = WHERE) -> CamusInfo:
-    """Read an Info_2CH.cfg or Info_4CH.cfg, or one of TED. where: to ask for the data, in messages.
+    """Read an Info_2CH.cfg or Info_4CH.cfg, or one of TED.
 
+    path: File of the facts.
+    where: End of a message with the address to get the data.
     Raises `InputError` where it is missing, or names no frames ED and ES.
     """
     path = Path(path)
@@ -202,9 +220,12 @@ def read_info(path: str | Path, where: str = WHERE) -> CamusInfo:
 
 
 def read_sequence(path: Path, info: CamusInfo, where: str = WHERE) -> tuple[ByteArray, ByteArray | None, float | None]:
-    """Frames (T, H, W) uint8 of a sequence, the masks in the file beside it (NAME_gt; None where there is none), mm per pixel.
+    """Read frames (T, H, W) uint8 of a sequence, masks (T, H, W) of the file NAME_gt beside it (None without), and mm per pixel.
 
-    where: to ask for the data, in messages. Raises `InputError` as `read_image`, for masks that do not fit, and where the cfg
+    path: File of the sequence.
+    info: Facts in its cfg.
+    where: End of a message with the address to get the data.
+    Raises `InputError` as `read_image`, for masks that do not fit, and where the cfg
     names frames that are not there.
     """
     frames, mm_per_pixel = read_image(path, where=where)
@@ -220,10 +241,14 @@ def read_sequence(path: Path, info: CamusInfo, where: str = WHERE) -> tuple[Byte
 
 
 def read_image(path: str | Path, *, labels: bool = False, where: str = WHERE) -> tuple[ByteArray, float | None]:
-    """Frames (T, H, W) uint8, apex up as on the screen, and mm per pixel (None if not stated), of a NIfTI or MHD file.
+    """Read frames (T, H, W) uint8, apex up as on the screen, and mm per pixel (None if not stated) of a NIfTI or MHD file.
 
-    labels: the file holds ids, which are never mixed. where: to ask for the data, in messages. Pixels that are not square become
-    so, of the smaller side. Raises `InputError` for a file that is missing, damaged or no grey image of 0..255, or where nibabel
+    path: File of the frames.
+    labels: True for a file of ids, which are never averaged.
+    where: End of a message with the address to get the data.
+
+    Pixels that are not square are resampled to squares of the smaller side.
+    Raises `InputError` for a file that is missing, damaged or no grey image of 0..255, or where nibabel
     is not installed.
     """
     path = Path(path)

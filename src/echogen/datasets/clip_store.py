@@ -1,12 +1,12 @@
-"""Simulated clips on disk, as training reads them: plain arrays that are memory-mapped, one shard after the other.
+"""Store of simulated clips for training: plain arrays on disk, memory-mapped, one folder a shard.
 
 STORE/shard_0000/frames.npy        (clips, frames, 128, 128) uint8, with speckle
                  structure.npy     the same without speckle
                  displacement.npy  (clips, frames, 2, 64, 64) int8, quarter pixels: to where tissue was at end-diastole
                  labels.npy        (clips, frames / LABEL_EVERY, 128, 128) uint8
-                 cavity.npy        (clips, frames, 32, 32) uint8: how much of each 4 x 4 pixels is cavity, 0..255
+                 cavity.npy        (clips, frames, 32, 32) uint8: share of each 4 x 4 pixels that is cavity, 255 for all
                  ecg.npy           (clips, 12, samples) float32 in mV at ECG_RATE_HZ, from ECG_BEFORE_S before frame 0
-                 hearts.json       what each clip shows
+                 hearts.json       facts about the heart of each clip
 A store of finer clips has as many times as many pixels a side in frames, structure and labels, and a frame rate of its own.
 """
 
@@ -37,19 +37,29 @@ from echogen.phantom.rhythm import make_rhythm
 from echogen.phantom.simulate import Heart, draw_heart, heart_volume_ml, render
 from echogen.records import STRUCTURES
 
+#: Frames per second of a clip unless another rate is given.
 FPS = 32.0
+#: Sampling rate of a clip's ECG in Hz: four samples a frame.
 ECG_RATE_HZ = 128.0
+#: ECG before the first and after the last frame in s: the context of the windows at both ends.
 ECG_BEFORE_S, ECG_AFTER_S = 2.0, 1.0
+#: Distance between frames that have labels, in frames: labels of all frames would enlarge the store by a third.
 LABEL_EVERY = 8
-#: Clips in a shard of 3 s clips: 350 MB.
+#: Number of clips in a shard; of 3 s clips it takes 350 MB.
 SHARD_CLIPS = 50
+#: Names of the arrays in a shard.
 ARRAYS = ("frames", "structure", "displacement", "labels", "cavity", "ecg")
-#: Training hearts have seeds from here on; everything below is held out for tests and benchmarks.
+#: Lowest seed of a training heart; all seeds below are held out for tests and benchmarks.
 FIRST_TRAINING_SEED = 1_000_000
 
 
 def draw_recording(seed: int, seconds: float, look: str = PLAIN) -> tuple[Heart, NDArray[np.float32]]:
-    """The heart of a seed, drawn over all rhythms, rates, ejection fractions and views, and its ECG (12, samples) in mV."""
+    """Draw a heart over all rhythms, rates, EFs and views, with its ECG (12, samples) in mV.
+
+    seed: Seed of the draw.
+    seconds: Length of the video in s; the ECG is longer by `ECG_BEFORE_S` and `ECG_AFTER_S`.
+    look: One of `phantom.looks.LOOKS`.
+    """
     rng = np.random.default_rng(seed)
     name = str(rng.choice(["sinus", "af", "pvc", "pause", "paced"], p=[0.62, 0.14, 0.12, 0.05, 0.07]))
     rate = float(np.clip(rng.lognormal(np.log(76.0), 0.28), 40, 170))
@@ -64,7 +74,7 @@ def draw_recording(seed: int, seconds: float, look: str = PLAIN) -> tuple[Heart,
 def describe(heart: Heart, frames: int, fps: float = FPS) -> dict[str, Any]:
     """Describe a recording in plain values for JSON; nan becomes null.
 
-    length_px, width_px: of every frame's cavity, its width being its area over its length.
+    The values length_px and width_px are those of the cavity in every frame; the width is area over length.
     """
     length_mm, area_mm2 = cavity_outline(heart.anatomy, heart_volume_ml(heart, np.arange(frames) / fps))
 
@@ -91,14 +101,23 @@ def describe(heart: Heart, frames: int, fps: float = FPS) -> dict[str, Any]:
 
 
 def cavity_cells(cavity: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """(frames, side, side) masks -> (frames, 32, 32): the covered share of each cell, 255 for all of it."""
+    """Share of each cell (frames, 32, 32) that masks (frames, side, side) cover, 255 for all of it."""
     cell = cavity.shape[-1] // 32
     return (cavity.reshape(-1, 32, cell, 32, cell).mean((2, 4)) * 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class _Shard:
-    """Shard to render: its folder, the seed of its first clip, and everything that `render_clips` is told of each clip."""
+    """Shard to render.
+
+    final: Folder of the finished shard.
+    first_seed: Seed of its first clip.
+    clips: Number of clips.
+    frames: Number of frames of a clip.
+    fps: Frames per second.
+    finer: Number of times 128 pixels a side.
+    look: One of `phantom.looks.LOOKS`.
+    """
 
     final: Path
     first_seed: int
@@ -162,11 +181,18 @@ def render_clips(
     look: str = PLAIN,
     clips_per_shard: int = SHARD_CLIPS,
 ) -> None:
-    """Render at least this many clips into a store, whole shards, in parallel; shards that exist are kept.
+    """Render clips into a store, in whole shards and in parallel; shards that exist are kept.
 
-    frames: of each clip. first_seed: of the first clip; the next ones count on. processes: 1 renders in this process.
-    progress: called with the clips done and all clips. fps: of the frames. finer: as of `phantom.simulate.render`.
-    look: one of `phantom.looks.LOOKS`.
+    folder: Folder of the store, made if missing.
+    clips: Least number of clips; the last shard is filled up.
+    frames: Number of frames of each clip.
+    first_seed: Seed of the first clip; those of the next clips count on.
+    processes: Number of processes; 1 renders in this one.
+    progress: Called with the number of clips done and of all clips.
+    fps: Frames per second.
+    finer: Number of times 128 pixels a side, as in `phantom.simulate.render`.
+    look: One of `phantom.looks.LOOKS`.
+    clips_per_shard: Number of clips in one shard.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,7 +208,16 @@ def render_clips(
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip of a store; the arrays are views into the memory map."""
+    """One clip of a store; the arrays are views into the memory map.
+
+    frames: Frames (frames, side, side), with speckle.
+    structure: The same frames without speckle.
+    displacement: Displacement (frames, 2, 64, 64) in quarter pixels, to the place of the tissue at end-diastole.
+    labels: Ids of structures (frames / LABEL_EVERY, side, side).
+    cavity: Share of each cell that is cavity (frames, 32, 32), 0..255.
+    ecg: ECG (12, samples) in mV at `ECG_RATE_HZ`, from `ECG_BEFORE_S` before frame 0.
+    heart: Facts about the heart, of `describe`.
+    """
 
     frames: NDArray[np.uint8]
     structure: NDArray[np.uint8]
@@ -194,15 +229,15 @@ class Clip:
 
 
 def store_shards(folder: str | Path) -> list[Path]:
-    """The shards of a store, or of several in one folder; empty where it is none."""
+    """Folders of the shards of a store, or of several stores in one folder; empty without any."""
     found = (p for pattern in ("shard_*", "*/shard_*") for p in Path(folder).glob(pattern))
     return sorted(p for p in found if (p / "hearts.json").is_file() and "." not in p.name)
 
 
 class ClipStore:
-    """The clips of a folder written by `render_clips`, or of several such in one, by index.
+    """Clips of a folder written by `render_clips`, or of several such folders in one, by index.
 
-    Raises `InputError` if there is none.
+    Raises `InputError` for a folder without clips.
     """
 
     def __init__(self, folder: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Preparing on many machines: the function that processes run here, under Ray Data (the extra `cluster`)."""
+"""Preparation of shards on many machines, under Ray Data (the extra `cluster`)."""
 
 from __future__ import annotations
 
@@ -13,25 +13,29 @@ from typing import Any
 from echogen.datasets.preparation import Job, prepare_shard
 from echogen.errors import InputError
 
+#: Addresses with a meaning of their own: start a Ray on this machine, and join the one that this machine is part of.
 LOCAL, HERE = "local", "auto"
 #: Longest wait in s for a cluster to answer; Ray itself would try for minutes.
 _ANSWER_S = 5.0
-#: Rows hold two numbers and a sentence; Ray wants at least 75 MB for them.
+#: Memory in bytes for the rows of a local Ray, which are small; Ray demands at least 75 MB.
 _OBJECT_STORE_BYTES = 100 << 20
 
 
 def prepare_on_ray(jobs: Sequence[Job], address: str, workers: int | None = None) -> Iterator[int]:
-    """Write a shard for each job under Ray; gives the number of each as it is done.
+    """Write a shard for each job under Ray, and yield the number of each shard when it is finished.
 
+    jobs: Shards to write.
     address: "local" starts a Ray here, "auto" joins the one that this machine is part of, HOST:PORT (its head) another.
-    workers: shards at a time, each on one processor; None: as many as there are processors. A local Ray works at the priority
-    of this process: at the one that Ray would choose, its workers hardly start on a machine that does other work.
+    workers: Number of shards at a time, each on one processor; None: as many as there are processors.
+
+    A local Ray works at the priority of this process: at the one that Ray would choose, its workers hardly start on a machine
+    that does other work.
     Every machine must have echogen, and see the data set and the output under the same paths. Not for a program that has
     already joined a Ray. Raises `InputError` where Ray is not installed or not reached, and as `prepare_shard` does.
     """
     if not jobs:
         return
-    # Read when Ray starts; nothing is reported to anyone.
+    # Ray reads this when it starts: no usage statistics are sent.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
@@ -62,13 +66,13 @@ def prepare_on_ray(jobs: Sequence[Job], address: str, workers: int | None = None
 
 
 def _mapped(data: Any, jobs: list[Job], workers: int | None) -> Iterator[int]:
-    """The numbers of the shards from a map of Ray Data over the jobs: a block and a task for each, and nothing reserved."""
+    """Run the jobs by a map of Ray Data, a block and a task for each, nothing reserved; yield the numbers of the shards."""
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     context.op_resource_reservation_enabled = False
-    # Arrow knows no jobs, so a row says which one.
+    # Arrow cannot hold a job, so a row holds its index.
     places = data.from_items([{"place": place} for place in range(len(jobs))], override_num_blocks=len(jobs))
     for row in places.map(partial(_written, jobs), num_cpus=1, compute=data.TaskPoolStrategy(workers)).iter_rows():
         if row["error"]:
@@ -77,7 +81,7 @@ def _mapped(data: Any, jobs: list[Job], workers: int | None) -> Iterator[int]:
 
 
 def _written(jobs: list[Job], row: dict[str, Any]) -> dict[str, Any]:
-    """A user's mistake goes back as a sentence, since Ray would bury it in its own."""
+    """Write the shard of a row. A user's mistake is returned as a sentence, since Ray would bury it in a message of its own."""
     job = jobs[int(row["place"])]
     try:
         for folder in (job.source.folder, job.output):

@@ -20,7 +20,10 @@ from echogen.ecg.hdf5 import numbers, opened
 from echogen.errors import InputError
 from echogen.records import Ecg
 
+#: Name of the data set, and the place to get it.
 SOURCE = Source("CODE-15%", "the data are at https://zenodo.org/records/4916206")
+#: Columns of the diagnoses: first-degree AV block, right and left bundle branch block, sinus bradycardia, sinus tachycardia,
+#: atrial fibrillation.
 DIAGNOSES = ("1dAVb", "RBBB", "LBBB", "SB", "ST", "AF")
 _TABLE = "exams.csv"
 _COLUMNS = ("exam_id", "age", "is_male", *DIAGNOSES, "patient_id", "trace_file")
@@ -31,9 +34,14 @@ _TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.
 class Entry(TableEntry):
     """A row of exams.csv.
 
-    name: the exam's id. sex: "m", "f" or None. diagnoses: those of `DIAGNOSES` that it has. normal: None if not stated. died,
-    follow_up_years: stated for a patient's first exam only, else None; of one who died, the years until then. One patient may
-    have several exams: split by patient_id.
+    name: Id of the exam.
+    patient_id: Id of the patient, who may have several exams: split by it.
+    age_years: Age in years.
+    sex: "m", "f" or None if not stated.
+    diagnoses: Diagnoses of this ECG, some of `DIAGNOSES`.
+    normal: True for a normal ECG; None if not stated.
+    died: True if the patient died in the time of follow-up; stated for a patient's first exam only, else None.
+    follow_up_years: Years of follow-up, or until death; stated for a patient's first exam only, else None.
     """
 
     patient_id: int
@@ -46,10 +54,13 @@ class Entry(TableEntry):
 
 
 class Code15(TableRecords[Entry, Ecg]):
-    """The ECGs of the data set (12 leads in mV at 400 Hz), in the order of exams.csv; one is read when it is asked for.
+    """ECGs of CODE-15% (12 leads in mV at 400 Hz), in the order of exams.csv; an ECG is read when it is asked for.
 
-    folder: holds exams.csv and the parts. skip_missing: leave out listed exams that are in no part (their names are in `missing`)
-    instead of refusing. What is known of each ECG is in `entries`. Raises `InputError` for a folder, a table or a part that is
+    folder: Folder of exams.csv and the parts.
+    skip_missing: True leaves out listed exams that are in no part (their names are in `missing`); False raises `InputError`.
+
+    `entries` holds the row of the table about each ECG.
+    Raises `InputError` for a folder, a table or a part that is
     missing or malformed, an exam of zeros only, or where h5py is not installed.
     """
 
@@ -75,19 +86,19 @@ class Code15(TableRecords[Entry, Ecg]):
         self._paths = [holds[entry.name] for entry in self.entries]
 
     def __getitem__(self, index: int) -> Ecg:
-        """The ECG of an index, without the zeros around it. Raises `InputError` where its part is damaged or it is only zeros."""
+        """Read the ECG with this index, without the zeros around it. Raises `InputError` for a damaged part or only zeros."""
         return read_ecg(self._paths[index], record=self.entries[index].name)
 
 
 def _place(folder: Path, part: str) -> Path | None:
-    """Path of a part."""
+    """Path of a part; None where it is missing."""
     name = Path(part).name
     paths = (folder / name, folder / Path(name).stem / name, folder / "raw" / name)
     return next((path for path in paths if name and path.is_file()), None)
 
 
 def _exams_in(path: Path) -> list[str]:
-    """The ids of the exams in a part."""
+    """Ids of the exams in a part."""
     where = f"The HDF5 file {path.name}"
     with opened(path, where) as file:
         ids = numbers(file, "exam_id", where)
@@ -111,7 +122,7 @@ def _entry(row: Row) -> Entry:
 
 
 def _truth(row: Row, column: str) -> bool | None:
-    """A cell that says yes or no, None where it is empty."""
+    """Truth value in a cell; None where the cell is empty."""
     text = row.text(column).lower()
     if text and text != "nan" and text not in _TRUTHS:
         raise row.error(f"has neither True nor False for {column}")

@@ -1,4 +1,4 @@
-"""The ECG that is drawn into an echo picture, as an `Ecg` on the clock of the cine, so that archives become paired data."""
+"""Reader for an ECG that is drawn into echo pictures: an `Ecg` on the clock of the cine, so that archives become paired data."""
 
 from __future__ import annotations
 
@@ -17,27 +17,38 @@ from echogen.ecg.detectors import CLEAR_CONTRAST, Detection, detect_qrs, irregul
 from echogen.errors import InputError
 from echogen.records import Ecg, Study
 
-#: Samples per second of an ECG taken from the picture.
+#: Sampling rate in Hz of an ECG taken from the picture: a usual rate of ECG monitors.
 RATE_HZ = 250.0
+#: Name of its lead, which the picture does not state.
 LEAD = "drawn"
+#: Verdicts on a drawn ECG, the best first.
 VERDICTS = ("good", "usable", "rejected")
 
+#: Sentence about pictures without a drawn line.
 _NOTHING = "No line is drawn across the picture that could be an ECG."
+#: Sentence about a drawn line without a cursor or a motion that gives its times.
 _NO_CLOCK = "A line is drawn across the picture, but nothing that moves along it tells which moment it shows."
+#: Lowest and highest heart rate in beats per minute that is believed.
 _RATE_BPM = (25.0, 250.0)
+#: Longest gap in s between columns that is not counted as missing: the length of a wide QRS.
 _LONGEST_GAP_S = 0.12
+#: Time in s for which the first and the last value are repeated before QRS detection, so that filters do not bend the ends.
 _HELD_S = 0.6
 
 
 @dataclass(frozen=True)
 class DrawnEcg:
-    """An ECG read from the picture, and how far to trust it.
+    """An ECG read from the picture, with a verdict on its quality.
 
-    verdict: "good", "usable" or "rejected"; reasons: plain sentences why it is not good. ecg: one lead at `RATE_HZ` on the clock
-    of the cine, from before the video where the picture shows that; None where nothing was found. The picture has no scale:
-    the values are not mV, their median is 0 and the median QRS is 1 high. r_s: R peaks in s; heart_rate_bpm: 60 / median RR.
-    manner: "scrolling", "sweeping" or "standing". column_s: what one column of the picture lasts, the limit of the timing.
-    line: whether any line is drawn across the picture.
+    verdict: "good", "usable" or "rejected".
+    reasons: Plain sentences, one for each fault; empty for a good ECG.
+    ecg: One lead at `RATE_HZ` on the clock of the cine, from before the video where the picture shows that; None where nothing
+        was found. The picture has no scale: the values are not mV, their median is 0 and the median QRS is 1 high.
+    r_s: R peaks in s on the clock of the cine; None where nothing was found.
+    heart_rate_bpm: Heart rate in beats per minute, 60 / median RR in s; None with fewer than two R peaks.
+    manner: Motion of the line, "scrolling", "sweeping" or "standing"; None where nothing was found.
+    column_s: Duration of one column of the picture in s, which limits the precision of all times.
+    line: True if any line is drawn across the picture.
     """
 
     verdict: str
@@ -56,10 +67,13 @@ class DrawnEcg:
 
 
 def read_study(path: str | Path, *, fps: float | None = None) -> Study:
-    """The echo of a file and the ECG that is drawn into its pictures, on one clock.
+    """Read the echo of a file and the ECG that is drawn into its pictures, on one clock.
 
-    path: anything `read_cine` reads. fps: frames per second in Hz instead of the file's own times. The ECG is None where none
-    is drawn or it cannot be trusted; `read_drawn_ecg` says why. Its amplitude has no unit: the median QRS is 1 high.
+    path: Any file that `read_cine` reads.
+    fps: Frames per second instead of the file's own times.
+
+    The ECG is None where none is drawn or its verdict is "rejected"; `read_drawn_ecg` gives the reasons. Its
+    amplitude has no unit: the median QRS is 1 high.
     Raises `InputError` as `read_cine` does.
 
     >>> import echogen
@@ -71,21 +85,23 @@ def read_study(path: str | Path, *, fps: float | None = None) -> Study:
     cine = read_cine(path, fps=fps)
     try:
         found = read_drawn_ecg(path, fps=fps)
-    except InputError:  # fits in grey, is too large in colour
+    except InputError:  # a file can be small enough in grey and too large in colour
         return Study(None, cine)
     return Study(found.ecg if found.accepted else None, cine)
 
 
 def read_drawn_ecg(path: str | Path, *, fps: float | None = None) -> DrawnEcg:
-    """The ECG that is drawn into the pictures of an echo file, with a verdict.
+    """Read the ECG that is drawn into the pictures of an echo file, with a verdict.
 
-    path, fps: as for `read_study`. Raises `InputError` as `read_cine` does, and for a file of more than 2 GB in colour.
+    path: Any file that `read_cine` reads.
+    fps: Frames per second instead of the file's own times.
+    Raises `InputError` as `read_cine` does, and for a file of more than 2 GB in colour.
     """
     return find_drawn_ecg(read_colour(path, fps=fps))
 
 
 def find_drawn_ecg(cine: ColourCine) -> DrawnEcg:
-    """The ECG that is drawn into a cine: of all lines drawn across it, the one with the best verdict."""
+    """Find the ECG that is drawn into a cine: the line with the best verdict of all that are drawn across the picture."""
     lines = find_lines(cine.frames)
     if not lines:
         return DrawnEcg("rejected", (_NOTHING,), line=False)
@@ -98,7 +114,12 @@ def find_drawn_ecg(cine: ColourCine) -> DrawnEcg:
 
 
 def judge_signal(signal: DrawnSignal, times_s: Floats, stated_rate_bpm: float | None = None) -> DrawnEcg:
-    """The ECG of a drawn line with its R peaks and verdict. times_s: of the frames; stated_rate_bpm: as the file says it."""
+    """Find R peaks and verdict of the ECG in a drawn line.
+
+    signal: Heights of the line over time.
+    times_s: Times of the frames in s.
+    stated_rate_bpm: Heart rate in beats per minute that the file states; None without one.
+    """
     times, values, missing = _uniform(signal)
     detection = _detected(values)
     peaks = _beats(detection, values, stated_rate_bpm)
@@ -119,7 +140,7 @@ def judge_signal(signal: DrawnSignal, times_s: Floats, stated_rate_bpm: float | 
 
 
 def _uniform(signal: DrawnSignal) -> tuple[Floats, Floats, float]:
-    """Times and heights at `RATE_HZ`, the median height being 0, and the share of time in gaps that are interpolated."""
+    """Times in s and heights at `RATE_HZ`, with a median height of 0, and the share of time in interpolated gaps, 0..1."""
     times = np.arange(signal.times_s[0], signal.times_s[-1], 1.0 / RATE_HZ)
     values = np.interp(times, signal.times_s, signal.height_px)
     gaps = np.diff(signal.times_s)
@@ -128,7 +149,7 @@ def _uniform(signal: DrawnSignal) -> tuple[Floats, Floats, float]:
 
 
 def _detected(values: Floats) -> Detection:
-    """The QRS complexes; the ends are held on for a while, so that filters do not bend the beats there."""
+    """Detect QRS complexes; both ends are extended by their last value, so that filters do not bend the beats there."""
     held = round(_HELD_S * RATE_HZ)
     detection = detect_qrs(np.pad(values, held, mode="edge"), RATE_HZ)
     peaks = detection.peaks - held
@@ -143,7 +164,7 @@ def _qrs_height(values: Floats, peaks: Floats) -> float:
 
 
 def _beats(detection: Detection, values: Floats, stated_rate_bpm: float | None) -> Floats:
-    """The R peaks in samples; where twice as many were found as the stated rate allows, the tall ones if they are regular."""
+    """R peaks in samples; where twice as many were found as the stated rate allows, only the tall ones if they are regular."""
     peaks = detection.peaks
     if stated_rate_bpm is None or peaks.size < 4:
         return peaks
@@ -163,7 +184,7 @@ def _faults(
     missing: float,
     covered: float,
 ) -> tuple[list[str], list[str]]:
-    """Sentences for what makes a signal useless, and for what makes it doubtful."""
+    """Sentences about faults that make a signal useless, and about faults that make it doubtful."""
     bad: list[str] = []
     doubts: list[str] = []
     if signal.agreement < 0.96:
@@ -194,7 +215,7 @@ def _faults(
 
 
 def _peak_width_s(values: Floats, peaks: Floats) -> float:
-    """Median time that a peak stays above half its height over what surrounds it."""
+    """Median time in s for which a peak stays above half its height over the signal around it."""
     surround = ndimage.median_filter(values, size=round(0.6 * RATE_HZ))
     above = values - surround
     widths = []

@@ -1,4 +1,4 @@
-"""A folder of ECG files of any format that is read, and nothing else that is known about them."""
+"""Folders of ECG files of any supported format, about which nothing else is known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from echogen.ecg.formats import read_ecg
 from echogen.errors import InputError
 from echogen.records import Ecg
 
-#: Suffixes of ECG files. Of a WFDB record only the header counts, which names its other files.
+#: Suffixes of ECG files. The header (.hea) stands for a WFDB record, since it names its other files.
 SUFFIXES = frozenset({
     ".hea", ".dcm", ".edf", ".bdf", ".xml", ".scp", ".ecg", ".csv", ".txt",
     ".mat", ".npy", ".npz", ".h5", ".hdf5", ".atc", ".pdf",
@@ -17,8 +17,9 @@ SUFFIXES = frozenset({
 
 
 class EcgFolder:
-    """The ECG files in a folder and all folders below it, in the order of their names; hidden ones are passed over.
+    """ECG files in a folder and all folders below it, in the order of their names; hidden files are passed over.
 
+    folder: Folder to search.
     rate_hz: Sampling rate in Hz of files that do not state it.
     unit: Unit of files that do not state it, mV, uV or V.
     Raises `InputError` for a folder that is missing or holds no ECG file.
@@ -45,11 +46,11 @@ class EcgFolder:
         return [path.relative_to(self.folder).as_posix() for path in self.files]
 
     def source(self, index: int) -> Path:
-        """The file of an index."""
+        """Path of the ECG file with this index."""
         return self.files[index]
 
     def __getitem__(self, index: int) -> Ecg:
-        """The ECG of an index. Raises `InputError` for a file that is no ECG, or damaged."""
+        """Read the ECG with this index. Raises `InputError` for a file that is no ECG, or damaged."""
         return read_ecg(self.files[index], rate_hz=self.rate_hz, unit=self.unit)
 
 

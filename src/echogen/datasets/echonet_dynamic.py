@@ -24,9 +24,11 @@ from echogen.datasets.tracings import Tracing, beat_between, tracing_of
 from echogen.errors import InputError
 from echogen.records import Beat, Cine, Study
 
+#: Names of the splits, as the table writes them.
 SPLITS = ("TRAIN", "VAL", "TEST")
-#: Videos of each split in the whole data set.
+#: Number of videos of each split in the whole data set.
 COMPLETE = {"TRAIN": 7465, "VAL": 1288, "TEST": 1277}
+#: Name of the data set, and the place to ask for it.
 SOURCE = Source("EchoNet-Dynamic", "the data can be asked for at https://echonet.github.io/dynamic")
 _FILE_LIST, _TRACINGS = "FileList.csv", "VolumeTracings.csv"
 _COLUMNS = ("FileName", "EF", "ESV", "EDV", "FPS", "NumberOfFrames", "Split")
@@ -36,7 +38,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Entry(TableEntry):
-    """A row of FileList.csv: name without suffix; EF in %, volumes in ml; frames per second; frames promised; split."""
+    """A row of FileList.csv.
+
+    name: Name of the video without suffix.
+    ef_percent: Ejection fraction in %.
+    edv_ml: End-diastolic volume in ml.
+    esv_ml: End-systolic volume in ml.
+    fps: Frames per second.
+    frames: Number of frames that the table states.
+    split: One of `SPLITS`.
+    """
 
     ef_percent: float
     edv_ml: float
@@ -47,10 +58,13 @@ class Entry(TableEntry):
 
 
 class EchoNetDynamic(TableVideos[Entry]):
-    """The videos of the data set as studies, in the order of FileList.csv; a video is read when it is asked for.
+    """Videos of EchoNet-Dynamic as studies, in the order of FileList.csv; a video is read when it is asked for.
 
-    folder: holds FileList.csv and Videos. split: "TRAIN", "VAL", "TEST" or None for all. skip_missing: leave out listed videos
-    that are not there (their names are in `missing`) instead of refusing. A study has no ECG; its cine takes its times from the
+    folder: Folder of FileList.csv and Videos.
+    split: "TRAIN", "VAL", "TEST" or None for all.
+    skip_missing: True leaves out listed videos that are missing (their names are in `missing`); False raises `InputError`.
+
+    A study has no ECG; its cine takes its times from the
     column FPS, its beat runs from the traced end-diastole to the traced end-systole where this follows it.
     Raises `InputError` for a folder, a table or a video that is missing or malformed.
     """
@@ -65,13 +79,13 @@ class EchoNetDynamic(TableVideos[Entry]):
         super().__init__(folder, listed, table=_FILE_LIST, part=part, source=SOURCE, skip_missing=skip_missing)
 
     def __getitem__(self, index: int) -> Study:
-        """The study of an index. Raises `InputError` where its video is damaged."""
+        """Read the study with this index. Raises `InputError` where its video is damaged."""
         entry = self.entries[index]
         cine = self._cine(index)
         return Study(None, cine, ef_percent=entry.ef_percent, beats=self._beats(index, cine))
 
     def tracing(self, index: int) -> Tracing | None:
-        """The traced frames of an index; None for the few videos without two of them. Raises `InputError` for a damaged table."""
+        """Traced frames of the video with this index; None without two of them. Raises `InputError` for a damaged table."""
         traced = self._tracings.get(self.entries[index].name, {})
         return tracing_of({frame: tracing_outline(lines) for frame, lines in traced.items()})
 
@@ -94,9 +108,9 @@ class EchoNetDynamic(TableVideos[Entry]):
 
 
 def tracing_outline(lines: Floats) -> Floats:
-    """The outline (2 (n - 1), 2) of a ventricle in x, y from its traced lines (n, 4), the long axis first.
+    """Outline (2 (n - 1), 2) of a ventricle in x, y from its traced lines (n, 4), the long axis first.
 
-    Chords are put in order along the axis and turned to one side of it: in some files they are not, and the outline crosses
+    Chords are sorted along the axis and turned to one side of it: some files hold them in disorder, and the outline would cross
     itself.
     """
     axis, chords = lines[0], lines[1:]
@@ -124,5 +138,5 @@ def _read_tracings(folder: Path) -> dict[str, dict[int, Floats]]:
     for row in read_rows(folder / _TRACINGS, _TRACING_COLUMNS, SOURCE):
         *corners, frame = (row.number(column) for column in _TRACING_COLUMNS[1:])
         found.setdefault(row.text("FileName").removesuffix(".avi"), {}).setdefault(int(frame), []).append(corners)
-    # The axis and two chords are the least that encloses an area.
+    # An area needs the axis and at least two chords.
     return {name: {frame: np.array(lines) for frame, lines in traced.items() if len(lines) > 2} for name, traced in found.items()}

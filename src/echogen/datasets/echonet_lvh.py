@@ -25,19 +25,28 @@ from echogen.datasets.tracings import beat_between
 from echogen.errors import InputError
 from echogen.records import Cine, Study
 
+#: Names of the splits, as the table writes them.
 SPLITS = ("train", "val", "test")
+#: Name of the data set, and the place to ask for it.
 SOURCE = Source("EchoNet-LVH", "the data can be asked for at https://echonet.github.io/lvh")
 _TABLE = "MeasurementsList.csv"
 _COLUMNS = ("HashedFileName", "Calc", "CalcValue", "Frame", "X1", "X2", "Y1", "Y2", "FPS", "split")
+#: Measurements whose frames are end-diastole and end-systole: the inner diameters of the left ventricle.
 _ED, _ES = "LVIDd", "LVIDs"
-#: Measurements of one video that give pixel sizes further apart than this share give none.
+#: Largest spread of the pixel sizes that one video's measurements give, as a share of their median; beyond it none is trusted.
 _MOST_SPREAD = 0.1
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A measured line: what (IVSd, LVIDd ...), its length in cm, its frame from 0, and its ends x1, y1, x2, y2 in pixels."""
+    """A measured line.
+
+    what: Name of the measurement, IVSd, LVIDd, LVPWd, IVSs, LVIDs or LVPWs.
+    value_cm: Length in cm.
+    frame: Index of its frame, from 0.
+    line: Ends x1, y1, x2, y2 in pixels.
+    """
 
     what: str
     value_cm: float
@@ -46,14 +55,20 @@ class Measurement:
 
     @property
     def length_px(self) -> float:
-        """The length of the line in pixels."""
+        """Length of the line in pixels."""
         x1, y1, x2, y2 = self.line
         return math.hypot(x2 - x1, y2 - y1)
 
 
 @dataclass(frozen=True)
 class Entry(TableEntry):
-    """The rows of one video: name without suffix, frames per second (None if not stated), split, measurements."""
+    """The rows of one video.
+
+    name: Name of the video without suffix.
+    fps: Frames per second; None if not stated.
+    split: One of `SPLITS`.
+    measurements: Measured lines, in the order of the table.
+    """
 
     fps: float | None
     split: str
@@ -61,22 +76,25 @@ class Entry(TableEntry):
 
     @property
     def mm_per_pixel(self) -> float | None:
-        """Pixel size by the measured lines: the median of mm over pixels, None where they disagree or there is none."""
+        """Pixel size in mm by the measured lines, the median of mm over pixels; None without lines or where they disagree."""
         sides = [10.0 * one.value_cm / one.length_px for one in self.measurements if one.length_px >= 1 and one.value_cm > 0]
         middle = float(np.median(sides)) if sides else 0.0
         return middle if sides and np.ptp(sides) <= _MOST_SPREAD * middle else None
 
     def frame(self, what: str) -> int | None:
-        """The first frame in which `what` was measured, None if it was not."""
+        """Index of the first frame in which `what` was measured; None without such a measurement."""
         return min((one.frame for one in self.measurements if one.what.lower() == what.lower()), default=None)
 
 
 class EchoNetLvh(TableVideos[Entry]):
-    """The videos of the data set as studies, in the order of MeasurementsList.csv; a video is read when it is asked for.
+    """Videos of EchoNet-LVH as studies, in the order of MeasurementsList.csv; a video is read when it is asked for.
 
-    folder: holds MeasurementsList.csv and Batch1 to Batch4. split: "train", "val", "test" or None for all. fps: used where the
-    table states no rate; without it the video's own. skip_missing: leave out listed videos that are not there (their names are
-    in `missing`) instead of refusing. A study has no ECG and no EF, its cine no view (it is parasternal); mm per pixel follows
+    folder: Folder of MeasurementsList.csv and Batch1 to Batch4.
+    split: "train", "val", "test" or None for all.
+    fps: Frames per second where the table states none; None takes the rate of the video.
+    skip_missing: True leaves out listed videos that are missing (their names are in `missing`); False raises `InputError`.
+
+    A study has no ECG and no EF, its cine no view (it is parasternal); mm per pixel follows
     from the measured lines; the beat runs from the frame of LVIDd to that of LVIDs where this follows it.
     Raises `InputError` for a folder, a table or a video that is missing or malformed.
     """
@@ -95,7 +113,7 @@ class EchoNetLvh(TableVideos[Entry]):
         super().__init__(folder, listed, table=_TABLE, part=part, source=SOURCE, skip_missing=skip_missing)
 
     def __getitem__(self, index: int) -> Study:
-        """The study of an index. Raises `InputError` where its video is damaged."""
+        """Read the study with this index. Raises `InputError` where its video is damaged."""
         entry, path = self.entries[index], self.paths[index]
         cine = read_cine(path, fps=entry.fps or self.fps)
         cine = Cine(cine.frames, cine.times_s, entry.mm_per_pixel)
@@ -119,7 +137,7 @@ def _read_entries(folder: Path) -> list[Entry]:
 
 
 def _measurement(row: Row) -> Measurement | None:
-    """The measurement of a row; None where a cell of it is empty."""
+    """Measurement in a row; None where one of its cells is empty."""
     value, frame, *ends = (row.number_if_any(column) for column in ("CalcValue", "Frame", "X1", "X2", "Y1", "Y2"))
     x1, x2, y1, y2 = ends
     if value is None or frame is None or x1 is None or x2 is None or y1 is None or y2 is None:

@@ -26,15 +26,18 @@ from echogen.datasets.tracings import Tracing, beat_between, tracing_of
 from echogen.errors import InputError
 from echogen.records import Cine, Study
 
+#: Views of the data set, which are the names of its folders.
 VIEWS = ("A4C", "PSAX")
-#: The data set names folds, not splits, and papers split them in two ways (training / validation / test).
+#: Folds of each split in the two ways of papers (training / validation / test); the data set itself names folds only.
 SPLITS = {
     "8-1-1": {"train": (0, 1, 2, 3, 4, 5, 6, 7), "val": (8,), "test": (9,)},
     "7-1-2": {"train": (0, 1, 2, 3, 4, 5, 6), "val": (7,), "test": (8, 9)},
 }
+#: Name of the data set, and the place to ask for it.
 SOURCE = Source("EchoNet-Pediatric", "the data can be asked for at https://echonet.github.io/pediatric")
 _FILE_LIST, _TRACINGS = "FileList.csv", "VolumeTracings.csv"
 _COLUMNS = ("FileName", "EF", "Sex", "Age", "Weight", "Height", "Split")
+#: Folders below the one given in which the views are looked for: the archive unpacks to nested ones.
 _NESTED = (
     "",
     "pediatric_echo_avi",
@@ -45,9 +48,16 @@ _NESTED = (
 
 @dataclass(frozen=True)
 class Entry(TableEntry):
-    """A row of FileList.csv. name: VIEW_NAME; view: "A4C" or "PSAX"; EF in %, age in years, weight in kg, height in cm.
+    """A row of FileList.csv; a value that the table leaves open is None.
 
-    What the table leaves open is None. fold: 0..9.
+    name: VIEW_NAME, without the suffix of the file.
+    view: "A4C" or "PSAX".
+    ef_percent: Ejection fraction in %.
+    sex: "m" or "f".
+    age_years: Age in years, 0..18.
+    weight_kg: Weight in kg.
+    height_cm: Height in cm.
+    fold: Fold, 0..9.
     """
 
     view: str
@@ -60,12 +70,16 @@ class Entry(TableEntry):
 
 
 class EchoNetPediatric(TableVideos[Entry]):
-    """The videos of the data set as studies, view by view in the order of FileList.csv; a video is read when it is asked for.
+    """Videos of EchoNet-Pediatric as studies, view by view in the order of FileList.csv; each is read when it is asked for.
 
-    folder: as unpacked, or the folder of one view. views: of "A4C" and "PSAX"; folds: of 0..9 (see `SPLITS`); None is all there
-    is in the folder. fps: instead of the rate that a video states; the tables state none. skip_missing: leave out listed videos
-    that are not there (their names are in `missing`) instead of refusing. A study has no ECG; a short-axis cine has no view; the
-    beat runs from the traced end-diastole to the traced end-systole where this follows it, and its volumes are not known.
+    folder: Folder as unpacked, or the folder of one view.
+    views: Some of `VIEWS`; None takes all that the folder holds.
+    folds: Some of 0..9 (see `SPLITS`); None takes all.
+    fps: Frames per second instead of the rate that a video states; the tables state none.
+    skip_missing: True leaves out listed videos that are missing (their names are in `missing`); False raises `InputError`.
+
+    A study has no ECG; a short-axis cine has no view; the beat runs from the traced end-diastole to the traced end-systole where
+    this follows it, and its volumes are not known.
     Raises `InputError` for a folder, a table or a video that is missing or malformed.
     """
 
@@ -95,7 +109,7 @@ class EchoNetPediatric(TableVideos[Entry]):
         super().__init__(folder, listed, table=_FILE_LIST, part=part, source=SOURCE, skip_missing=skip_missing)
 
     def __getitem__(self, index: int) -> Study:
-        """The study of an index. Raises `InputError` where its video is damaged."""
+        """Read the study with this index. Raises `InputError` where its video is damaged."""
         entry, path = self.entries[index], self.paths[index]
         cine = read_cine(path, fps=self.fps)
         cine = Cine(cine.frames, cine.times_s, view="A4C" if entry.view == "A4C" else None)
@@ -104,12 +118,12 @@ class EchoNetPediatric(TableVideos[Entry]):
         return Study(None, cine, entry.ef_percent, entry.sex, beats)
 
     def outlines(self, index: int) -> dict[int, Floats]:
-        """The traced frames of an index: an outline (n, 2) x, y in pixels for each; some videos have one, or none."""
+        """Outlines (n, 2) x, y in pixels by traced frame of the video with this index; some videos have one, or none."""
         entry = self.entries[index]
         return self._outlines.get(entry.name, {})
 
     def tracing(self, index: int) -> Tracing | None:
-        """The two traced frames of an index; None where end-diastole or end-systole is not traced."""
+        """The two traced frames of the video with this index; None where end-diastole or end-systole is not traced."""
         return tracing_of(self.outlines(index))
 
     @cached_property
@@ -118,7 +132,7 @@ class EchoNetPediatric(TableVideos[Entry]):
 
 
 def _views(folder: Path, views: Collection[str] | None) -> dict[str, Path]:
-    """The folder of each view: those named, or those that are there."""
+    """Folder of each named view, or of each view that exists."""
     if (folder / _FILE_LIST).is_file() and folder.name in VIEWS and set(views or ()) <= {folder.name}:
         return {folder.name: folder}
     for place in (folder / nested for nested in _NESTED):
@@ -140,7 +154,7 @@ def _read_file_list(place: Path, view: str) -> list[Entry]:
 
 
 def _read_outlines(place: Path, view: str) -> dict[str, dict[int, Floats]]:
-    """The outlines of a view by name and frame; rows that name no frame ("No Systolic") say that there is none."""
+    """Outlines of a view by name and frame; a row without a frame number ("No Systolic") stands for a missing outline."""
     found: dict[str, dict[int, list[tuple[float, float]]]] = {}
     for row in read_rows(place / _TRACINGS, ("FileName", "X", "Y", "Frame"), SOURCE):
         try:
@@ -149,7 +163,7 @@ def _read_outlines(place: Path, view: str) -> dict[str, dict[int, Floats]]:
             continue
         name = f"{view}_{row.text('FileName').removesuffix('.avi')}"
         found.setdefault(name, {}).setdefault(frame, []).append((row.number("X"), row.number("Y")))
-    # Three points are the least that encloses an area.
+    # An area needs at least three points.
     return {
         name: {frame: np.array(points) for frame, points in traced.items() if len(points) > 2} for name, traced in found.items()
     }

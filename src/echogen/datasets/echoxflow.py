@@ -4,7 +4,7 @@ FOLDER/croissant.json   the catalogue: recordings with exam_id, recording_id, za
        exams/EXAM.tar   unpacked in place: one Zarr store (a folder or a zip file) for each recording
        *.csv            exam_id, five_fold_split (0..4)
 In a store: data/2d_brightness_mode (frames, depths, beams) uint8, timestamps/2d_brightness_mode in s; data/ecg and
-timestamps/ecg, which may begin elsewhere; the attribute `recording_manifest` with the geometry of the sector. Strain stores
+timestamps/ecg, which may begin at another time; the attribute `recording_manifest` with the geometry of the sector. Strain stores
 hold contours: data/{4ch,2ch,3ch,rv}_contour (times, points, 2) in m to the right of the probe and below it,
 timestamps/..._contour in s.
 
@@ -46,27 +46,38 @@ from echogen.ecg.units import stated_mv
 from echogen.errors import InputError
 from echogen.records import STRUCTURES, Beat, Cine, Ecg, SecondsArray, Study
 
+#: Views of a `Cine` by the data set's own words.
 _VIEWS = {"4ch": "A4C", "2ch": "A2C"}
 _MM_PER_M = 1000.0
-#: ECG samples that lie this near to even spacing count as even.
+#: Largest distance of an ECG sample from even spacing, in s, at which the spacing still counts as even.
 _EVEN_WITHIN_S = 0.002
 
 
 class Strain(NamedTuple):
-    """Cavity that contours enclose (one of `STRUCTURES`), and the number of their points across the wall, the inner one first."""
+    """Kind of contours.
+
+    cavity: Cavity that they enclose, a name in `STRUCTURES`.
+    across: Number of points across the wall, the innermost first.
+    """
 
     cavity: str
     across: int
 
 
 class Contours(NamedTuple):
-    """Contours of a recording: the store that they lie in, where there, and what they are."""
+    """Contours of a recording.
+
+    store: Path of the store with their arrays.
+    link: Paths of the arrays, and the recording in which they were drawn.
+    strain: Their kind.
+    """
 
     store: Path
     link: ContourLink
     strain: Strain
 
 
+#: Kinds of contours by the content type of a strain recording.
 STRAINS = {
     "2d_left_ventricular_strain": Strain("lv", 5),
     "2d_left_atrial_strain": Strain("la", 5),
@@ -75,14 +86,18 @@ STRAINS = {
 
 
 class EchoXFlow:
-    """The two-dimensional recordings with an ECG as studies, in the order of the catalogue; a recording is read when asked for.
+    """Two-dimensional recordings of EchoXFlow as studies, in the order of the catalogue; each is read when it is asked for.
 
-    folder: holds croissant.json. folds: of the five (0..4), None for all. with_ecg: only recordings that have an ECG.
-    outlined: only recordings with contours of the left ventricle, cut to the frames that are outlined, with masks (what no
-    contour encloses is background). least_frames: the fewest that a recording may have. mm_per_pixel: of the Cartesian picture,
-    None: as fine as the samples along a beam. ecg_unit: of the stored ECG, such as "uV". The data set states none: without it
-    the trace is scaled so that the 99.5th percentile of its deviation from the median is 1, and is right in time and shape only.
-    skip_missing: leave out recordings that are not there (their names are in `missing`) instead of refusing.
+    folder: Folder of croissant.json.
+    folds: Some of the five folds (0..4); None for all.
+    with_ecg: True takes only recordings that have an ECG.
+    outlined: True takes only recordings with contours of the left ventricle, cut to the outlined frames, with masks; pixels that
+        no contour encloses are background.
+    least_frames: Least number of frames of a recording.
+    mm_per_pixel: Pixel size in mm of the Cartesian picture, 0.01..10; None: as fine as the samples along a beam.
+    ecg_unit: Unit of the stored ECG, such as "uV". The data set states none: without it the trace is scaled so that the 99.5th
+        percentile of its deviation from the median is 1, and is right in time and shape only.
+    skip_missing: True leaves out listed recordings that are missing (their names are in `missing`); False raises `InputError`.
 
     A study begins with its first frame at 0 s; the ECG (one lead, "ECG") is moved by the same time. The view is known where a
     strain recording names it. The beat runs from the largest to the smallest outlined ventricle where this follows it.
@@ -135,15 +150,15 @@ class EchoXFlow:
 
     @property
     def names(self) -> list[str]:
-        """EXAM/RECORDING of each study, in order."""
+        """Name of each study, EXAM/RECORDING, in order."""
         return [recording.name for recording in self.recordings]
 
     def labels(self, index: int) -> dict[str, Any]:
-        """Identifying labels of an index, as plain values."""
+        """Ids of the examination and the recording with this index, as plain values."""
         return {"exam_id": self.recordings[index].exam_id, "recording_id": self.recordings[index].recording_id}
 
     def __getitem__(self, index: int) -> Study:
-        """The study of an index. Raises `InputError` where its store is damaged or its arrays do not fit together."""
+        """Read the study with this index. Raises `InputError` where its store is damaged or its arrays do not fit together."""
         recording = self.recordings[index]
         where, place = f"The recording {recording.name}", recording.place(self.folder)
         if place is None:
@@ -167,7 +182,7 @@ class EchoXFlow:
         return self._with_contours(Study(ecg, cine), contours, first, geometry, where)
 
     def _with_contours(self, study: Study, contours: list[Contours], first_s: float, geometry: BeamGeometry, where: str) -> Study:
-        """The study with masks and beat, cut to its outlined frames where asked for. first_s: stored time of its start."""
+        """Add masks and beat to a study, and cut it to its outlined frames if `outlined`. first_s: Stored time of its start."""
         masks, found = np.zeros_like(study.cine.frames), np.zeros(len(study.cine.frames), dtype=bool)
         for one in contours:
             with zarr_store.opened(one.store, where) as store:
@@ -195,7 +210,7 @@ class EchoXFlow:
 
     @cached_property
     def _contours(self) -> dict[str, list[Contours]]:
-        """The contours of recordings by their id, the left ventricle last, so that it lies on top."""
+        """Contours by the id of their recording, the left ventricle last, so that it is drawn on top."""
         found: dict[str, list[Contours]] = {}
         for content, strain in reversed(STRAINS.items()):
             for recording in self._catalogue:
@@ -210,7 +225,7 @@ class EchoXFlow:
 
 
 def timed_array(store: Any, path: str, times_path: str, where: str) -> tuple[NDArray[np.generic], SecondsArray]:
-    """An array of a store and the increasing time in s of each of its rows. Raises `InputError` where they are not there."""
+    """Read an array and the increasing time in s of each of its rows. Raises `InputError` where one is missing or damaged."""
     values, times = zarr_store.numbers(store, path, where), zarr_store.numbers(store, times_path, where)
     if values is None or times is None:
         raise InputError(f"{where} lacks the array {path if values is None else times_path}; get it again ({SOURCE.where}).")
@@ -221,10 +236,14 @@ def timed_array(store: Any, path: str, times_path: str, where: str) -> tuple[NDA
 
 
 def even_ecg(values: NDArray[np.generic], times_s: SecondsArray, zero_s: float, mv_of_unit: float | None, where: str) -> Ecg:
-    """A trace (samples,) with a time for each sample as an ECG of one rate on a clock that begins at zero_s.
+    """Convert a trace with a time for each sample into an ECG of one sampling rate; uneven samples are interpolated.
 
-    Samples that are not evenly spaced are interpolated; mv_of_unit None: scaled to its own height (see `EchoXFlow`). Raises
-    `InputError` for gaps of 0.2 s or more, a flat trace without a unit, and what is no trace.
+    values: Trace (samples,).
+    times_s: Time of each sample in s.
+    zero_s: Stored time in s at which the clock of the ECG begins.
+    mv_of_unit: Unit of the trace in mV; None scales the trace to its own height (see `EchoXFlow`).
+    where: Name of the recording in messages.
+    Raises `InputError` for gaps of 0.2 s or more, a flat trace without a unit, and values that are no trace.
     """
     if values.ndim != 1 or len(values) < 2:
         raise InputError(f"{where} holds no ECG of one lead; get it again ({SOURCE.where}).")
@@ -252,7 +271,7 @@ def even_ecg(values: NDArray[np.generic], times_s: SecondsArray, zero_s: float, 
 
 
 def _on_frames(points: NDArray[np.generic], times_s: SecondsArray, cine: Cine) -> dict[int, Floats]:
-    """The contours (points, 2) by the frame at whose time they were drawn, to half a frame."""
+    """Contours (points, 2) by the index of the frame at whose time they were drawn, to half a frame."""
     within = 0.5 / cine.fps + 1e-6
     found: dict[int, tuple[float, Floats]] = {}
     for contour, time in zip(points.astype(np.float64), times_s, strict=True):
@@ -278,7 +297,7 @@ def _draw(mask: ByteArray, points: Floats, strain: Strain) -> None:
 
 
 def _fill(mask: ByteArray, outline: Floats, value: int) -> None:
-    """Set the pixels of a mask whose centres lie in an outline; only the rectangle around it is looked at."""
+    """Set the pixels of a mask whose centres lie in an outline; only the rectangle around the outline is examined."""
     height, width = mask.shape
     left, top = np.clip(np.floor(outline.min(axis=0)).astype(int), 0, (width, height))
     right, bottom = np.clip(np.ceil(outline.max(axis=0)).astype(int) + 1, 0, (width, height))

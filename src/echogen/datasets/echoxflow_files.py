@@ -12,8 +12,11 @@ from echogen.cine.scan_conversion import BeamGeometry
 from echogen.datasets.tables import Source, read_rows
 from echogen.errors import InputError
 
+#: Name of the data set, and the place to get it.
 SOURCE = Source("EchoXFlow", "the data are at https://huggingface.co/datasets/Ahus-AIM/EchoXFlow")
+#: Folds of whole examinations.
 FOLDS = (0, 1, 2, 3, 4)
+#: File of the catalogue, and paths in a store of the brightness mode's frames and of the ECG.
 CATALOGUE, FRAMES, ECG = "croissant.json", "data/2d_brightness_mode", "data/ecg"
 _FOLD_COLUMNS = ("exam_id", "five_fold_split")
 _MM_PER_M = 1000.0
@@ -21,7 +24,15 @@ _MM_PER_M = 1000.0
 
 @dataclass(frozen=True)
 class Recording:
-    """A row of the catalogue. frames: of its brightness mode, 0 where it has none."""
+    """A row of the catalogue.
+
+    exam_id: Id of the examination.
+    recording_id: Id of the recording.
+    zarr_path: Path of its store below the data set's folder.
+    content_types: Kinds of content, such as "2d_brightness_mode".
+    arrays: Paths of the arrays in its store.
+    frames: Number of frames of its brightness mode, 0 where it has none.
+    """
 
     exam_id: str
     recording_id: str
@@ -32,11 +43,11 @@ class Recording:
 
     @property
     def name(self) -> str:
-        """EXAM/RECORDING."""
+        """Name EXAM/RECORDING."""
         return f"{self.exam_id}/{self.recording_id}"
 
     def place(self, folder: Path) -> Path | None:
-        """Path of the recording's store, by the catalogue or in a folder of its exam; None where it is missing."""
+        """Path of the recording's store: that of the catalogue, or in a folder of its examination; None where it is missing."""
         stored = Path(self.zarr_path)
         below = (stored, Path("exams") / stored, Path("exams", self.exam_id, stored.name), Path(self.exam_id, stored.name))
         return next((folder / path for path in below if (folder / path).exists()), None)
@@ -46,8 +57,10 @@ class Recording:
 class ContourLink:
     """Contours in the store of a strain recording.
 
-    role: whose they are, "4ch", "2ch", "3ch" or "rv". recording_id: of the brightness mode they were drawn in. points, times:
-    the paths of their arrays.
+    role: View or ventricle of the contours, "4ch", "2ch", "3ch" or "rv".
+    recording_id: Id of the recording in whose brightness mode they were drawn.
+    points: Path of the array of points.
+    times: Path of the array of times.
     """
 
     role: str
@@ -57,12 +70,12 @@ class ContourLink:
 
 
 def times_of(path: str) -> str:
-    """Name of the array that holds the times of an array."""
+    """Path of the array that holds the times of an array."""
     return path.replace("data/", "timestamps/", 1)
 
 
 def read_catalogue(folder: Path) -> list[Recording]:
-    """The recordings that croissant.json lists. Raises `InputError` where it is missing or malformed."""
+    """Read the recordings that croissant.json lists. Raises `InputError` where it is missing or malformed."""
     path = folder / CATALOGUE
     if not path.is_file():
         raise InputError(f"There is no {CATALOGUE} in {folder}; name the folder of EchoXFlow ({SOURCE.where}).")
@@ -81,7 +94,7 @@ def _recording(row: Mapping[str, Any]) -> Recording:
 
 
 def exams_in(folder: Path, folds: Sequence[int]) -> set[str]:
-    """The exams in these folds (0..4). Raises `InputError` where no table tells them."""
+    """Read the ids of the examinations in these folds (0..4). Raises `InputError` where no table lists the folds."""
     if unknown := sorted(set(folds) - set(FOLDS)):
         raise InputError(f"EchoXFlow has the folds 0 to 4, not {unknown[0]}; name some of these.")
     for path in sorted(folder.glob("*.csv")):
@@ -119,7 +132,7 @@ def sector_geometry(manifest: Any, where: str) -> BeamGeometry:
 
 
 def contour_links(manifest: Any) -> list[ContourLink]:
-    """The contours that a strain recording has, by its manifest."""
+    """Contours of a strain recording that its manifest lists."""
     drawn: dict[str, tuple[str, str]] = {}
     for annotation in _mappings(_get(manifest, "annotations")):
         target, points = annotation.get("target"), _path(annotation.get("value"))
@@ -128,7 +141,7 @@ def contour_links(manifest: Any) -> list[ContourLink]:
     found = []
     for panel in _mappings(_get(manifest, "linked_panels")):
         role, linked = str(panel.get("role_id") or panel.get("view_code") or "").lower(), panel.get("linked_recording")
-        # A path is never followed: what is drawn in a recording is looked up by its id, in the catalogue.
+        # No path of a manifest is opened: a recording is looked up in the catalogue by its id.
         recording = _get(linked, "recording_id") or Path(str(_get(linked, "relative_zarr_path") or "")).stem
         if isinstance(recording, str) and role in drawn:
             found.append(ContourLink(role, recording, *drawn[role]))
@@ -144,11 +157,11 @@ def _mappings(value: Any) -> list[Mapping[str, Any]]:
 
 
 def _path(value: Any) -> str | None:
-    """The path of an array that a manifest refers to."""
+    """Path of an array that a manifest refers to; None without one."""
     path = _get(value, "array_path") or _get(value, "zarr_path") or _get(value, "path")
     return path.strip("/") if isinstance(path, str) else None
 
 
 def _number(values: Mapping[str, Any], *keys: str) -> float | None:
-    """The first of these that is a number."""
+    """Value of the first key that holds a number; None without one."""
     return next((float(values[key]) for key in keys if isinstance(values.get(key), int | float)), None)

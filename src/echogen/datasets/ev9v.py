@@ -18,29 +18,40 @@ from echogen.datasets.tables import Source
 from echogen.errors import InputError
 from echogen.records import VIEWS, Cine, Study
 
+#: Names of the splits, which begin the names of the lists.
 SPLITS = ("train", "validation", "test")
-#: Videos of each split in the whole data set.
+#: Number of videos of each split in the whole data set.
 COMPLETE = {"train": 3683, "validation": 567, "test": 888}
-#: The data set's words: parasternal (P...), apical (A4C, A5C) and subcostal (SC4C) views.
+#: Names of the views in the data set: parasternal (P...), apical (A4C, A5C) and subcostal (SC4C).
 LABELS = ("PLHLA", "PMASA", "PMVLSA", "PASA", "A4C", "A5C", "PMPALA", "PPMLSA", "SC4C")
+#: Name of the data set, and the place to get it.
 SOURCE = Source("EV9V", "the data are at https://huggingface.co/datasets/bgx666/EV9V")
 _SUFFIXES = (".mp4", ".avi")
 
 
 @dataclass(frozen=True)
 class Entry(TableEntry):
-    """A line of a list: name without suffix, view (of `LABELS`), split."""
+    """A line of a list.
+
+    name: Name of the video without suffix.
+    view: One of `LABELS`.
+    split: One of `SPLITS`.
+    """
 
     view: str
     split: str
 
 
 class Ev9v(TableVideos[Entry]):
-    """The videos of the data set as studies, in the order of the lists; a video is read when it is asked for.
+    """Videos of EV9V as studies, in the order of the lists; a video is read when it is asked for.
 
-    folder: holds the lists and Videos. split: "train", "validation", "test" or None for all lists that are there. views: of
-    `LABELS`, None for all. fps: instead of the rate that a video states. skip_missing: leave out listed videos that are not there
-    (their names are in `missing`) instead of refusing. A study has no ECG and no EF; the cine of a view other than A4C has none.
+    folder: Folder of the lists and of Videos.
+    split: "train", "validation", "test" or None for all lists that exist.
+    views: Some of `LABELS`; None for all.
+    fps: Frames per second instead of the rate that a video states.
+    skip_missing: True leaves out listed videos that are missing (their names are in `missing`); False raises `InputError`.
+
+    A study has no ECG and no EF; the cine of a view other than A4C has no view.
     Raises `InputError` for a folder, a list or a video that is missing or malformed.
     """
 
@@ -74,14 +85,14 @@ class Ev9v(TableVideos[Entry]):
         super().__init__(folder, listed, table="the list", part=part, source=SOURCE, skip_missing=skip_missing)
 
     def __getitem__(self, index: int) -> Study:
-        """The study of an index. Raises `InputError` where its video is damaged."""
+        """Read the study with this index. Raises `InputError` where its video is damaged."""
         cine = read_cine(self.paths[index], fps=self.fps)
         view = self.entries[index].view
         return Study(None, Cine(cine.frames, cine.times_s, view=view if view in VIEWS else None))
 
 
 def _video(place: Path, name: str) -> Path:
-    """Path of a video, or the path at which it is missing."""
+    """Path of a video; where no file exists, the path of the missing .mp4 file."""
     paths = [place / f"{name}{suffix}" for suffix in _SUFFIXES]
     return next((path for path in paths if path.is_file()), paths[0])
 

@@ -1,4 +1,4 @@
-"""Simulated hearts that no training saw, each with its ECG and its video."""
+"""Simulated hearts held out from every training, each with its ECG and its video."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from echogen.records import Cine, Ecg
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Simulated heart that no training saw.
+    """Simulated heart held out from every training.
 
-    seed: below `FIRST_TRAINING_SEED`.
-    heart: with its rhythm, clock and volumes, on the clock of the ECG.
-    ecg: 12 leads at `ECG_RATE_HZ`, from `ECG_BEFORE_S` before the video on.
-    drawn: frames with everything that is known of each pixel.
-    cine: frames of 128 x 128 pixels at `FPS`, from 0 s on.
+    seed: Seed below `FIRST_TRAINING_SEED`.
+    heart: Heart with its rhythm, timing and volumes, on the clock of the ECG.
+    ecg: ECG of 12 leads at `ECG_RATE_HZ`, from `ECG_BEFORE_S` before the video on.
+    drawn: Frames with the true structure of each pixel.
+    cine: Frames of 128 x 128 pixels at `FPS`, from 0 s on.
     """
 
     seed: int
@@ -44,8 +44,11 @@ class HeldOut:
 
 
 def held_out(seed: int, seconds: float, look: str = PLAIN) -> HeldOut:
-    """Simulate the held-out heart of a seed, with one of the looks of the phantom.
+    """Simulate the held-out heart of a seed.
 
+    seed: Seed from 0 up to below `FIRST_TRAINING_SEED`.
+    seconds: Length of the video in s.
+    look: One of `phantom.looks.LOOKS`.
     Raises `InputError` for a seed that training may use.
     """
     if seed >= FIRST_TRAINING_SEED:

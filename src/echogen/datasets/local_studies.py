@@ -1,4 +1,4 @@
-"""Clips that were made on this machine as studies: rendered clip stores, and folders of videos with pickled ECGs."""
+"""Studies from clips made on this machine: rendered clip stores, and folders of videos with pickled ECGs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from echogen.records import Beat, Cine, Ecg, Study
 
 
 class PhantomStudies:
-    """The clips of a store that `clip_store.render_clips` wrote, as studies with ECG and beats; names come from the seeds.
+    """Clips of a store that `clip_store.render_clips` wrote, as studies with ECG and beats; names come from the seeds.
 
-    The ECG reaches 2 s before and 1 s past the video. There are no masks: the store labels only some of the frames. fps: at which
-    the store was rendered, if not at the usual rate. Raises `InputError` for a folder without rendered clips.
+    folder: Folder of the store.
+    fps: Frames per second at which the store was rendered; None: 32, the usual rate.
+
+    The ECG reaches 2 s before and 1 s past the video. There are no masks: the store labels only some of the frames.
+    Raises `InputError` for a folder without rendered clips.
     """
 
     def __init__(self, folder: str | Path, *, fps: float | None = None) -> None:
@@ -34,11 +37,11 @@ class PhantomStudies:
 
     @property
     def names(self) -> list[str]:
-        """phantom_SEED of each clip, in order."""
+        """Name of each clip, phantom_SEED, in order."""
         return [f"phantom_{self.store[index].heart['seed']:07d}" for index in range(len(self))]
 
     def __getitem__(self, index: int) -> Study:
-        """The study of an index."""
+        """Read the study with this index."""
         clip = self.store[index]
         heart, frames = clip.heart, np.array(clip.frames)
         cine = Cine(frames, np.arange(len(frames)) / self.fps, heart["mm_per_pixel"], heart["view"])
@@ -49,11 +52,13 @@ class PhantomStudies:
 
 
 class PairedStudies:
-    """The pairs of a folder (see `paired_folder`) as studies; names are the videos' paths below the folder, without suffix.
+    """Pairs of a folder (see `paired_folder`) as studies; names are the videos' paths below the folder, without suffix.
 
-    fps: of the videos, instead of what they state. ecg_rate_hz: samples per second of the pickled ECGs, which begin with their
-    video; None: they end with it, too. lead_names: of the rows; None: the twelve standard leads where there are twelve rows,
-    else "1", "2" and so on. skip_missing: leave out videos without an ECG (their names are in `missing`) instead of refusing.
+    folder: Folder of the pairs.
+    fps: Frames per second of the videos, instead of the rate that they state.
+    ecg_rate_hz: Sampling rate in Hz of the pickled ECGs, which begin with their video; None: they end with it, too.
+    lead_names: Names of the rows of an ECG; None: the twelve standard leads where there are twelve rows, else "1", "2" and so on.
+    skip_missing: True leaves out videos without an ECG (their names are in `missing`); False raises `InputError`.
     Raises `InputError` as `PairedFolder` does.
     """
 
@@ -81,11 +86,11 @@ class PairedStudies:
 
     @property
     def names(self) -> list[str]:
-        """The path of each video below the folder, without suffix, in order."""
+        """Path of each video below the folder, without suffix, in order."""
         return [self._name(video) for video in self.videos]
 
     def __getitem__(self, index: int) -> Study:
-        """The study of an index. Raises `InputError` where a file is damaged."""
+        """Read the study with this index. Raises `InputError` where a file is damaged."""
         video = self.videos[index]
         cine = read_cine(video, fps=self.fps)
         signal = read_ecg_pickle(ecg_path(video, self.folder))

@@ -3,7 +3,7 @@
 FOLDER/FileList.csv          study_id, LVEDV_A4C, LVESV_A4C, LVEF_A4C (one plane), LVEDV_BP, LVESV_BP, LVEF_BP (two planes, at
                              times empty), frame_rate, parent_dicom_path (in MIMIC-IV-ECHO)
        dicom/STUDY_ID.dcm
-A mirror of physionet.org is looked into (FOLDER/physionet.org/files/mimic-iv-echo-ext-lvvol-a4c/1.0.0). The folders masks/ and
+A mirror of physionet.org is searched, too (FOLDER/physionet.org/files/mimic-iv-echo-ext-lvvol-a4c/1.0.0). The folders masks/ and
 npz/ are not complete in version 1.0.0 and not read.
 
 Source: https://doi.org/10.13026/4frm-we74, for credentialed users of PhysioNet.
@@ -21,18 +21,25 @@ from echogen.datasets.tables import Row, Source, read_rows
 from echogen.errors import InputError
 from echogen.records import Cine, Study
 
+#: Name of the data set, and the place to ask for it.
 SOURCE = Source(
     "MIMIC-IV-Echo-Ext-LVVol-A4C", "the data can be asked for at https://physionet.org/content/mimic-iv-echo-ext-lvvol-a4c"
 )
 _TABLE = "FileList.csv"
 _COLUMNS = ("study_id", "LVEDV_A4C", "LVESV_A4C", "LVEF_A4C")
+#: Folder of the data set in a mirror of physionet.org.
 _MIRROR = Path("physionet.org/files/mimic-iv-echo-ext-lvvol-a4c")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Volumes:
-    """End-diastolic and end-systolic volume in ml and EF in %; None where not measured."""
+    """Measured volumes; a value that was not measured is None.
+
+    edv_ml: End-diastolic volume in ml.
+    esv_ml: End-systolic volume in ml.
+    ef_percent: Ejection fraction in %.
+    """
 
     edv_ml: float | None
     esv_ml: float | None
@@ -41,9 +48,14 @@ class Volumes:
 
 @dataclass(frozen=True)
 class Entry(TableEntry):
-    """A row of FileList.csv. name: the study's id; patient: None if not stated; parent: the clip's path in MIMIC-IV-ECHO.
+    """A row of FileList.csv.
 
-    one_plane: measured in this clip; two_planes: with the two-chamber view, which is not here. fps: None if not stated.
+    name: Id of the study.
+    patient: Id of the patient; None if not stated.
+    parent: Path of the clip in MIMIC-IV-ECHO.
+    one_plane: Volumes measured in this clip.
+    two_planes: Volumes measured in this clip and a two-chamber clip, which the data set does not hold.
+    fps: Frames per second; None if not stated.
     """
 
     patient: str | None
@@ -54,12 +66,14 @@ class Entry(TableEntry):
 
 
 class MimicLvVolumes(TableVideos[Entry]):
-    """The clips of the data set as studies, in the order of FileList.csv; a clip is read when it is asked for.
+    """Clips of MIMIC-IV-Echo-Ext-LVVol-A4C as studies, in the order of FileList.csv; a clip is read when it is asked for.
 
-    folder: holds FileList.csv and dicom. echo_folder: of MIMIC-IV-ECHO, where clips are looked for that are not in dicom.
-    skip_missing: leave out listed clips that are not there (their names are in `missing`) instead of refusing. The EF of a study
-    is that of one plane, as its clip has one view; the volumes lie in `entries`, as their frames are not known. The picture is
-    that of the machine, with what is written beside the sector. Of a study listed twice the first row counts.
+    folder: Folder of FileList.csv and dicom.
+    echo_folder: Folder of MIMIC-IV-ECHO, which is searched for clips that are not in dicom; None for none.
+    skip_missing: True leaves out listed clips that are missing (their names are in `missing`); False raises `InputError`.
+
+    The EF of a study is that of one plane, as its clip has one view; the volumes are in `entries`, as their frames are not known.
+    The picture is that of the machine, with the text beside the sector. The first row of a study that is listed twice counts.
     Raises `InputError` for a folder, a table or a clip that is missing or malformed.
     """
 
@@ -74,20 +88,20 @@ class MimicLvVolumes(TableVideos[Entry]):
         super().__init__(folder, listed, table=_TABLE, part="the data set", source=SOURCE, skip_missing=skip_missing)
 
     def __getitem__(self, index: int) -> Study:
-        """The study of an index. Raises `InputError` where its clip is damaged."""
+        """Read the study with this index. Raises `InputError` where its clip is damaged."""
         entry, path = self.entries[index], self.paths[index]
         try:
             cine = read_cine(path)
         except InputError:
             if entry.fps is None:
                 raise
-            # A clip that does not state its rate; what is damaged is refused again.
+            # A clip may lack its rate; a damaged one raises again here.
             cine = read_cine(path, fps=entry.fps)
         return Study(None, Cine(cine.frames, cine.times_s, cine.mm_per_pixel, "A4C"), ef_percent=entry.one_plane.ef_percent)
 
 
 def _place(folder: Path) -> Path:
-    """Folder of FileList.csv: the folder given, or the newest version in a mirror of physionet.org."""
+    """Find the folder of FileList.csv: the folder given, or the newest version in a mirror of physionet.org."""
     versions = sorted((folder / _MIRROR).glob(f"*/{_TABLE}"))
     return versions[-1].parent if versions and not (folder / _TABLE).is_file() else folder
 
@@ -109,7 +123,7 @@ def _read_entries(folder: Path) -> list[Entry]:
 
 
 def _volumes(row: Row, plane: str) -> Volumes:
-    """The volumes of a row; EF from them where its cell is empty."""
+    """Volumes of a row; an empty cell of the EF is filled from the volumes."""
     edv, esv, ef = (row.number_if_any(f"{name}_{plane}") for name in ("LVEDV", "LVESV", "LVEF"))
     if ef is None and edv and esv is not None:
         ef = 100.0 * (edv - esv) / edv

@@ -5,9 +5,9 @@ ECHO/echo-record-list.csv   subject_id, study_id, acquisition_datetime, dicom_fi
 ECG/record_list.csv         subject_id, study_id, ecg_time, path
     files/p1000/p10002221/s41420867/41420867.hea
 
-The same patient is not the same moment: the two were recorded hours or days apart, and the clocks of ECG machines are often not
-set. So nothing here is a `Study`, whose ECG and cine share a clock. All dates are shifted into the future, by the same time for
-all records of a patient and by another for the next: they are compared within a patient only.
+The clip and the ECG of a pair show one patient at different moments: they were recorded hours or days apart, and the clocks of
+ECG machines are often not set. Therefore a pair is not a `Study`, whose ECG and cine share a clock. All dates are shifted into
+the future, by one time for all records of a patient and by another for the next patient: they are compared within a patient only.
 
 Source: https://physionet.org/content/mimic-iv-echo (for credentialed users) and https://physionet.org/content/mimic-iv-ecg.
 """
@@ -29,8 +29,10 @@ from echogen.ecg import read_ecg
 from echogen.errors import InputError
 from echogen.records import VIEWS, Cine, Ecg
 
+#: Names of the two data sets, and the places to get them.
 ECHO = Source("MIMIC-IV-ECHO", "the data can be asked for at https://physionet.org/content/mimic-iv-echo")
 ECG = Source("MIMIC-IV-ECG", "the data are at https://physionet.org/content/mimic-iv-ecg")
+#: Longest time in s between a clip and its ECG unless another is given: one day.
 DAY_S = 86_400.0
 _ECHO_TABLE, _ECG_TABLE = "echo-record-list.csv", "record_list.csv"
 _ECHO_COLUMNS = ("subject_id", "study_id", "acquisition_datetime", "dicom_filepath")
@@ -40,10 +42,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PatientPair:
-    """An echo clip and an ECG of one patient from different moments: no beat of the one is a beat of the other.
+    """An echo clip and an ECG of one patient from different moments: they share no beat.
 
-    cine, ecg: each on a clock of its own that begins at 0 s. apart_s: from the clip to the ECG in s, negative where the ECG came
-    first, by the clocks of two machines. subject_id, echo_study_id, ecg_study_id: as the data sets name them.
+    cine: Echo clip, on a clock of its own that begins at 0 s.
+    ecg: ECG, on a clock of its own that begins at 0 s.
+    apart_s: Time from the clip to the ECG in s by the clocks of two machines, negative where the ECG came first.
+    subject_id: Number of the patient in both data sets.
+    echo_study_id: Number of the study in MIMIC-IV-ECHO.
+    ecg_study_id: Number of the study in MIMIC-IV-ECG.
     """
 
     cine: Cine
@@ -56,7 +62,17 @@ class PatientPair:
 
 @dataclass(frozen=True)
 class Entry:
-    """A clip and the ECG that is nearest in time. name: of the clip; view: "A4C", "A2C" or None if not known."""
+    """A clip and the ECG that is nearest in time.
+
+    name: Name of the clip's file without suffix.
+    subject_id: Number of the patient in both data sets.
+    echo_study_id: Number of the study in MIMIC-IV-ECHO.
+    ecg_study_id: Number of the study in MIMIC-IV-ECG.
+    apart_s: Time from the clip to the ECG in s, negative where the ECG came first.
+    view: "A4C", "A2C" or None if not known.
+    clip_path: File of the clip.
+    ecg_path: Header file of the ECG.
+    """
 
     name: str
     subject_id: str
@@ -69,7 +85,7 @@ class Entry:
 
 
 class _Clip(NamedTuple):
-    """A clip in the list; its time is None where it cannot be read."""
+    """A clip in the list; its time is None where the date cannot be read."""
 
     subject_id: str
     study_id: str
@@ -79,7 +95,12 @@ class _Clip(NamedTuple):
 
 @dataclass(frozen=True, order=True)
 class _Recorded:
-    """An ECG in the list: when, and where its header lies."""
+    """An ECG in the list.
+
+    time: Date and time of the recording.
+    study_id: Number of the study.
+    path: Header file of the ECG.
+    """
 
     time: datetime
     study_id: str
@@ -87,14 +108,17 @@ class _Recorded:
 
 
 class MimicPairs:
-    """The clips with the patient's ECG that is nearest in time, in the order of echo-record-list.csv, each read when asked for.
+    """Echo clips with the patient's ECG that is nearest in time, in the order of echo-record-list.csv, each read on request.
 
-    folder: of MIMIC-IV-ECHO, or a mirror of physionet.org that holds both. ecg_folder: of MIMIC-IV-ECG, None: beside it.
-    within_s: how far apart a clip and its ECG may be in s, one day if not said. views: a CSV with the columns dicom_filepath and
-    view, as a classifier makes it: only clips that it calls A4C or A2C are taken. Without it all clips are, of any view: the data
-    set names none. skip_missing: leave out what is listed and not there instead of refusing; an ECG that is missing is replaced
-    by the next nearest. `missing` names the files, `unpaired` the clips without an ECG in that time or without a readable date.
+    folder: Folder of MIMIC-IV-ECHO, or a mirror of physionet.org that holds both data sets.
+    ecg_folder: Folder of MIMIC-IV-ECG; None looks beside `folder`.
+    within_s: Longest time between a clip and its ECG in s.
+    views: CSV with the columns dicom_filepath and view, as a classifier makes it: only its A4C and A2C clips are taken. None
+        takes clips of any view: the data set itself names none.
+    skip_missing: True leaves out listed files that are missing (their names are in `missing`), and takes the next nearest ECG for
+        a missing one; False raises `InputError`.
 
+    `unpaired` names the clips without an ECG in that time or without a readable date.
     Raises `InputError` for a folder, a table or a file that is missing or malformed, and for a clip that is a still picture.
     """
 
@@ -118,7 +142,7 @@ class MimicPairs:
         ecgs = _ecgs(self.ecg_folder, {clip.subject_id for clip in clips.values()})
         self.entries: list[Entry] = []
         self.unpaired: list[str] = []
-        # Each path is looked for once; those that are not there are kept in the order of the list.
+        # Each path is looked for once; missing ones are kept in the order of the list.
         there: dict[Path, bool] = {}
         for name, clip in clips.items():
             near = [] if clip.time is None else _nearest(ecgs.get(clip.subject_id, []), clip.time, within_s)
@@ -153,20 +177,20 @@ class MimicPairs:
 
     @property
     def names(self) -> list[str]:
-        """The names of the clips, in order."""
+        """Names of the clips, in order."""
         return [entry.name for entry in self.entries]
 
     def source(self, index: int) -> Path:
-        """The file of the clip of an index."""
+        """Path of the clip with this index."""
         return self.entries[index].clip_path
 
     def labels(self, index: int) -> dict[str, Any]:
-        """Patient and recordings of an index, as plain values."""
+        """Patient and studies of the pair with this index, as plain values."""
         known = asdict(self.entries[index])
         return {key: known[key] for key in ("subject_id", "echo_study_id", "ecg_study_id", "apart_s")}
 
     def __getitem__(self, index: int) -> PatientPair:
-        """The pair of an index. Raises `InputError` where a file is damaged, or the clip is a still picture."""
+        """Read the pair with this index. Raises `InputError` where a file is damaged, or the clip is a still picture."""
         entry = self.entries[index]
         cine = read_cine(entry.clip_path)
         if len(cine.frames) < 2:
@@ -177,7 +201,7 @@ class MimicPairs:
 
 
 def _ecg_folder(named: Path, echo_folder: Path, beside: bool) -> Path:
-    """Folder of record_list.csv."""
+    """Find the folder of record_list.csv."""
     places = [named, echo_folder, *echo_folder.absolute().parents[:2]] if beside else [named]
     for place in places:
         found = project_folder(place, "mimic-iv-ecg", _ECG_TABLE)
@@ -187,7 +211,7 @@ def _ecg_folder(named: Path, echo_folder: Path, beside: bool) -> Path:
 
 
 def _views(path: Path) -> dict[str, str]:
-    """The views of the clips that are apical ones, by name."""
+    """Read the view of each apical clip, by the name of the clip."""
     if not path.is_file():
         raise InputError(f"There is no file {path}; give a CSV with the columns dicom_filepath and view.")
     views = {}
@@ -198,7 +222,7 @@ def _views(path: Path) -> dict[str, str]:
 
 
 def _clips(folder: Path) -> dict[str, _Clip]:
-    """The clips in the list by name."""
+    """Read the clips in the list, by name."""
     clips: dict[str, _Clip] = {}
     for row in read_rows(folder / _ECHO_TABLE, _ECHO_COLUMNS, ECHO):
         path = row.text("dicom_filepath")
@@ -216,7 +240,7 @@ def _is_there(path: Path, known: dict[Path, bool]) -> bool:
 
 
 def _ecgs(folder: Path, subjects: set[str]) -> dict[str, list[_Recorded]]:
-    """The ECGs of these patients in the order of their times, by patient; those without a readable date are left out."""
+    """Read the ECGs of these patients in the order of their times, by patient; those without a readable date are left out."""
     found: dict[str, list[_Recorded]] = {}
     undated = 0
     for row in read_rows(folder / _ECG_TABLE, _ECG_COLUMNS, ECG):
@@ -237,7 +261,7 @@ def _recorded(row: Row, folder: Path) -> _Recorded | None:
 
 
 def _time(text: str) -> datetime | None:
-    """A date and time as the tables write it, None where it is none."""
+    """Date and time in a cell of the tables; None where the cell holds none."""
     try:
         return datetime.fromisoformat(text).replace(tzinfo=None)
     except ValueError:
@@ -245,7 +269,7 @@ def _time(text: str) -> datetime | None:
 
 
 def _nearest(ecgs: list[_Recorded], time: datetime, within_s: float) -> list[_Recorded]:
-    """The ECGs within a time of another, the nearest first."""
+    """ECGs at most `within_s` seconds away from a time, the nearest first."""
     times = [ecg.time for ecg in ecgs]
     low = high = bisect_left(times, time)
     while low and (time - times[low - 1]).total_seconds() <= within_s:

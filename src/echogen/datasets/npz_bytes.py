@@ -1,8 +1,8 @@
-"""The arrays of an NPZ file that lies in memory: as `numpy.load` gives them, without most of what that costs.
+"""Fast reader for an NPZ file in memory, which returns the same arrays as `numpy.load` at a fraction of its cost.
 
-`numpy.load` takes a member apart in pieces, copies it, and evaluates the text of each header anew. Here what is stored stays
-where it is, what is deflated is written once to where it stays, and a header that was seen before, as those of clips of one size
-are, is not looked at again.
+`numpy.load` takes a member apart in pieces, copies it, and evaluates the text of each header anew. Here stored members are not
+copied, deflated members are written once, and the layout of a header that was read before is remembered: clips of one size have
+the same headers.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from numpy.typing import NDArray
 
 from echogen.cine.limits import MAXIMUM_DECODED_BYTES
 
+#: Lengths of name and extra field in the local header of a ZIP member.
 _LENGTHS = struct.Struct("<HH")
+#: Position of these lengths in the local header, and the size of that header, in bytes (ZIP specification, 4.3.7).
 _LENGTHS_AT, _LOCAL_HEADER_BYTES = 26, 30
+#: Flag of an encrypted member (ZIP specification, 4.4.4, bit 0).
 _ENCRYPTED = 1
-#: Deflated bytes taken at a time: what comes out is checked and put away while it is still in the processor's cache.
+#: Deflated bytes taken at a time: few enough that their content is checked and stored while it is in the processor's cache.
 _PIECE = 64 * 1024
 
 
 class _Window:
-    """Memory as a file to read, for what takes only files; nothing is copied that is not asked for."""
+    """Memory as a readable file, for code that takes only files; only the bytes read are copied."""
 
     def __init__(self, content: memoryview) -> None:
         self.content, self.at = content, 0
@@ -47,10 +50,10 @@ class _Window:
 
 
 def arrays_of(content: memoryview | bytes) -> dict[str, NDArray[Any]]:
-    """The arrays of an NPZ file by name; those that are stored without compression share its memory.
+    """Read the arrays of an NPZ file by name; arrays stored without compression share the memory of `content`.
 
-    Raises `ValueError`, `zipfile.BadZipFile`, `zlib.error` and others of their kind for what is damaged, larger than 2 GB, or no
-    array of plain values.
+    Raises `ValueError`, `zipfile.BadZipFile`, `zlib.error` and others of their kind for a file that is damaged, larger than 2 GB,
+    or holds anything but arrays of plain values.
     """
     content = memoryview(content)
     with zipfile.ZipFile(cast(BinaryIO, _Window(content))) as archive:
@@ -58,7 +61,7 @@ def arrays_of(content: memoryview | bytes) -> dict[str, NDArray[Any]]:
 
 
 def _member(content: memoryview, info: zipfile.ZipInfo) -> memoryview:
-    """The bytes of a member, checked against its check sum."""
+    """Bytes of a member, checked against its check sum."""
     names, extras = _LENGTHS.unpack_from(content, info.header_offset + _LENGTHS_AT)
     start = info.header_offset + _LOCAL_HEADER_BYTES + names + extras
     data = content[start : start + info.compress_size]
@@ -88,7 +91,7 @@ def _inflated(data: memoryview, size: int) -> tuple[memoryview, int]:
 
 
 def _array(data: memoryview) -> NDArray[Any]:
-    """The array of an NPY file."""
+    """Array of an NPY file."""
     version_one = data[6] == 1
     start = 10 + int.from_bytes(data[8:10], "little") if version_one else 12 + int.from_bytes(data[8:12], "little")
     shape, by_columns, dtype = _layout(bytes(data[:start]))
@@ -100,7 +103,7 @@ def _array(data: memoryview) -> NDArray[Any]:
 
 @lru_cache(maxsize=256)
 def _layout(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether the first axis runs fastest, and type, by the header of an NPY file."""
+    """Shape, order (True if the first axis runs fastest) and type that the header of an NPY file states."""
     stream = io.BytesIO(header)
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

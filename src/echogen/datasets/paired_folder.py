@@ -1,4 +1,4 @@
-"""A folder of echo videos with an ECG each, laid out as the published ECHOPulse trainer reads it.
+"""Folders of echo videos, each with an ECG, in the layout of the published ECHOPulse trainer.
 
 FOLDER/**/video/NAME.mp4   the echo video
 FOLDER/**/ekg/NAME.pkl     a pickled numpy array in mV, (leads, samples) or (samples,); its sampling rate is not stored
@@ -27,13 +27,20 @@ from echogen.errors import InputError
 from echogen.phantom.simulate import render
 from echogen.records import Cine, FloatArray
 
+#: Suffixes of the videos.
 VIDEO_SUFFIXES = (".mp4", ".avi", ".gif")
+#: Names of the folders of videos and of pickled ECGs.
 VIDEO, ECG = "video", "ekg"
 
 
 @dataclass(frozen=True)
 class PairedClip:
-    """frames (frames, height, width) uint8 grey; times_s (frames,); ecg_mv (leads, samples) float32, None where not asked for."""
+    """One clip of a folder of pairs.
+
+    frames: Grey frames (frames, height, width) uint8.
+    times_s: Times of the frames in s.
+    ecg_mv: ECG (leads, samples) in mV; None where the folder is read without ECGs.
+    """
 
     frames: ByteArray
     times_s: NDArray[np.float64]
@@ -41,9 +48,9 @@ class PairedClip:
 
 
 def ecg_path(video: str | Path, root: str | Path = "") -> Path:
-    """Path of a video's ECG: under `ekg` where the video is under `video` (below `root` or anywhere), else beside it.
+    """Path of a video's ECG: under `ekg` where the video is under `video` (below `root` or anywhere), else beside the video.
 
-    The first of these that exists is given, or the first one.
+    The result is the first of these paths that exists, or the first one where none exists.
     """
     video = Path(video)
     below = Path(video).relative_to(root) if root else video
@@ -56,7 +63,7 @@ def ecg_path(video: str | Path, root: str | Path = "") -> Path:
 
 
 def read_ecg_pickle(path: str | Path) -> FloatArray:
-    """The ECG (leads, samples) float32 in a pickle; one stored as (samples, leads), with more rows than columns, is turned.
+    """Read the ECG (leads, samples) float32 in mV of a pickle; an array (samples, leads), with more rows than columns, is turned.
 
     Raises `InputError` for anything but a finite array of one or two dimensions; see `restricted_pickle`.
     """
@@ -71,10 +78,11 @@ def read_ecg_pickle(path: str | Path) -> FloatArray:
 
 
 class PairedFolder:
-    """The clips of such a folder by index, in the order of their names.
+    """Clips of a folder of pairs by index, in the order of their names.
 
-    folder: searched with all folders below it for .mp4, .avi and .gif files. ecg: whether every video needs its pickle.
-    least_frames: the fewest frames that a video may have (checked by what its header promises, and again when it is read).
+    folder: Folder that is searched, with all folders below it, for .mp4, .avi and .gif files.
+    ecg: True demands a pickled ECG for every video and reads it.
+    least_frames: Least number of frames of a video, checked by its header, and again when it is read.
     Raises `InputError` for a folder without videos, a missing pickle or a video that is too short.
     """
 
@@ -96,7 +104,7 @@ class PairedFolder:
         return len(self.videos)
 
     def __getitem__(self, index: int) -> PairedClip:
-        """The clip of an index; raises `InputError` where a file is damaged or the video too short."""
+        """Read the clip with this index; raises `InputError` where a file is damaged or the video too short."""
         video = self.videos[index]
         cine = read_cine(video)
         self._check(video, len(cine.frames))
@@ -111,7 +119,7 @@ class PairedFolder:
 
 
 def _promised_frames(video: Path) -> int:
-    """Number of frames in a video's header; 0 where it states none or is not read."""
+    """Number of frames that a video's header states; 0 without one or for an unreadable file."""
     import av
 
     try:
@@ -122,14 +130,14 @@ def _promised_frames(video: Path) -> int:
 
 
 def window(frames: ByteArray, count: int, step: int, rng: np.random.Generator) -> ByteArray:
-    """`count` frames, each `step` after the one before, from a random start that leaves room for them."""
+    """Cut `count` frames out of a clip, each `step` frames after the last, from a random start that leaves room for them."""
     room = len(frames) - (count - 1) * step
     start = int(rng.integers(room))
     return frames[start : start + (count - 1) * step + 1 : step]
 
 
 def resize(frames: ByteArray, size: int) -> ByteArray:
-    """Frames (..., height, width) as (..., size, size), each direction scaled by itself; smooth (linear, antialiased)."""
+    """Resize frames (..., height, width) to (..., size, size), each direction by its own factor, linear and antialiased."""
     if frames.shape[-2:] == (size, size):
         return frames
     flat = frames.reshape(-1, *frames.shape[-2:])
@@ -138,7 +146,7 @@ def resize(frames: ByteArray, size: int) -> ByteArray:
 
 
 def change_contrast(frames: ByteArray, limits: Sequence[float], rng: np.random.Generator) -> ByteArray:
-    """Stretch a clip's grey values about their mean by one random factor between the limits; (1, 1) leaves it as it is.
+    """Stretch a clip's grey values about their mean by one random factor between the limits; (1, 1) changes nothing.
 
     The published trainer draws from (0.6, 1.4), about each frame's own mean; one mean for the clip keeps it from flickering.
     """
@@ -151,7 +159,7 @@ def change_contrast(frames: ByteArray, limits: Sequence[float], rng: np.random.G
 
 
 def write_pair(folder: str | Path, name: str, cine: Cine, ecg_mv: NDArray[np.floating]) -> Path:
-    """Write one clip in the layout: FOLDER/video/NAME.mp4 and FOLDER/ekg/NAME.pkl; gives the video's path."""
+    """Write one clip as FOLDER/video/NAME.mp4 and FOLDER/ekg/NAME.pkl; return the path of the video."""
     folder = Path(folder)
     for part in (VIDEO, ECG):
         (folder / part).mkdir(parents=True, exist_ok=True)
@@ -164,9 +172,16 @@ def write_pair(folder: str | Path, name: str, cine: Cine, ecg_mv: NDArray[np.flo
 def write_phantom_pairs(
     folder: str | Path, clips: int, *, frames: int = 64, fps: float = 32.0, size: int = 128, seed: int = 0
 ) -> None:
-    """Write simulated clips (size x size pixels) with their 12-lead ECGs in the layout, so that nothing but code is needed.
+    """Write simulated clips with their 12-lead ECGs as a folder of pairs, to try the layout without any recorded data.
 
-    Clip i shows the heart of seed + i; its ECG is that of `clip_store.draw_recording`, cut to begin and end with the video.
+    folder: Folder of the pairs, made if missing.
+    clips: Number of clips.
+    frames: Number of frames of a clip.
+    fps: Frames per second.
+    size: Rows and columns in pixels.
+    seed: Seed of the heart in the first clip; those of the next clips count on.
+
+    The ECG is that of `clip_store.draw_recording`, cut to begin and end with the video.
     """
     for clip in range(clips):
         times = np.arange(frames) / fps

@@ -1,4 +1,4 @@
-"""Folder of a PhysioNet project: the folder that was named, or its place in a mirror of physionet.org below that."""
+"""Search for the folder of a PhysioNet project: the given folder itself, or a place in a mirror of physionet.org below it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from pathlib import Path
 
 
 def project_folder(folder: Path, project: str, table: str) -> Path:
-    """The folder that holds a project's table: this one, or the newest version below it; this one where there is none.
+    """Find the folder that holds a project's table: `folder`, or the newest version below it; `folder` where there is none.
 
-    project: its name in the addresses of PhysioNet, such as "ptb-xl". Both FOLDER/physionet.org/files/PROJECT/VERSION (as wget
-    makes it) and FOLDER/PROJECT-...-VERSION (as the zip file unpacks) are found.
+    folder: Folder to look in.
+    project: Name of the project in the addresses of PhysioNet, such as "ptb-xl".
+    table: File name of the table.
+
+    Both FOLDER/physionet.org/files/PROJECT/VERSION (as wget makes it) and FOLDER/PROJECT-...-VERSION (as the zip file unpacks)
+    are found.
     """
     if (folder / table).is_file():
         return folder

@@ -1,4 +1,4 @@
-"""Any data set as samples for shards: what is opened, what is written about each record, and the job of one process."""
+"""Samples for shards from any data set: its opening, the labels of each record, and the job of one process."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ from echogen.datasets.video_folder import VideoFolder
 from echogen.errors import InputError
 from echogen.records import Ecg, Study
 
-#: The name of what is no data set of the registry.
+#: Name of a source that is a plain folder of videos and no data set of the registry.
 VIDEOS = "videos"
+#: Bytes of a file that are hashed at a time.
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Source:
-    """Source of a preparation. name: of `registry.DATASETS`, or `VIDEOS` for a folder of videos. options: of its loader."""
+    """Source of a preparation.
+
+    folder: Folder of the data set.
+    name: Name in `registry.DATASETS`, or `VIDEOS` for a folder of videos.
+    options: Options of its loader, as (name, value).
+    """
 
     folder: Path
     name: str
@@ -34,7 +40,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Job:
-    """One shard to write; what a process, here or elsewhere, is given."""
+    """One shard to write, as it is sent to a process on this machine or another.
+
+    source: Data set to read.
+    output: Folder of the shards.
+    plan: Plan of all shards.
+    shard: Number of the shard, from 0.
+    """
 
     source: Source
     output: Path
@@ -44,7 +56,13 @@ class Job:
 
 @dataclass(frozen=True)
 class RecordSamples:
-    """The records of an opened data set as samples, and after them those that it lists but does not have."""
+    """Records of an opened data set as samples, followed by the records that it lists but lacks.
+
+    source: Data set to read.
+    records: Opened data set.
+    names: Names of the records, and after them those of the missing ones.
+    files: File of each record that is one file, by name.
+    """
 
     source: Source
     records: Any
@@ -52,7 +70,7 @@ class RecordSamples:
     files: dict[str, Path] = field(default_factory=dict)
 
     def origin(self, index: int) -> Origin:
-        """The file of a record where it is one file, else its name."""
+        """Origin of a record: its file where it is one file, else its name."""
         path = self._file(index) if index < len(self.records) else None
         if path is None or not path.is_file():
             return Origin(self.names[index])
@@ -60,7 +78,7 @@ class RecordSamples:
         return Origin(path.relative_to(self.source.folder).as_posix() if inside else path.name, _file_sha256(path))
 
     def sample(self, index: int, key: str) -> Sample:
-        """The sample of a record. Raises `InputError` where it cannot be used."""
+        """Make the sample of a record. Raises `InputError` where it cannot be used."""
         if index >= len(self.records):
             raise InputError("The data set lists it, but it is not there.")
         record, known = self.records[index], self._labels(index) | {"dataset": self.source.name}
@@ -68,7 +86,7 @@ class RecordSamples:
             return sample_of(key, record, **known)
         if isinstance(record, Ecg):
             return Sample(key, ecg=record, labels=known)
-        # A cine and an ECG of one patient whose clocks nobody brought together.
+        # A cine and an ECG of one patient on clocks that are unrelated.
         apart = {"apart_s": record.apart_s, "synchronous": False}
         return replace(sample_of(key, Study(None, record.cine), **known | apart), ecg=record.ecg)
 
@@ -84,13 +102,17 @@ class RecordSamples:
         return {key: _plain(value) for key, value in known.items() if key != "name" and not isinstance(value, Path)}
 
     def _entry(self, index: int) -> dict[str, Any]:
-        """The row of a data set's table, where its loader keeps them."""
+        """Row of the data set's table about a record; empty where the loader keeps none."""
         entries = getattr(self.records, "entries", ())
         return {one.name: getattr(entries[index], one.name) for one in fields(entries[index])} if entries else {}
 
 
 def source_of(folder: Path, name: str | None = None, **options: Any) -> Source:
     """Find the source in a folder: the data set of that name, the one that is recognised, or a folder of videos.
+
+    folder: Folder of the data set.
+    name: Name in `registry.DATASETS`; None recognises the data set by its files.
+    options: Options of its loader.
 
     Records that the data set lists but lacks are passed over where its loader can. Raises `InputError` for an unknown name.
     """
@@ -103,7 +125,7 @@ def source_of(folder: Path, name: str | None = None, **options: Any) -> Source:
 
 
 def open_source(source: Source) -> RecordSamples:
-    """The samples of a source. Raises `InputError` as its loader does."""
+    """Open the samples of a source. Raises `InputError` as its loader does."""
     options = dict(source.options)
     if source.name == VIDEOS:
         if unknown := sorted(set(options) - set(_options(VIDEOS))):
@@ -117,7 +139,7 @@ def open_source(source: Source) -> RecordSamples:
 
 
 def prepare_plan(source: Source, per_shard: int, compress: bool) -> Plan:
-    """The plan of all records of a source. Raises `InputError` where there is none."""
+    """Plan the shards of all records of a source. Raises `InputError` where it has no record."""
     _opened.cache_clear()
     names = _opened(source)[0].names
     if not names:
@@ -126,7 +148,7 @@ def prepare_plan(source: Source, per_shard: int, compress: bool) -> Plan:
 
 
 def prepare_shard(job: Job) -> int:
-    """Write one shard, or the rest of it; gives its number. The same function runs in a process here or anywhere else."""
+    """Write one shard, or the rest of it, and return its number; runs in any process, on this machine or another."""
     samples, digest = _opened(job.source)
     if digest != job.plan.names_sha256:
         raise InputError(f"{job.source.folder} changed while it was read; prepare it again into a new folder.")
@@ -136,7 +158,7 @@ def prepare_shard(job: Job) -> int:
 
 @lru_cache(maxsize=1)
 def _opened(source: Source) -> tuple[RecordSamples, str]:
-    """The samples of a source, and the digest of their names: once for all shards that a process writes."""
+    """Open the samples of a source, with the digest of their names: once for all shards that a process writes."""
     samples = open_source(source)
     return samples, names_digest(samples.names)
 
@@ -147,7 +169,7 @@ def _options(name: str) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """A value for JSON; a number that is not finite becomes None."""
+    """Convert a value for JSON; a number that is not finite becomes None."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -158,7 +180,7 @@ def _plain(value: Any) -> Any:
 
 
 def _files_by_name(folder: Path, names: set[str]) -> dict[str, Path]:
-    """The file of each name that is a file's name, or path below the folder, with or without its suffix; none where two are."""
+    """File of each name that is a file's name or path below the folder, with or without suffix; none for an ambiguous name."""
     found: dict[str, set[Path]] = {}
     for place, inner, files in os.walk(folder):
         if "zarr.json" in files:

@@ -4,7 +4,7 @@ FOLDER/ptbxl_database.csv   ecg_id, patient_id, age, sex (0: male, 1: female), r
                             filename_hr
        scp_statements.csv   a statement's code in the first column; diagnostic_class where it is diagnostic
        records100/, records500/   WFDB at 100 and 500 Hz, such as records500/00000/00001_hr.hea
-A mirror of physionet.org is looked into. An age above 89 years is stored as 300. Numbers of the 38 records that were withdrawn
+A mirror of physionet.org is searched, too. An age above 89 years is stored as 300. Numbers of the 38 records that were withdrawn
 since version 1.0.1 are skipped.
 
 Source: Wagner et al., Scientific Data 7, 2020; https://physionet.org/content/ptb-xl, CC BY 4.0.
@@ -24,13 +24,17 @@ from echogen.ecg import read_ecg
 from echogen.errors import InputError
 from echogen.records import Ecg
 
+#: Name of the data set, and the place to get it.
 SOURCE = Source("PTB-XL", "the data are at https://physionet.org/content/ptb-xl")
-#: The folds of each split, as the authors recommend; all ECGs of the last two were read by a person.
+#: Folds of each split, as the authors recommend; a person has read all ECGs of the last two folds.
 SPLITS: dict[str, tuple[int, ...]] = {"TRAIN": (1, 2, 3, 4, 5, 6, 7, 8), "VAL": (9,), "TEST": (10,)}
+#: Column with the file name at each sampling rate in Hz.
 RATES_HZ = {500: "filename_hr", 100: "filename_lr"}
+#: Age in years that stands for all ages above 89, which the data set hides.
 OLDEST_YEARS = 90.0
 _TABLE, _STATEMENTS = "ptbxl_database.csv", "scp_statements.csv"
 _COLUMNS = ("ecg_id", "patient_id", "age", "sex", "scp_codes", "strat_fold", "filename_lr", "filename_hr")
+#: Age in years above which a number is the code (300) for a hidden age.
 _MOST_YEARS = 120.0
 
 
@@ -38,9 +42,14 @@ _MOST_YEARS = 120.0
 class Entry(TableEntry):
     """A row of the table.
 
-    name: the ECG's number, five digits. patient_id: None if not stated. age_years: 90 stands for 90 and above. sex: "m", "f" or
-    None. statements: likelihood in % of each SCP code, 0 where none was given. classes: the diagnostic classes that these fall
-    into (NORM, MI, STTC, CD, HYP), none without scp_statements.csv. report: as written, mostly German. fold: 1..10.
+    name: Number of the ECG, five digits.
+    patient_id: Number of the patient; None if not stated.
+    age_years: Age in years; 90 stands for 90 and above; None if not stated.
+    sex: "m", "f" or None if not stated.
+    statements: Likelihood in % of each SCP code, 0 where none was given.
+    classes: Diagnostic classes of these codes (NORM, MI, STTC, CD, HYP); empty without scp_statements.csv.
+    report: Text of the report, mostly German.
+    fold: Fold, 1..10.
     """
 
     patient_id: int | None
@@ -53,11 +62,15 @@ class Entry(TableEntry):
 
 
 class PtbXl(TableRecords[Entry, Ecg]):
-    """The ECGs of the data set (12 leads in mV), in the order of its table; one is read when it is asked for.
+    """ECGs of PTB-XL (12 leads in mV), in the order of its table; an ECG is read when it is asked for.
 
-    folder: holds ptbxl_database.csv. split: "TRAIN" (folds 1 to 8), "VAL" (9), "TEST" (10) or None for all. rate_hz: 500 or 100.
-    skip_missing: leave out listed ECGs that are not there (their names are in `missing`) instead of refusing. What is known of
-    each ECG is in `entries`. Raises `InputError` for a folder, a table or a record that is missing or malformed.
+    folder: Folder of ptbxl_database.csv.
+    split: "TRAIN" (folds 1 to 8), "VAL" (9), "TEST" (10) or None for all.
+    rate_hz: Sampling rate in Hz, 500 or 100.
+    skip_missing: True leaves out listed ECGs that are missing (their names are in `missing`); False raises `InputError`.
+
+    `entries` holds the row of the table about each ECG.
+    Raises `InputError` for a folder, a table or a record that is missing or malformed.
     """
 
     def __init__(self, folder: str | Path, split: str | None = None, *, rate_hz: int = 500, skip_missing: bool = False) -> None:
@@ -88,12 +101,12 @@ class PtbXl(TableRecords[Entry, Ecg]):
         self._paths = [path for _, path in there]
 
     def __getitem__(self, index: int) -> Ecg:
-        """The ECG of an index. Raises `InputError` where its record is damaged."""
+        """Read the ECG with this index. Raises `InputError` where its record is damaged."""
         return read_ecg(self._paths[index])
 
 
 def _diagnostic_classes(folder: Path) -> dict[str, str]:
-    """The diagnostic class of each statement that has one."""
+    """Diagnostic class of each SCP code that has one."""
     path = folder / _STATEMENTS
     if not path.is_file():
         return {}
@@ -124,7 +137,7 @@ def _entry(row: Row, classes: Mapping[str, str]) -> Entry:
 
 
 def _statements(row: Row) -> dict[str, float]:
-    """The SCP codes of a row with their likelihoods, which are written as a Python dictionary."""
+    """Likelihood in % of each SCP code of a row; the cell is written as a Python dictionary."""
     try:
         return {str(code): float(likelihood) for code, likelihood in ast.literal_eval(row.text("scp_codes")).items()}
     except (ValueError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError) as error:

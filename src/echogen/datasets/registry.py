@@ -1,4 +1,4 @@
-"""The data sets that can be opened by name: what each one is, where to ask for it, and how a folder of it looks."""
+"""Registry of the data sets that can be opened by name: meaning, place to ask for it, and the files that identify a folder."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ from echogen.registry import Registry
 
 
 class Records(Protocol):
-    """Records of an opened folder: read by index when they are asked for, with their names in the same order."""
+    """Records of an opened folder, each read by index on request, with their names in the same order."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Any:
-        """The record of an index; raises `InputError` where its files are damaged."""
+        """Read the record with this index; raises `InputError` where its files are damaged."""
 
     def __iter__(self) -> Iterator[Any]: ...
 
     @property
     def names(self) -> list[str]:
-        """One name for each record."""
+        """Name of each record, in order."""
 
 
 @dataclass(frozen=True)
 class Sign:
-    """A path (a pattern, below the folder) that only this data set has; a table that it names must have these columns, too."""
+    """A path that only one data set has.
+
+    pattern: Glob pattern below the folder.
+    columns: Columns that the table at this path must have, too; empty for a path that is no table.
+    """
 
     pattern: str
     columns: tuple[str, ...] = ()
@@ -44,10 +48,13 @@ class Sign:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A data set. what: one line. where: an address to ask at or get it from, or how it is made.
+    """A data set that can be opened by name.
 
-    loader: "module:class"; called with the folder and options. signs: any of them tells that a folder holds the data set.
-    yields: what its records are: "Study", "Ecg" or "PatientPair".
+    what: Content of the data set, in one line.
+    where: Address to ask for or to get the data, or the way to make them.
+    loader: "module:class", called with the folder and options.
+    signs: Signs of a folder, any of which identifies the data set.
+    yields: Type of its records, "Study", "Ecg" or "PatientPair".
     """
 
     what: str
@@ -57,6 +64,7 @@ class DatasetEntry:
     yields: str = "Study"
 
 
+#: Folder to which the archive of EchoNet-Pediatric unpacks, at times twice.
 _PEDIATRIC = "pediatric_echo_avi/"
 
 _BUILT_IN: dict[str, DatasetEntry] = {
@@ -151,8 +159,8 @@ _BUILT_IN: dict[str, DatasetEntry] = {
 }
 
 
-#: The data sets by name; a package adds its own by an entry point of `echogen.datasets`. A folder is recognised as the first
-#: whose sign it shows.
+#: Data sets by name; a package adds its own by an entry point of `echogen.datasets`. A folder is recognised as the first data
+#: set of which it has a sign.
 DATASETS: Registry[DatasetEntry] = Registry(
     "data set",
     "echogen.datasets",
@@ -165,9 +173,9 @@ DATASETS: Registry[DatasetEntry] = Registry(
 def open_dataset(name: str, folder: str | Path, **options: Any) -> Records:
     """Open a data set on disk: records by index, each read when it is asked for.
 
-    name: of `DATASETS`; `echogen list datasets` names all.
-    folder: the folder as the data set is given out.
-    options: what its loader takes, such as split="TEST".
+    name: Name in `DATASETS`; `echogen list datasets` lists all.
+    folder: Folder of the data set, as published.
+    options: Options of its loader, such as split="TEST".
     Returns records with `names` in the same order; `Study`, `Ecg` or, for mimic-pairs, a pair of both.
     Raises `InputError` for an unknown name, an option that the loader does not take, and as the loader does.
 
@@ -196,12 +204,12 @@ def dataset_loader(name: str) -> Callable[..., Records]:
 
 
 def loader_options(loader: Callable[..., Records]) -> list[str]:
-    """Return the names of what a loader takes after its folder."""
+    """Names of the options that a loader takes after its folder."""
     return list(inspect.signature(loader).parameters)[1:]
 
 
 def recognise(folder: str | Path) -> str | None:
-    """The name of the data set that lies in a folder, by its files' names and its tables' columns; None if it is none known."""
+    """Name of the data set in a folder, by the names of its files and the columns of its tables; None for an unknown one."""
     folder = Path(folder)
     if not folder.is_dir():
         return None
@@ -209,7 +217,7 @@ def recognise(folder: str | Path) -> str | None:
 
 
 def _header(path: Path) -> list[str]:
-    """The column names of a table; none where it is no table."""
+    """Column names of a table; empty for a file that is no table."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return next(csv.reader(file), [])

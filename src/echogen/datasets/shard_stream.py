@@ -1,7 +1,7 @@
-"""A stream of samples out of shards: shuffled, split over hosts and workers, and continued exactly where it was left.
+"""A stream of samples out of shards: shuffled, split over hosts and workers, and continued exactly at its last position.
 
 The order is one endless sequence of places, a pure function of (shards, seed): epoch after epoch, each a permutation. Host r of
-n takes the places r, r + n, r + 2 n ... of it, so nothing is lost or read twice, and where a stream is needs one number.
+n takes the places r, r + n, r + 2 n ... of it, so no sample is lost or read twice, and one number is the position of a stream.
 """
 
 from __future__ import annotations
@@ -20,17 +20,22 @@ from torch.utils.data import DataLoader, Dataset
 from echogen.datasets.shards import Sample, ShardFolder
 from echogen.errors import InputError
 
-#: Samples of so many shards are mixed with each other.
+#: Number of shards whose samples are mixed with each other: enough to mix well, few enough to keep open.
 MIXED_SHARDS = 8
 
 
 def epoch_parts(
     lengths: Sequence[int], seed: int | None, epoch: int, mixed_shards: int, first: int
 ) -> Iterator[NDArray[np.int64]]:
-    """The places `first` to the last of an epoch's order, part by part, each place being an index of `ShardFolder`.
+    """Generate the order of an epoch part by part, as indices of `ShardFolder`, from place `first` to the last.
 
-    lengths: samples of each shard. The shards are shuffled, and the samples of each `mixed_shards` of them among each other;
-    seed None: in the order of the shards. Only the shards' number and one part at a time are in memory.
+    lengths: Number of samples in each shard.
+    seed: Seed of the order; None keeps the order of the shards.
+    epoch: Number of the epoch, from 0.
+    mixed_shards: Number of shards whose samples are shuffled among each other; the shards are shuffled before.
+    first: Place in the epoch to begin at, from 0.
+
+    Only one number a shard and one part at a time are in memory.
     """
     starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     shards = np.arange(len(lengths))
@@ -50,7 +55,7 @@ def epoch_parts(
 
 
 class _Places:
-    """The indices that one host takes, from a place of the endless order on."""
+    """Indices of the samples of one host, from a place of the endless order on."""
 
     def __init__(self, stream: ShardStream, position: int) -> None:
         self.stream, self.position = stream, position
@@ -69,7 +74,7 @@ class _Places:
 
 
 class _Transformed(Dataset[Any]):
-    """Transform that a worker applies to each sample."""
+    """Samples after the transform, which a worker applies."""
 
     def __init__(self, samples: ShardFolder, transform: Callable[[Sample], Any] | None) -> None:
         self.samples, self.transform = samples, transform
@@ -80,15 +85,19 @@ class _Transformed(Dataset[Any]):
 
 
 class ShardStream:
-    """The samples of a folder of shards, one after the other, in constant memory.
+    """Samples of a folder of shards, one after the other, in constant memory.
 
-    seed: of the order; None takes the samples as they lie. epochs: how often all are gone through; None never ends. rank, world:
-    this host (or process of a training) and how many there are; each gets its own part of every epoch. workers: processes that
-    read and transform ahead, without changing the order; 0 reads here. transform: what to make of each sample, a function of a
-    module where there are workers. mixed_shards: see `epoch_parts`.
+    folder: Folder of finished shards.
+    seed: Seed of the order; None takes the samples in the order of the shards.
+    epochs: Number of passes over all samples; None never ends.
+    rank: Number of this host (or process of a training), from 0.
+    world: Number of hosts (or processes); each gets its own part of every epoch.
+    workers: Number of processes that read and transform ahead, without a change of the order; 0 reads in this one.
+    transform: Function of a sample whose result is yielded in its place; one of a module where there are workers.
+    mixed_shards: Number of shards whose samples are mixed; see `epoch_parts`.
 
-    Iterating goes on where the stream is, not at the beginning. `state_dict` says where that is, and a stream that loads it
-    gives exactly the rest, also with another number of workers, or of hosts where all had come equally far.
+    Iterating goes on at the stream's position, not at the beginning. `state_dict` holds that position, and a stream that loads it
+    yields exactly the rest, also with another number of workers, or of hosts if all had come equally far.
     Raises `InputError` for a folder without finished shards, or an impossible rank.
     """
 
@@ -116,18 +125,18 @@ class ShardStream:
     def __iter__(self) -> Iterator[Any]:
         made = _Transformed(self.samples, self.transform)
         places = _Places(self, self._position)
-        # A generator of its own: the loader draws from torch's global one otherwise, which a training seeds for itself.
+        # A separate generator: the loader would draw from torch's global one, which a training seeds for itself.
         own: dict[str, Any] = {"sampler": places, "collate_fn": _as_it_is, "generator": torch.Generator()}
         for sample in DataLoader(made, batch_size=None, num_workers=self.workers, **own):
             self._position += self.world
             yield sample
 
     def state_dict(self) -> dict[str, Any]:
-        """Position of the stream after the sample it gave last. Plain values, the same on every host that is equally far."""
+        """Position of the stream after the last sample, as plain values that are the same on every equally advanced host."""
         return {"position": self._position, **self._order()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to where another stream was. Raises `InputError` where that had other shards or another order."""
+        """Go to the position of another stream. Raises `InputError` where that stream had other shards or another order."""
         for name, value in self._order().items():
             if state[name] != value:
                 raise InputError(

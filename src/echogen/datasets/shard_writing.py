@@ -1,6 +1,6 @@
-"""Writing shards so that a killed run continues where it was, and what it leaves is what an uninterrupted run leaves.
+"""Writer of shards that continues a killed run and leaves the same bytes as an uninterrupted run.
 
-Which sample lies in which shard follows from its index alone, and nothing written depends on the time or on who wrote it. A
+The shard of a sample follows from the index of the sample alone, and no byte depends on the time or on the writing process. A
 shard grows in FOLDER/unfinished beside a journal that gets one line after each finished sample; a run that continues cuts both
 back to the last whole line. A finished shard is moved into FOLDER; shards.json comes last.
 """
@@ -25,40 +25,51 @@ from echogen.datasets.shards import FORMAT, MANIFEST, SUMMARY, Sample, encode, r
 from echogen.errors import InputError
 from echogen.files import whole_file
 
+#: Folder of shards in progress, below the folder of shards.
 UNFINISHED = "unfinished"
+#: File of the plan, in the folder of shards in progress.
 _PLAN = "plan.json"
+#: Bytes to which each file in a tar is padded.
 _BLOCK = tarfile.BLOCKSIZE
+#: Longest key in characters: with a suffix it fits the 100 bytes that a tar header has for a name.
 _LONGEST_KEY = 80
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Origin of a sample: a file (its path below the data set's folder) or another name; sha256: of that file."""
+    """Origin of a sample.
+
+    source: Path of a file below the data set's folder, or another name.
+    sha256: SHA-256 of that file; None without a file.
+    """
 
     source: str
     sha256: str | None = None
 
 
 class Samples(Protocol):
-    """Samples to be written, by index, made when they are asked for."""
+    """Samples to write, by index, each made on request."""
 
     @property
     def names(self) -> Sequence[str]:
-        """One for each sample."""
+        """Name of each sample, in order."""
 
     def origin(self, index: int) -> Origin:
-        """Origin of the sample of an index."""
+        """Origin of the sample with this index."""
 
     def sample(self, index: int, key: str) -> Sample:
-        """The sample of an index; raises `InputError` where it cannot be used."""
+        """Make the sample with this index; raises `InputError` where it cannot be used."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """Plan of a folder of shards: the same plan makes the same shards.
 
-    of: what was read and how, as plain values. names_sha256: of all names in order. samples: how many sources; per_shard: of
-    them, in each shard. compress: see `shards.encode`.
+    of: Source of the samples and the way they are read, as plain values.
+    names_sha256: SHA-256 of all names in order.
+    samples: Number of samples in the source.
+    per_shard: Number of samples in each shard.
+    compress: True deflates frames and ECGs; see `shards.encode`.
     """
 
     of: dict[str, Any]
@@ -69,13 +80,18 @@ class Plan:
 
     @property
     def shards(self) -> int:
-        """Number of shards in the end."""
+        """Number of shards of the finished folder."""
         return -(-self.samples // self.per_shard)
 
 
 @dataclass(frozen=True)
 class Written:
-    """Outcome of a plan; first_reason: the reason for rejecting the first rejected source."""
+    """Outcome of a plan.
+
+    samples: Number of samples written.
+    rejected: Number of samples rejected.
+    first_reason: Sentence about the first rejected sample; None without one.
+    """
 
     samples: int
     rejected: int
@@ -83,7 +99,7 @@ class Written:
 
 
 def plan_for(of: dict[str, Any], names: Sequence[str], per_shard: int, compress: bool = True) -> Plan:
-    """The plan for sources of these names. Raises `InputError` for an impossible number of samples per shard."""
+    """Make the plan for samples of these names. Raises `InputError` for an impossible number of samples per shard."""
     if per_shard < 1:
         raise InputError(f"A shard must hold at least one sample, not {per_shard}.")
     return Plan(of, names_digest(names), len(names), per_shard, compress)
@@ -95,7 +111,7 @@ def names_digest(names: Sequence[str]) -> str:
 
 
 def begin(folder: Path, plan: Plan) -> list[int]:
-    """Make the folder ready, and say which shards are still to be written: none where it is finished.
+    """Prepare the folder, and return the numbers of the shards that are still to be written: none where it is finished.
 
     Raises `InputError` where the folder holds shards of another plan, or files that are no shards.
     """
@@ -117,17 +133,17 @@ def begin(folder: Path, plan: Plan) -> list[int]:
 
 
 def shard_name(shard: int) -> str:
-    """The name of a shard's file."""
+    """File name of a shard."""
     return f"shard-{shard:06d}.tar"
 
 
 def key_of(index: int, name: str) -> str:
-    """The key of a sample: unique, without what a tar, a file system or webdataset would stumble over."""
+    """Key of a sample: unique, and free of characters that a tar, a file system or webdataset treats specially."""
     return f"{index:07d}_{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}"[:_LONGEST_KEY]
 
 
 def write_shard(folder: Path, plan: Plan, samples: Samples, shard: int) -> None:
-    """Write one shard, or the rest of it where an earlier run was stopped. What cannot be used is noted as rejected."""
+    """Write one shard, or the rest of it where an earlier run was stopped. A sample that cannot be used is noted as rejected."""
     final, partial, journal = folder / shard_name(shard), _work(folder, shard, ".tar"), _work(folder, shard, ".jsonl")
     first = shard * plan.per_shard
     names = samples.names
@@ -147,7 +163,7 @@ def write_shard(folder: Path, plan: Plan, samples: Samples, shard: int) -> None:
 
 
 def finish(folder: Path, plan: Plan) -> Written:
-    """Write the manifest and, where there is any sample, the summary that makes the folder a finished one."""
+    """Write the manifest and, unless every sample was rejected, the summary that marks the folder as finished."""
     summary = read_summary(folder) or _summary(folder, plan)
     if summary["samples"]:
         _write_whole(folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
@@ -164,7 +180,7 @@ def finish(folder: Path, plan: Plan) -> Written:
 
 
 def _summary(folder: Path, plan: Plan) -> dict[str, Any]:
-    """Summary for shards.json, made after the journals of all shards have become the manifest."""
+    """Write the manifest from the journals of all shards, and return the summary for shards.json."""
     rejected = 0
     shards: list[dict[str, Any]] = []
     with whole_file(folder / MANIFEST) as unfinished, unfinished.open("wb") as manifest:
@@ -180,7 +196,7 @@ def _summary(folder: Path, plan: Plan) -> dict[str, Any]:
 
 
 def _made(samples: Samples, index: int, name: str, compress: bool) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The manifest's line about a sample, and its files: none where it is rejected."""
+    """Line of the manifest about a sample, and the files of the sample: none where it is rejected."""
     key, origin, content, rejected = key_of(index, name), Origin(name), None, None
     files: dict[str, bytes] = {}
     try:
@@ -192,14 +208,14 @@ def _made(samples: Samples, index: int, name: str, compress: bool) -> tuple[dict
     except InputError as error:
         content, rejected = None, str(error)
     except Exception as error:
-        # One strange file of a hundred thousand must not end the run; the manifest says what happened.
+        # One strange file of a hundred thousand must not end the run; the manifest records the error.
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         content, rejected = None, f"It cannot be read ({what})."
     return {"name": name, "key": key, **asdict(origin), "content_sha256": content, "rejected": rejected}, files
 
 
 def _content_sha256(sample: Sample) -> str:
-    """SHA-256 of the frames and of the ECG as they were read."""
+    """SHA-256 of the frames and of the ECG before any encoding."""
     digest = hashlib.sha256()
     arrays: list[NDArray[Any]] = []
     if sample.cine is not None:
@@ -212,7 +228,7 @@ def _content_sha256(sample: Sample) -> str:
 
 
 def _continued(partial: Path, journal: Path) -> tuple[int, int]:
-    """Number of sources that an earlier run had finished, and the length of their tar; a half-done rest is cut off."""
+    """Number of samples that an earlier run finished, and the length of their tar in bytes; an incomplete rest is cut off."""
     content = journal.read_bytes() if journal.is_file() else b""
     there = partial.stat().st_size if partial.is_file() else 0
     done, kept, size = 0, 0, 0
@@ -227,7 +243,7 @@ def _continued(partial: Path, journal: Path) -> tuple[int, int]:
 
 
 def _append(tar: BinaryIO, name: str, content: bytes) -> int:
-    """Add a file to a tar; gives the bytes written."""
+    """Add a file to a tar; returns the number of bytes written."""
     header = tarfile.TarInfo(name)
     header.size = len(content)
     data = header.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % _BLOCK)

@@ -1,12 +1,12 @@
-"""Shards: a data set of any size as a few large files, every sample with all that is known about it.
+"""Shards: a data set of any size as a few large files, every sample together with its labels.
 
 FOLDER/shard-000000.tar   plain tars, as the package webdataset reads them; the files of one sample lie together:
            KEY.cine.npz   frames (T, H, W) uint8, times_s (T,), mm_per_pixel, view: lossless, and what `read_cine` reads
            KEY.ecg.npz    signal_mv (leads, samples) float32, rate_hz, lead_names, start_s: what `read_ecg` reads
            KEY.masks.npz  masks (T, H, W) uint8, ids of `STRUCTURES`
            KEY.json       the labels: ef_percent, view, sex, beats (times in s, volumes in ml), source, sha256 ...
-       shards.json        how many samples and which shards; written last, so without it a folder is not finished
-       manifest.jsonl     one line a source, in order: where it came from, where it went, or why it was rejected
+       shards.json        number of samples and list of shards; written last, so without it a folder is not finished
+       manifest.jsonl     one line a source, in order: its origin, its shard, or the reason for its rejection
 """
 
 from __future__ import annotations
@@ -31,19 +31,26 @@ from echogen.datasets.npz_bytes import arrays_of
 from echogen.errors import InputError
 from echogen.records import Beat, Cine, Ecg, Study
 
+#: Names of the files of a folder that describe its shards: the summary, and one line for each source.
 SUMMARY, MANIFEST = "shards.json", "manifest.jsonl"
+#: Version of this layout.
 FORMAT = 1
+#: Suffixes of a sample's files: cine, ECG, masks and labels.
 CINE, ECG, MASKS, LABELS = "cine.npz", "ecg.npz", "masks.npz", "json"
-#: Number of shards that a reader keeps open.
+#: Number of shards that a reader keeps open, far below the files that a system allows.
 OPEN_SHARDS = 32
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Sample of a shard under one key; an unknown value is None, and masks are those of the cine's frames.
+    """Sample of a shard; an unknown value is None.
 
-    labels: plain values for JSON. synchronous false among them says that ECG and cine do not share a clock.
-    maps: further arrays by name, frame by frame, that a simulated sample knows; shards do not hold them.
+    key: Name of the sample, unique in its folder.
+    cine: Echo video.
+    ecg: ECG.
+    masks: Ids of `STRUCTURES` (frames, height, width) in the frames of the cine.
+    labels: Plain values for JSON; "synchronous" false means that ECG and cine do not share a clock.
+    maps: Further arrays of a simulated sample by name, frame by frame; shards do not hold them.
     """
 
     key: str
@@ -55,7 +62,7 @@ class Sample:
 
     @property
     def study(self) -> Study:
-        """The sample as a study, without an ECG that is on another clock. Raises `InputError` where there is no cine."""
+        """Study of the sample, without an ECG that is on another clock. Raises `InputError` for a sample without a cine."""
         if self.cine is None:
             raise InputError(f"The sample {self.key} holds no cine; take its ECG.")
         beats = tuple(
@@ -67,15 +74,22 @@ class Sample:
 
 
 def sample_of(key: str, study: Study, **labels: Any) -> Sample:
-    """The sample of a study; labels: more that is known, as plain values."""
+    """Make a sample of a study.
+
+    key: Name of the sample.
+    study: Source of cine, ECG, masks and labels.
+    labels: Further labels, as plain values.
+    """
     beats = [{**asdict(beat), "ef_percent": beat.ef_percent} for beat in study.beats]
     known = {"ef_percent": study.ef_percent, "view": study.cine.view, "sex": study.sex, "beats": beats}
     return Sample(key, study.cine, study.ecg, study.masks, known | labels)
 
 
 def encode(sample: Sample, *, compress: bool = True) -> dict[str, bytes]:
-    """The files of a sample by suffix. compress: deflate the frames and the ECG (masks always are).
+    """Make the files of a sample, by suffix.
 
+    sample: Sample to store.
+    compress: True deflates the frames and the ECG; masks are always deflated.
     Raises `ValueError` for labels that JSON does not know.
     """
     files: dict[str, bytes] = {}
@@ -99,7 +113,7 @@ def encode(sample: Sample, *, compress: bool = True) -> dict[str, bytes]:
 
 
 def decode(key: str, files: Mapping[str, bytes | memoryview]) -> Sample:
-    """The sample of the files that `encode` made. What is damaged raises errors of many kinds; `ShardFolder` says it in one."""
+    """Read a sample from the files that `encode` made. Damage raises errors of many kinds; `ShardFolder` turns them into one."""
     cine = ecg = masks = None
     if CINE in files:
         arrays = arrays_of(files[CINE])
@@ -113,14 +127,14 @@ def decode(key: str, files: Mapping[str, bytes | memoryview]) -> Sample:
         masks = arrays_of(files[MASKS])["masks"]
     sample = Sample(key, cine, ecg, masks, json.loads(bytes(files[LABELS])))
     if cine is not None:
-        _ = sample.study  # labels of another form are found here, not where they are used
+        _ = sample.study  # labels of another form raise here and not at their use
     return sample
 
 
 class ShardFolder:
-    """The samples of a finished folder by index, each read alone when it is asked for.
+    """Samples of a finished folder by index, each read alone when it is asked for.
 
-    What is kept in memory is where the samples of the last `OPEN_SHARDS` shards lie, so it does not grow with the data set.
+    Memory does not grow with the data set: it holds the positions of the samples in the last `OPEN_SHARDS` shards only.
     Raises `InputError` for a folder that is not finished or lacks a shard, and on reading for a damaged shard.
     """
 
@@ -146,7 +160,7 @@ class ShardFolder:
         return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, index: int) -> Sample:
-        """The sample of an index."""
+        """Read the sample with this index."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         shard = bisect_right(self._ends, index)
@@ -161,7 +175,7 @@ class ShardFolder:
 
     def _shard(self, shard: int) -> _OpenShard:
         if self._opened_by != os.getpid():
-            # A forked worker would share the place in the file with its parent.
+            # A forked worker would share the position in the file with its parent.
             self._open, self._opened_by = OrderedDict(), os.getpid()
         if shard not in self._open:
             if len(self._open) >= OPEN_SHARDS:
@@ -172,7 +186,7 @@ class ShardFolder:
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """Read shards.json of a folder; None where there is none. Raises `InputError` for one of another format."""
+    """Read shards.json of a folder; None without that file. Raises `InputError` for one of another format."""
     path = folder / SUMMARY
     if not path.is_file():
         return None
@@ -191,7 +205,7 @@ def _damaged_summary(folder: Path) -> InputError:
 
 
 class _OpenShard:
-    """A tar, and where the files of each of its samples lie."""
+    """An open tar, with the positions of the files of each of its samples."""
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("rb")

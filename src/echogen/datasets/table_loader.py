@@ -1,4 +1,4 @@
-"""Shared parts of the loaders of data sets that are a table and the files in it."""
+"""Shared parts of the loaders of data sets that consist of a table and the files that it lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from echogen.records import Ecg, Study
 
 @dataclass(frozen=True)
 class TableEntry:
-    """An entry of a table; its name is its own."""
+    """An entry of a table.
+
+    name: Unique name of the entry.
+    """
 
     name: str
 
@@ -25,7 +28,7 @@ R = TypeVar("R", Study, Ecg)
 
 
 class TableRecords(ABC, Generic[E, R]):
-    """The records that a table lists, by index; what the table says of each is in `entries`."""
+    """Records that a table lists, by index; `entries` holds the cells of the table about each."""
 
     entries: list[E]
 
@@ -37,24 +40,29 @@ class TableRecords(ABC, Generic[E, R]):
 
     @property
     def names(self) -> list[str]:
-        """The names of the entries, in order."""
+        """Names of the entries, in order."""
         return [entry.name for entry in self.entries]
 
     def labels(self, index: int) -> dict[str, Any]:
-        """Labels of an index in the table, as plain values; the view under the data set's own name for it."""
+        """Cells of the table about the record with this index, as plain values; a view has the data set's own name."""
         return {key: value for key, value in asdict(self.entries[index]).items() if key != "name"}
 
     @abstractmethod
     def __getitem__(self, index: int) -> R:
-        """The record of an index. Raises `InputError` where its file is damaged."""
+        """Read the record with this index. Raises `InputError` where its file is damaged."""
 
 
 class TableVideos(TableRecords[E, Study]):
-    """The videos that a table lists as studies by index, in its order; a video is read when it is asked for.
+    """Videos that a table lists, as studies by index, in the order of the table; a video is read when it is asked for.
 
-    listed: each entry with the path where its video must lie. part: what was asked for, in words. skip_missing: leave out
-    videos that are not there (their names are in `missing`) instead of refusing. Raises `InputError` where a video is not
-    there, or none is left.
+    folder: Folder of the data set, for messages.
+    listed: Each entry with the path where its video must lie.
+    table: Name of the table, for messages.
+    part: Part of the data set that was asked for, in words, for messages.
+    source: Name of the data set and the place to ask for it, for messages.
+    skip_missing: True leaves out videos that are missing (their names are in `missing`); False raises `InputError`.
+
+    Raises `InputError` where no video is left.
     """
 
     def __init__(
@@ -76,5 +84,5 @@ class TableVideos(TableRecords[E, Study]):
         self.missing = [entry.name for entry, path in listed if path not in kept]
 
     def source(self, index: int) -> Path:
-        """The video file of an index."""
+        """Path of the video with this index."""
         return self.paths[index]

@@ -1,4 +1,4 @@
-"""The tables (CSV) that come with data sets, row by row; what is wrong is said with its line and where to get the file again."""
+"""Reader for the tables (CSV) of data sets, row by row; a message names the wrong line and the place to get the file again."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from pathlib import Path
 
 from echogen.errors import InputError
 
-#: Cells that say nothing.
+#: Texts, in lower case, of cells without a value.
 _SILENT = ("", "nan", "na", "n/a", "none", "null")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set in messages: its name, and where to ask for it (the end of a sentence)."""
+    """A data set in messages.
+
+    name: Name of the data set.
+    where: End of a sentence with the address to ask for the data.
+    """
 
     name: str
     where: str
@@ -24,7 +28,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its cells by column, and which line of which file it is."""
+    """A row of a table.
+
+    cells: Text of each cell by column.
+    path: File of the table.
+    line: Number of the row's line in the file, from 1.
+    source: Data set of the table.
+    """
 
     cells: dict[str, str]
     path: Path
@@ -32,11 +42,11 @@ class Row:
     source: Source
 
     def text(self, column: str) -> str:
-        """A cell without surrounding blanks; empty where the row is too short."""
+        """Text of a cell without surrounding blanks; empty where the row is too short."""
         return (self.cells.get(column) or "").strip()
 
     def number(self, column: str) -> float:
-        """A cell as a finite number. Raises `InputError` for anything else."""
+        """Finite number in a cell. Raises `InputError` for anything else."""
         try:
             value = float(self.text(column))
         except ValueError:
@@ -46,16 +56,16 @@ class Row:
         return value
 
     def number_if_any(self, column: str) -> float | None:
-        """A cell as a number, None where it is empty or says nan. Raises `InputError` for anything else."""
+        """Finite number in a cell, None where the cell is empty or nan. Raises `InputError` for anything else."""
         return None if self.text(column).lower() in _SILENT else self.number(column)
 
     def error(self, what: str) -> InputError:
-        """The sentence for a row of which `what` is wrong."""
+        """Make the error for this row; `what` is the part of the sentence that names the mistake."""
         return InputError(f"Line {self.line} of {self.path} {what}; get the file again ({self.source.where}).")
 
 
 def read_rows(path: Path, columns: Sequence[str], source: Source) -> Iterator[Row]:
-    """The rows of a table with at least these columns. Raises `InputError` for one that is missing or malformed."""
+    """Read the rows of a table with at least these columns. Raises `InputError` for a table that is missing or malformed."""
     if not path.is_file():
         raise InputError(f"There is no {path.name} in {path.parent}; name the folder of {source.name} ({source.where}).")
     try:

@@ -1,4 +1,4 @@
-"""TED: 98 patients of CAMUS, a whole heart beat each in the four-chamber view, every frame segmented.
+"""TED: 98 patients of CAMUS, one whole heartbeat each in the four-chamber view, every frame segmented.
 
 FOLDER/database/patientNNN/patientNNN_4CH_sequence[_gt].mhd and .raw   end-diastole to the next end-diastole
                            patientNNN_4CH_info.cfg                     lines "Key: value" as in CAMUS, without a frame rate
@@ -20,15 +20,18 @@ from echogen.datasets.tracings import beat_between
 from echogen.errors import InputError
 from echogen.records import Cine, Study
 
+#: Name of the data set, and the place to get it.
 SOURCE = Source("TED", "the data are at https://www.creatis.insa-lyon.fr/Challenge/ted")
 
 
 class Ted(TableVideos[TableEntry]):
-    """The sequences of the data set as studies, patient by patient; a sequence is read when it is asked for.
+    """Sequences of TED as studies, patient by patient; a sequence is read when it is asked for.
 
-    folder: as downloaded, or the folder of the patients itself. fps: frames per second, used where a cfg states no rate, as those
-    published do not. skip_missing: leave out patients without a sequence (their names are in `missing`) instead of refusing. A
-    study has masks of every frame where the file has them, no ECG, pixels made square, and the beat from ED to ES.
+    folder: Folder as downloaded, or the folder of the patients.
+    fps: Frames per second where a cfg states none, as the published ones do not.
+    skip_missing: True leaves out patients without a sequence (their names are in `missing`); False raises `InputError`.
+
+    A study has masks of every frame where the file has them, no ECG, pixels made square, and the beat from ED to ES.
     Raises `InputError` for a file that is missing or malformed.
     """
 
@@ -45,11 +48,11 @@ class Ted(TableVideos[TableEntry]):
         )
 
     def info(self, index: int) -> CamusInfo:
-        """Read the cfg of an index. Raises `InputError` where it is missing or malformed."""
+        """Read the cfg of the sequence with this index. Raises `InputError` where it is missing or malformed."""
         return read_info(self.paths[index].with_name(f"{self.entries[index].name}_4CH_info.cfg"), SOURCE.where)
 
     def __getitem__(self, index: int) -> Study:
-        """The study of an index. Raises `InputError` where one of its files is damaged, or its frame rate is not known."""
+        """Read the study with this index. Raises `InputError` where one of its files is damaged or no frame rate is known."""
         path, info = self.paths[index], self.info(index)
         fps = info.fps or self.fps
         if fps is None:

@@ -1,4 +1,4 @@
-"""Traced left ventricles of EchoNet's data sets: outlines in pixels, their area and masks, and which of them is end-diastole."""
+"""Traced left ventricles of EchoNet's data sets: outlines in pixels, areas, masks, and the choice of ED and ES."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from echogen.records import Beat, Cine
 
 @dataclass(frozen=True)
 class Tracing:
-    """The two traced frames of a video, by area: the larger is end-diastole. Outlines: (n, 2) x, y in pixels."""
+    """The two traced frames of a video; the one with the larger area is end-diastole.
+
+    ed_frame: Index of the end-diastolic frame, from 0.
+    es_frame: Index of the end-systolic frame, from 0.
+    ed_outline: End-diastolic outline (n, 2) x, y in pixels.
+    es_outline: End-systolic outline (n, 2) x, y in pixels.
+    """
 
     ed_frame: int
     es_frame: int
@@ -22,12 +28,12 @@ class Tracing:
     es_outline: Floats
 
     def masks(self, height: int, width: int) -> tuple[Mask, Mask]:
-        """The cavity at (ED, ES), (height, width) each."""
+        """Masks (height, width) of the cavity at ED and at ES."""
         return outline_mask(self.ed_outline, height, width), outline_mask(self.es_outline, height, width)
 
 
 def tracing_of(outlines: Mapping[int, Floats]) -> Tracing | None:
-    """The largest and the smallest of a video's outlines by frame; None where there are not two."""
+    """Tracing from the largest and the smallest of a video's outlines, given by frame; None for fewer than two."""
     if len(outlines) < 2:
         return None
     by_area = sorted(outlines, key=lambda frame: polygon_area(outlines[frame]))
@@ -36,13 +42,13 @@ def tracing_of(outlines: Mapping[int, Floats]) -> Tracing | None:
 
 
 def polygon_area(outline: Floats) -> float:
-    """Area of a polygon (n, 2) (shoelace formula), in squared units."""
+    """Area of a polygon (n, 2) in squared units of its points, by the shoelace formula."""
     x, y = outline.T
     return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
 
 
 def outline_mask(outline: Floats, height: int, width: int) -> Mask:
-    """(height, width) the pixels whose centres lie inside an outline (n, 2) (even-odd rule)."""
+    """Mask (height, width) of the pixels whose centres lie inside an outline (n, 2) x, y, by the even-odd rule."""
     rows, columns = np.mgrid[:height, :width]
     inside = np.zeros((height, width), dtype=bool)
     for (x1, y1), (x2, y2) in zip(outline, np.roll(outline, -1, axis=0), strict=True):
@@ -54,9 +60,15 @@ def outline_mask(outline: Floats, height: int, width: int) -> Mask:
 def beat_between(
     cine: Cine, ed_frame: int, es_frame: int, name: str, edv_ml: float | None = None, esv_ml: float | None = None
 ) -> tuple[Beat, ...]:
-    """The beat from one frame (from 0) to a later one; none where they lie the other way round.
+    """Beat from an end-diastolic to a later end-systolic frame; empty where the end-systolic one is not later.
 
-    name: how the message calls the video. Raises `InputError` where the video has fewer frames.
+    cine: The video.
+    ed_frame: Index of the end-diastolic frame, from 0.
+    es_frame: Index of the end-systolic frame, from 0.
+    name: Name of the video in messages.
+    edv_ml: End-diastolic volume in ml; None if not known.
+    esv_ml: End-systolic volume in ml; None if not known.
+    Raises `InputError` where the video has fewer frames.
     """
     if ed_frame >= es_frame:
         return ()

@@ -23,13 +23,14 @@ from echogen.phantom.looks import PLAIN, VARIED
 from echogen.phantom.simulate import render
 from echogen.phantom.variety import draw_variant, map_variant
 
+#: Hearts in one shard of maps, and windows in one shard of pictures: few enough that a stopped run loses little.
 SHARD_HEARTS = 250
-#: Windows of three frames cut from one clip of the phantom.
+#: Number of windows of three frames that are cut from one clip of the phantom.
 CLIP_WINDOWS = 3
 
 
 def draw_moments(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Contraction and openness of the mitral valve, both (3,), in three neighbouring frames; ED and ES come often."""
+    """Draw contraction and openness of the mitral valve, both (3,), in three neighbouring frames; ED and ES come often."""
     kind = rng.choice(["ed", "es", "any"], p=[0.27, 0.33, 0.40])
     middle = {"ed": rng.uniform(-0.03, 0.06), "es": rng.uniform(0.9, 1.03), "any": rng.uniform(0.0, 1.0)}[str(kind)]
     steps = np.minimum(rng.exponential(0.10, 2), 0.45)
@@ -49,7 +50,7 @@ def draw_moments(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray
 
 
 def write_maps(folder: Path, shard: int) -> None:
-    """One shard of maps, unless it is there."""
+    """Write one shard of maps, unless it exists."""
     final = folder / f"shard_{shard:04d}"
     if final.exists():
         return
@@ -65,7 +66,7 @@ def write_maps(folder: Path, shard: int) -> None:
 
 
 def write_pictures(folder: Path, shard: int) -> None:
-    """One shard of the phantom's own frames, of all looks that training sees, unless it is there."""
+    """Write one shard of the phantom's own frames, of all looks that training sees, unless it exists."""
     final = folder / f"pictures_{shard:04d}"
     if final.exists():
         return
@@ -91,9 +92,13 @@ def _write(final: Path, **arrays: NDArray[np.generic]) -> None:
 
 
 class VarietyStore:
-    """The shards under a folder, memory-mapped.
+    """Shards of varied hearts under a folder, memory-mapped.
 
-    maps, moments: one array a shard, as above. pictures, labels: of the phantom's own frames.
+    folder: Folder that `python -m echogen.datasets.variety_store` wrote.
+    maps: One array a shard, of maps.npy.
+    moments: One array a shard, of moments.npy.
+    pictures: One array a shard of the phantom's own frames, of pictures.npy.
+    labels: One array a shard of the same, of labels.npy.
     Raises `InputError` for a folder without shards of both kinds.
     """
 

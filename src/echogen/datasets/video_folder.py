@@ -1,4 +1,4 @@
-"""A folder of echo videos and nothing else that is known, or of clips that `echogen simulate` wrote, as studies."""
+"""Studies from a folder of echo videos about which nothing else is known, or of clips that `echogen simulate` wrote."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from echogen.ecg.formats import read_ecg
 from echogen.errors import InputError
 from echogen.records import Beat, Cine, Study
 
-#: Files with these suffixes are videos; so is every DICOM file, whatever its name.
+#: Suffixes of videos; a DICOM file counts as a video by its content, whatever its name.
 SUFFIXES = (
     ".npz",
     ".dcm",
@@ -32,14 +32,18 @@ SUFFIXES = (
     ".mhd",
     ".mha",
 )
+#: Names of the files that `echogen simulate` writes: truth, video, ECG and masks.
 _TRUTH, _CINE, _ECG, _MASKS = "truth.json", "cine.npz", "ecg.npz", "masks.npz"
 
 
 class VideoFolder:
-    """The videos in a folder and all folders below it, in the order of their names; hidden ones are passed over.
+    """Videos in a folder and all folders below it, in the order of their names; hidden files are passed over.
 
-    A folder that `echogen simulate` wrote is one study, with its ECG, masks and truth. fps: of the videos, instead of what they
-    state. Raises `InputError` for a folder that is missing or holds no video.
+    folder: Folder to search.
+    fps: Frames per second of the videos, instead of the rate that they state.
+
+    A folder that `echogen simulate` wrote is one study, with its ECG, masks and truth.
+    Raises `InputError` for a folder that is missing or holds no video.
     """
 
     def __init__(self, folder: str | Path, *, fps: float | None = None) -> None:
@@ -59,15 +63,15 @@ class VideoFolder:
 
     @property
     def names(self) -> list[str]:
-        """The path of each video below the folder, in order."""
+        """Path of each video below the folder, in order."""
         return [video.relative_to(self.folder).as_posix() for video in self.videos]
 
     def source(self, index: int) -> Path:
-        """The file of an index."""
+        """Path of the video with this index."""
         return self.videos[index]
 
     def __getitem__(self, index: int) -> Study:
-        """The study of an index. Raises `InputError` where a file is damaged."""
+        """Read the study with this index. Raises `InputError` where a file is damaged."""
         video = self.videos[index]
         if _is_simulated(video.parent):
             return read_simulated(video.parent)
@@ -75,7 +79,7 @@ class VideoFolder:
 
 
 def read_simulated(folder: Path) -> Study:
-    """The study that `echogen simulate` wrote into a folder. Raises `InputError` where a file is missing or damaged."""
+    """Read the study that `echogen simulate` wrote into a folder. Raises `InputError` where a file is missing or damaged."""
     try:
         truth = json.loads((folder / _TRUTH).read_text(encoding="utf-8"))
         beats = tuple(Beat(*(beat[name] for name in ("ed_s", "es_s", "edv_ml", "esv_ml", "r_s"))) for beat in truth["beats"])

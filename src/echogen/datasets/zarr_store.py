@@ -1,4 +1,4 @@
-"""Arrays of numbers out of Zarr stores (folders or zip files) that nobody vouches for: no codec that could run code is used."""
+"""Arrays of numbers from untrusted Zarr stores (folders or zip files): no codec that could run code is used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from echogen.cine.limits import MAXIMUM_DECODED_BYTES
 from echogen.errors import InputError
 
-#: Codecs that only move and compress bytes; what `pickle` and its like unpack may be a program.
+#: Names of codecs that only move and compress bytes; others, such as `pickle`, may run a program.
 _CODECS = {
     *("bytes", "blosc", "gzip", "zstd", "transpose", "crc32c", "sharding_indexed"),
     *("zlib", "lz4", "bz2", "lzma", "shuffle", "delta", "bitround", "fixedscaleoffset"),
@@ -23,7 +23,11 @@ _CODECS = {
 
 @contextmanager
 def opened(path: Path, where: str) -> Iterator[Any]:
-    """The root group of a store, for reading; what the library raises becomes one `InputError`. where: names it in sentences."""
+    """Open the root group of a store for reading; all errors of the library become one `InputError`.
+
+    path: Folder or zip file of the store.
+    where: Name of the store in messages.
+    """
     try:
         import zarr
         from zarr.storage import ZipStore
@@ -39,19 +43,20 @@ def opened(path: Path, where: str) -> Iterator[Any]:
         raise InputError(f"{where} cannot be read; it is incomplete or damaged.") from error
     finally:
         if isinstance(store, ZipStore):
-            # One that is no zip file was never opened, which its close does not expect.
+            # A store that is no zip file was never opened, and its close then fails.
             with suppress(AttributeError):
                 store.close()
 
 
 def attributes(group: Any) -> Mapping[str, Any]:
-    """Attributes of a group."""
+    """Attributes of a group, by name."""
     return dict(group.attrs)
 
 
 def numbers(group: Any, path: str, where: str) -> NDArray[np.generic] | None:
-    """The array of real numbers at a path below a group, or None if there is none.
+    """Read the array of real numbers at a path below a group; None if there is no such path.
 
+    where: Name of the store in messages.
     Raises `InputError` for another kind of data, a codec that is not merely compression, and more than 2 GB.
     """
     if path not in group:
@@ -69,7 +74,7 @@ def numbers(group: Any, path: str, where: str) -> NDArray[np.generic] | None:
 
 
 def _codec_names(stated: Any) -> set[str]:
-    """The names of all codecs in the metadata of an array, nested ones as well."""
+    """Names of all codecs in the metadata of an array, nested ones as well."""
     if isinstance(stated, Mapping):
         own = {str(stated[key]).removeprefix("numcodecs.").lower() for key in ("id", "name") if key in stated}
         inner = stated.get("configuration")
