@@ -242,7 +242,13 @@ def _seconds_per_stamp(name: str, unit: str) -> float | None:
 
 def _zeros(columns: tuple[int, ...], lab: LabHeader | None) -> tuple[float, ...]:
     """Stored values of 0 mV: half the range of converters whose counts are stored."""
-    return tuple(2.0 ** (lab.adc[n][0] - 1) if lab and lab.adc and lab.adc[n] else 0.0 for n in columns)  # type: ignore[index]
+    converters = [_converter(lab, n) for n in columns]
+    return tuple(2.0 ** (one[0] - 1) if one else 0.0 for one in converters)
+
+
+def _converter(lab: LabHeader | None, column: int) -> tuple[int, float, float] | None:
+    """Bits, volts of supply and gain of a column that holds counts; a damaged header may tell of fewer columns than there are."""
+    return lab.adc[column] if lab and column < len(lab.adc) else None
 
 
 def _scales(
@@ -252,7 +258,7 @@ def _scales(
     scales: list[float | None] = []
     notes: list[str] = []
     for n in columns:
-        adc = lab.adc[n] if lab and lab.adc else None
+        adc = _converter(lab, n)
         stated = mv_per_unit(units[n])
         scales.append(unit_in_name(names[n]) if stated is None else stated)
         if adc is not None:
