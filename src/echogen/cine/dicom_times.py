@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from echogen.cine.timing import is_plausible, steady_times
+from echogen.cine.timing import is_plausible, steady_times, usual_interval
 from echogen.records import SecondsArray
 
 _MS_PER_S = 1000.0
@@ -54,7 +54,7 @@ def _said(chosen: str, stated: dict[str, SecondsArray]) -> str:
 
 def _rate(times_s: SecondsArray) -> float:
     """Frames per second: the inverse of the median interval."""
-    return float(1.0 / np.median(np.diff(times_s)))
+    return 1.0 / usual_interval(times_s)
 
 
 def _disagreeing(chosen: str, stated: dict[str, SecondsArray]) -> str | None:
