@@ -229,8 +229,8 @@ def section(kind: str, seed: int, count: Count) -> str:
         f" {count.before / 1e9:.2f} GB before the first file, and {PROCESSOR_S} s of processor time for a file ({mean_ms:.1f} ms"
         " on average). Refused: one plain sentence (`InputError`). Other error: any other exception. Hang: the time was not"
         " enough. Killed: the process died. Wrote: a file was written, made, changed or removed, a program started or a"
-        " connection opened. Real files take part where `$ECHOGEN_TEST_DATA` is set. A million files in all, in pieces of an hour: `python"
-        " benchmarks/fuzz.py --files 500000 --progress fuzz.json --minutes 60`, said again until it is done.\n\n"
+        " connection opened. Real files take part where `$ECHOGEN_TEST_DATA` is set. A million files in all, in pieces of an"
+        " hour: `python benchmarks/fuzz.py --files 500000 --progress fuzz.json --minutes 60`, said again until it is done.\n\n"
         + table(header, rows)
     )
     if count.faults:

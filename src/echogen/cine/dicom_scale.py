@@ -129,7 +129,7 @@ def _sensible(width: float, height: float) -> bool:
 
 def _pixel_aspect(dataset: Any) -> float:
     """Width / height of a pixel as PixelAspectRatio states it, which has the height first; 1 where it is absent or senseless."""
-    stated = dataset.get("PixelAspectRatio")
+    stated = dataset.get("PixelAspectRatio") if "PixelAspectRatio" in dataset else None
     if stated is None or not hasattr(stated, "__len__") or len(stated) != 2:
         return 1.0
     height, width = (float(value or 0) for value in stated)

@@ -103,7 +103,7 @@ def _unrounded(step_ms: float, rates_hz: list[float]) -> float:
 
 def _vector(dataset: Any, count: int) -> SecondsArray | None:
     """The times of FrameTimeVector, which holds an increment for every frame or for all but the first."""
-    vector = dataset.get(_VECTOR)
+    vector = dataset.get(_VECTOR) if _VECTOR in dataset else None
     if vector is None or not hasattr(vector, "__len__") or len(vector) not in (count, count - 1):
         return None
     steps = np.asarray(vector, dtype=np.float64)[len(vector) - (count - 1) :]
@@ -116,5 +116,6 @@ def _vector(dataset: Any, count: int) -> SecondsArray | None:
 
 def _number(dataset: Any, keyword: str) -> float:
     """A positive finite number under a keyword, else 0."""
-    value = float(dataset.get(keyword, 0) or 0)
+    # pydicom finds out that a keyword is absent faster than it gets one with a default.
+    value = float(dataset.get(keyword, 0) or 0) if keyword in dataset else 0.0
     return value if math.isfinite(value) and value > 0 else 0.0
