@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from echogen.cine.dicom_opening import is_dicom
+from echogen.cine.dicom_opening import is_dicom, read_dataset
 from echogen.cine.reading import read_cine
-from echogen.ecg.formats import read_ecg
+from echogen.ecg.formats import read_around_gaps, read_ecg
 from echogen.errors import InputError
-from echogen.records import Beat, Cine, Study
+from echogen.records import Beat, Cine, Ecg, Study
 
 #: Suffixes of videos; a DICOM file counts as a video by its content, whatever its name.
 SUFFIXES = (
@@ -42,7 +42,8 @@ class VideoFolder:
     folder: Folder to search.
     fps: Frames per second of the videos, instead of the rate that they state.
 
-    A folder that `echogen simulate` wrote is one study, with its ECG, masks and truth.
+    A folder that `echogen simulate` wrote is one study, with its ECG, masks and truth. A DICOM file that holds a waveform beside
+    its pictures is a study with that ECG, taken to begin with the first frame.
     Raises `InputError` for a folder that is missing or holds no video.
     """
 
@@ -75,7 +76,18 @@ class VideoFolder:
         video = self.videos[index]
         if _is_simulated(video.parent):
             return read_simulated(video.parent)
-        return Study(None, read_cine(video, fps=self.fps))
+        cine = read_cine(video, fps=self.fps)
+        return Study(read_waveform(video), cine)
+
+
+def read_waveform(video: Path) -> Ecg | None:
+    """ECG that a readable DICOM video holds beside its pictures; None without one, or where it cannot be read as an ECG."""
+    if not _is_dicom(video) or "WaveformSequence" not in read_dataset(video, stop_before_pixels=True):
+        return None
+    try:
+        return read_around_gaps(video)[0]
+    except InputError:
+        return None
 
 
 def read_simulated(folder: Path) -> Study:
