@@ -359,3 +359,26 @@ def test_a_last_line_without_a_time_stamp_is_no_crash(tmp_path):
     stamps = [f"{n / 250:.4f}" for n in range(signal.shape[1])]
     path = written(tmp_path / "a.csv", signal, header=["time_s", "ECG"], columns=[[*stamps[:-1], ""]])
     refused(path, "time stamps", "missing")
+
+
+# The same kinds in arrays.
+
+
+def test_a_matlab_variable_called_rate_may_be_the_heart_rate(tmp_path):
+    from scipy.io import savemat
+
+    savemat(tmp_path / "a.mat", {"ecg": beats(), "rate": 75.0})
+    refused(tmp_path / "a.mat", "does not state its sampling rate", "--ecg-rate")
+    savemat(tmp_path / "b.mat", {"ecg": beats(), "rate": 250.0})
+    assert ecg_info(tmp_path / "b.mat").rate_hz == 250.0
+
+
+def test_twelve_numbered_leads_of_an_npz_are_the_standard_leads(tmp_path):
+    names = np.array([f"lead_{n}" for n in range(12)])
+    np.savez(tmp_path / "a.npz", signal_mv=beats(12), rate_hz=250.0, lead_names=names)
+    assert ecg_info(tmp_path / "a.npz").lead_names == STANDARD
+
+
+def test_an_npz_of_other_arrays_is_named_as_such(tmp_path):
+    np.savez(tmp_path / "a.npz", ecg=beats(), fs=250.0)
+    refused(tmp_path / "a.npz", "an NPZ without signal_mv, rate_hz and lead_names", "NPY")

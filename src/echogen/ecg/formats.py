@@ -38,6 +38,7 @@ _FOREIGN = (
     (4, rb"ftyp", "a video"),
     (0, rb"\xd0\xcf\x11\xe0", "an old Office file; save it as XLSX or CSV first"),
     (0, rb"PK\x03\x04.{26}mimetypeapplication/vnd.oasis", "an OpenDocument file; save it as XLSX or CSV first"),
+    (0, rb"PK\x03\x04.{26}[^/]{1,60}\.npy", "an NPZ without signal_mv, rate_hz and lead_names; save the array of the ECG as NPY"),
     (0, rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ", "a compressed archive; unpack it first"),
     (0, rb"(\xef\xbb\xbf)?\s*<|\xff\xfe<|\xfe\xff\0<", "an XML or HTML file"),
 )

@@ -37,8 +37,8 @@ _RATES = (
     *("samplingfrequency", "samplefrequency", "samplingfreq", "currsamplerate", "fshz", "ratehz", "ecgfs", "fsecg", "tickrate"),
 )
 _OTHER_RATES = ("freq", "frequency", "rate", "hz")
-#: Below this a number of that name may well be the mains frequency, in Hz.
-_MAINS_HZ = 61.0
+#: Below these a number of that name may well be the mains frequency, or be a heart rate a minute.
+_MAINS_HZ, _FASTEST_HEART = 61.0, 240.0
 #: Names of the sampling interval, in s unless a variable `..._units` says otherwise, and of a vector of time stamps.
 _INTERVALS = ("isi", "dt", "sampleinterval", "samplinginterval", "samplingperiod", "sampleperiod", "ts")
 _TIMES = ("t", "time", "times", "timestamp", "timestamps", "tm", "timevector", "tvec", "times_s", "zeit")
@@ -198,7 +198,8 @@ def _rate(content: _Content) -> float | None:
             rate = 1.0 / (scalars[name] * unit)
             if 20 <= rate <= 100_000:
                 return round(rate, 6)
-    others = [scalars[name] for name in _OTHER_RATES if name in scalars and scalars[name] > _MAINS_HZ]
+    least = {"rate": _FASTEST_HEART}
+    others = [scalars[name] for name in _OTHER_RATES if name in scalars and scalars[name] > least.get(name, _MAINS_HZ)]
     return others[0] if others else None
 
 
