@@ -58,7 +58,7 @@ def loss_labels(window: Window, frame: int) -> tuple[ByteArray, np.ndarray]:
 
 
 def beats_of_window(window: Window) -> Beats:
-    """Beats around a window: those of a simulated heart, or those that are found in its ECG.
+    """Beats of the sample of a window: those of a simulated heart, or those that are found in all of its ECG.
 
     Raises `InputError` for an ECG without a QRS complex.
     """
@@ -67,6 +67,6 @@ def beats_of_window(window: Window) -> Beats:
         p_onset = np.array([np.nan if value is None else value for value in known["p_onset_s"]], dtype=np.float64)
         r, onset = (np.asarray(known[name], dtype=np.float64) for name in ("r_s", "qrs_onset_s"))
         return Beats(r, onset, p_onset, np.asarray(known["wide_qrs"], dtype=bool))
-    if window.ecg is None:
+    if window.ecg is None or window.recording is None:
         raise InputError(f"{window.key} has no ECG around a window.")
-    return find_beats(window.ecg)
+    return find_beats(window.recording)

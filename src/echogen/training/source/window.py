@@ -59,6 +59,7 @@ class Window:
         `records.UNLABELLED` in frames that nobody outlined.
     maps: Further arrays by name, frame by frame, such as the phantom's structure without speckle.
     ecg: The ECG around the window, on the same clock.
+    recording: All of the sample's ECG, on the same clock.
     beats: Beats of the whole sample, on the same clock.
     ef_percent: Ejection fraction of the sample in %.
     view: View, one of `records.VIEWS`.
@@ -74,6 +75,7 @@ class Window:
     masks: ByteArray | None = None
     maps: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     ecg: Ecg | None = None
+    recording: Ecg | None = None
     beats: tuple[Beat, ...] = ()
     ef_percent: float | None = None
     view: str | None = None
@@ -124,7 +126,7 @@ def _window_at(sample: Sample, shape: WindowShape, start: float, frames: int, rn
     assert cine is not None
     recorded, times = cine.times_s, start + np.arange(frames) / shape.fps
     nearest = np.abs(recorded[None, :] - times[:, None]).argmin(1)
-    ecg = sample.ecg if sample.labels.get("synchronous", True) is not False else None
+    recording = ecg = sample.ecg if sample.labels.get("synchronous", True) is not False else None
     if ecg is not None:
         begin, end = times[0] - shape.ecg_before_s, times[-1] + shape.ecg_after_s
         ecg = ecg.between(begin, end) if ecg.start_s < end and ecg.end_s > begin else None
@@ -136,6 +138,7 @@ def _window_at(sample: Sample, shape: WindowShape, start: float, frames: int, rn
         masks=None if sample.masks is None else sample.masks[nearest],
         maps={name: values[nearest] for name, values in sample.maps.items()},
         ecg=ecg,
+        recording=recording,
         beats=sample.study.beats,
         ef_percent=sample.labels.get("ef_percent"),
         view=cine.view,

@@ -37,6 +37,7 @@ from echogen.training.outlines import cells_of_tokens, outline_over_time
 from echogen.training.recipe import Recipe
 from echogen.training.source import FORMER_NAMES, Needs, SourceSettings, TrainingSource, Window, WindowShape
 from echogen.training.source.canonical import outlined_frames
+from echogen.training.source.recent import Recent
 from echogen.training.source.targets import beats_of_window, covered_cells
 from echogen.training.task import OptimizerGroup, Task
 
@@ -144,7 +145,8 @@ class MaskedVideoTask(Task):
             SPEC.frames(self.data.latents, True), FPS, longest=SPEC.frames(self.data.latents + self.data.lead_in, True)
         )
         needs = Needs(frozenset({"frames", "ecg"}), frozenset({"ef", "masks", "structure"}))
-        self.source = TrainingSource(self.data, needs, shape, recipe.seed, check=beats_of_window)
+        self._known_beats: Recent[Beats] = Recent(_KEPT_BEATS)
+        self.source = TrainingSource(self.data, needs, shape, recipe.seed, check=self._beats_found)
 
     @classmethod
     def network_defaults(cls, recipe: Recipe) -> Mapping[str, Any]:
@@ -176,6 +178,10 @@ class MaskedVideoTask(Task):
         for row in rows:
             row["frames"] = np.pad(row["frames"], ((0, longest - len(row["frames"])), (0, 0), (0, 0)), mode="edge")
         return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+
+    def _beats_found(self, window: Window) -> Beats:
+        """Beats of a window's sample, found once; raises `InputError` for an ECG without any."""
+        return self._known_beats.get(window.key, lambda: beats_of_window(window))
 
     def _clear_window(self, position: int) -> Window:
         """The window of a place, or one of others drawn with it, in which wall and cavity differ most."""
@@ -209,7 +215,7 @@ class MaskedVideoTask(Task):
         hidden[given:].reshape(-1)[chosen] = True
 
         everything = rng.random() >= options.drop_all
-        beats = _beats(window, rng, options.r_jitter_s)
+        beats = as_detected(self._beats_found(window), rng, options.r_jitter_s)
         ef_known = everything and window.ef_percent is not None and rng.random() >= options.drop_ef
         sex = window.sex if everything and rng.random() >= options.drop_sex else None
         view = window.view if everything and rng.random() >= options.drop_view else None
@@ -316,6 +322,8 @@ CELLS = 32
 _LEAD_SHARE = dict(zip(STANDARD_LEADS, (3, 6, 1, 0.5, 1, 1, 1, 1, 1, 1.5, 2, 2), strict=True))
 #: Share of a lead with another name.
 _OTHER_LEAD_SHARE = 1.0
+#: Number of samples whose beats are kept in memory.
+_KEPT_BEATS = 4096
 #: Most windows of which the clearest is taken.
 _MOST_CANDIDATES = 20
 #: Distance in places from a window to the next one that is tried in its stead, past any place that a training reaches.
@@ -344,9 +352,8 @@ def wall_contrast_of(window: Window) -> float | None:
     return float(np.percentile(wall, 25) - cavity.mean()) if cavity.size and wall.size else 0.0
 
 
-def _beats(window: Window, rng: np.random.Generator, jitter_s: float) -> Beats:
-    """Beats of a window as a detector would find them: those of a simulated heart a little off, now and then without P wave."""
-    beats = beats_of_window(window)
+def as_detected(beats: Beats, rng: np.random.Generator, jitter_s: float) -> Beats:
+    """Beats as a detector might find them: a little off, now and then without their P wave."""
     off = rng.normal(0.0, jitter_s, len(beats.r_s)) + rng.normal(0.0, jitter_s)
     missed = rng.random(len(beats.r_s)) < MISSED_P_SHARE
     p = np.where(missed, np.nan, beats.p_onset_s + rng.normal(0.0, P_JITTER_S, len(beats.r_s)))
