@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -20,7 +22,7 @@ from echogen.networks.config import save_network
 from echogen.networks.st_mem import StMem, StMemConfig
 from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
 from echogen.testing.data_sets import FakePatient, FakeVideo, make_camus, make_echonet_dynamic
-from echogen.training import Recipe, train
+from echogen.training import Recipe, load_recipe, train
 from echogen.training.tasks import make_task
 
 ST_MEM: dict[str, Any] = {
@@ -270,3 +272,21 @@ def test_real_cines_feed_the_tokenizer(recipe: Callable[..., Recipe], test_data:
 def test_a_source_of_another_form_is_one_sentence(recipe: Callable[..., Recipe], source: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         make_task(recipe("st-mem", source))
+
+
+def test_recorded_echo_makes_a_generator_that_draws_its_own_speckle(shards: Path, tmp_path: Path) -> None:
+    """The recipes clock-128-*: from the shipped weights to a generator of one's own."""
+    short = [f"data.source={shards}", "steps=2", "batch_size=1", "sample_every=0"]
+    kept = ["options.decoder_only=true", "options.features_steps=1"]
+    first = load_recipe("clock-128-tokenizer", [*short, *kept, "data.frames=17"])
+    run(first, tmp_path / "tokenizer")
+    codes = [f"data.tokenizer={tmp_path / 'tokenizer' / 'weights' / 'tokenizer'}", "data.latents=9"]
+    run(load_recipe("clock-128-transformer", [*short, *codes]), tmp_path / "transformer")
+    echogen("assemble", tmp_path / "tokenizer", tmp_path / "transformer", "-o", tmp_path / "own")
+    echogen("generate", "--model", tmp_path / "own", "--seconds", "1", "-o", tmp_path / "own.npz")
+    settings = json.loads((tmp_path / "own" / "generator.json").read_text())
+    assert settings["speckle"] is None
+    assert settings["latents"] == 9
+    frames = np.load(tmp_path / "own.npz")["frames"]
+    assert frames.shape == (32, 128, 128)
+    assert frames.std() > 10

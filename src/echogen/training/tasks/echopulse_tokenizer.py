@@ -22,23 +22,17 @@ from echogen.datasets.paired_folder import change_contrast, resize
 from echogen.datasets.preparation import VIDEOS
 from echogen.errors import InputError
 from echogen.networks.config import config_to_dict, load_network, save_network
-from echogen.networks.perceptual import FeatureNetwork, PhantomFeatures, load_features, perceptual_distance
 from echogen.networks.published_discriminator import PublishedDiscriminator, hinge_generator_loss
 from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
 from echogen.training.adversarial import DiscriminatorOptions, discriminator_config, discriminator_losses, last_layer
 from echogen.training.losses import CodebookUse, adaptive_weight, collapse, some_frames
+from echogen.training.perceptual import LABELLED_FRAMES, PerceptualLoss
 from echogen.training.recipe import Recipe
 from echogen.training.source import Needs, SourceEntry, SourceSettings, TrainingSource, WindowShape
-from echogen.training.source.settings import PHANTOM
 from echogen.training.task import OptimizerGroup, Task
 from echogen.training.trainer import TrainingStopped
 
 logger = logging.getLogger("echogen.training")
-
-#: Length in s of the simulated clips of which one frame each teaches the feature network: short, since they are rendered for it.
-_LABELLED_S = 0.1
-#: Labelled phantom frames from which the feature network learns in a step: few, since each holds thousands of labels.
-LABELLED_FRAMES = 8
 
 
 @dataclass(frozen=True)
@@ -141,10 +135,10 @@ class EchoPulseTokenizerTask(Task):
                     raise InputError(
                         f"The discriminator in {earlier} has other settings than the recipe's options.discriminator."
                     )
-        self.features: FeatureNetwork | None = None
-        self.features_steps = 0
+        self.perceptual: PerceptualLoss | None = None
         if options.perceptual > 0:
-            self._choose_features(start)
+            weights, steps = options.perceptual_weights, options.features_steps
+            self.perceptual = PerceptualLoss(weights, steps, start, config.image_size, recipe.seed, self.data.clips)
         self.source = self._open_data()
 
     @classmethod
@@ -178,25 +172,6 @@ class EchoPulseTokenizerTask(Task):
                 f"The recipe's options.fewest_codes must be below the {config.quantizer.vocabulary} codes that there are."
             )
 
-    def _choose_features(self, start: Path | None) -> None:
-        earlier = start.parent / "features" if start else None
-        given = self.options.perceptual_weights or (earlier if earlier and earlier.is_dir() else None)
-        if given:
-            self.features = load_features(given)
-            logger.info("The perceptual loss compares features of %s from %s.", self.features.name, given)
-            return
-        if self.options.features_steps < 1:
-            raise InputError(
-                "The perceptual loss needs options.perceptual_weights (VGG16 or LPIPS), or some features_steps to train its"
-                " features; or set options.perceptual=0."
-            )
-        known = SourceSettings(self.data.clips or SourceEntry(PHANTOM, seconds=_LABELLED_S))
-        needs, shape = Needs(frozenset({"frames", "masks"})), WindowShape(1, at_outlined=True)
-        self.labelled = TrainingSource(known, needs, shape, self.recipe.seed)
-        self.features = PhantomFeatures()
-        self.features_steps = self.options.features_steps
-        logger.info("The perceptual loss compares features of a network trained on the phantom in the first steps of this run.")
-
     def _open_data(self) -> TrainingSource:
         """Windows of the source, or of a folder of videos by its former name."""
         data = self.data
@@ -215,9 +190,7 @@ class EchoPulseTokenizerTask(Task):
         found: dict[str, nn.Module] = {"tokenizer": self.tokenizer, "codebook_use": self.use}
         if self.discriminator is not None:
             found["discriminator"] = self.discriminator
-        if isinstance(self.features, PhantomFeatures):
-            found["features"] = self.features
-        return found
+        return found if self.perceptual is None else found | self.perceptual.networks()
 
     def optimized(self) -> tuple[OptimizerGroup, ...]:
         """An optimizer each for the tokenizer, the discriminator, and the feature network while it learns."""
@@ -225,25 +198,20 @@ class EchoPulseTokenizerTask(Task):
         if self.discriminator is not None:
             share = self.options.discriminator.learning_rate_share
             groups.append(OptimizerGroup("discriminator", ("discriminator",), "discriminator_loss", share))
-        if self.features_steps:
-            groups.append(OptimizerGroup("features", ("features",), "features_loss"))
-        return tuple(groups)
+        return (*groups, *(self.perceptual.optimized() if self.perceptual else ()))
 
     def to(self, device: torch.device) -> None:
         """Move to a device, with a feature network from a file."""
         super().to(device)
-        if self.features is not None:
-            self.features.to(device)
+        if self.perceptual is not None:
+            self.perceptual.to(device)
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Windows (B, T, H, W) uint8; while the feature network learns, labelled phantom frames too."""
         rows = [self._frames(position) for position in self.positions(step, rank, world)]
         batch = {"frames": torch.from_numpy(np.stack(rows))}
-        if step < self.features_steps:
-            places = self.positions(step, rank, world, LABELLED_FRAMES)
-            frames, labels = zip(*((window.frames, window.masks) for window in map(self.labelled.at, places)), strict=True)
-            labelled = resize(np.concatenate(frames), self.tokenizer.config.image_size)
-            batch |= {"labelled": torch.from_numpy(labelled), "labels": torch.from_numpy(np.concatenate(labels))}
+        if self.perceptual is not None and self.perceptual.lessons is not None and step < self.perceptual.first_step:
+            batch |= self.perceptual.lessons.batch(self.positions(step, rank, world, LABELLED_FRAMES))
         return batch
 
     def _frames(self, position: int) -> NDArray[np.uint8]:
@@ -265,13 +233,13 @@ class EchoPulseTokenizerTask(Task):
         row = torch.arange(len(drawn), device=drawn.device)[:, None]
         fake, real = drawn[row, looked_at].flatten(0, 1), target[row, looked_at].flatten(0, 1)
         balanced = options.reconstruction * mse  # the loss that the adversarial one is weighed by
-        if self.features is not None and step >= self.features_steps:
-            perceptual = perceptual_distance(self.features, fake, real)  # Eq. 3
+        if self.perceptual is not None and step >= self.perceptual.first_step:
+            perceptual = self.perceptual.distance(fake, real)  # Eq. 3
             balanced = options.perceptual * perceptual
             loss = loss + balanced
-            parts[f"perceptual_{self.features.name}"] = perceptual
-        if "labelled" in batch and isinstance(self.features, PhantomFeatures):
-            parts["features_loss"] = self.features.loss(self._pixels(batch["labelled"][:, None])[:, 0], batch["labels"])
+            parts[f"perceptual_{self.perceptual.features.name}"] = perceptual
+        if self.perceptual is not None and "labelled" in batch:
+            parts["features_loss"] = self.perceptual.lesson(self._pixels(batch["labelled"][:, None])[:, 0], batch["labels"])
         if self.discriminator is not None and step >= options.discriminator_from:
             # Without low precision: the penalty takes a gradient of a gradient.
             with torch.autocast(self.device.type, enabled=False):

@@ -27,6 +27,7 @@ from echogen.networks.video_tokenizer import CELL, VideoTokenizer, VideoTokenize
 from echogen.training.adversarial import DiscriminatorOptions, discriminator_config, discriminator_losses, last_layer
 from echogen.training.losses import adaptive_weight, some_frames
 from echogen.training.outlines import cells_of_tokens
+from echogen.training.perceptual import LABELLED_FRAMES, PerceptualLoss
 from echogen.training.recipe import Recipe
 from echogen.training.source import FORMER_NAMES, Needs, SourceSettings, TrainingSource, Window, WindowShape
 from echogen.training.source.targets import covered_cells
@@ -69,6 +70,9 @@ class TokenizerOptions:
     adversarial: Weight of the adversarial loss, besides its adaptive weight; 0 for no discriminator.
     looked_at: Random frames of each clip that the discriminator sees.
     gradient_penalty: Weight of the discriminator's gradient penalty on real frames.
+    perceptual: Weight of the perceptual loss of those frames; 0 for none.
+    perceptual_weights: File of VGG16 or LPIPS, or folder of a feature network trained before; null to train one in this run.
+    features_steps: Steps in which that network learns from labelled frames of the phantom; the perceptual loss begins after them.
     discriminator: Sizes and learning rate of the discriminator.
     """
 
@@ -83,6 +87,9 @@ class TokenizerOptions:
     adversarial: float = 0.0
     looked_at: int = 2
     gradient_penalty: float = 10.0
+    perceptual: float = 0.0
+    perceptual_weights: str | None = None
+    features_steps: int = 300
     discriminator: DiscriminatorOptions = field(
         default_factory=lambda: DiscriminatorOptions(widths=(32, 64, 96, 128, 128), attention_after=())
     )
@@ -111,6 +118,10 @@ class TokenizerTask(Task):
         self.tokenizer = with_additions(self.tokenizer, {name: recipe.network.get(name, 0) for name in ADDITIONS})
         if self.options.decoder_only:
             self.tokenizer.freeze_encoder()
+        self.perceptual: PerceptualLoss | None = None
+        if self.options.perceptual > 0:
+            weights, steps, side = self.options.perceptual_weights, self.options.features_steps, self.tokenizer.config.image_size
+            self.perceptual = PerceptualLoss(weights, steps, start, side, recipe.seed)
         self.discriminator: PublishedDiscriminator | None = None
         if self.options.adversarial > 0:
             if not 1 <= self.options.looked_at <= self.data.frames:
@@ -121,22 +132,33 @@ class TokenizerTask(Task):
         self.source = TrainingSource(self.data, needs, WindowShape(self.data.frames, FPS), recipe.seed)
 
     def networks(self) -> dict[str, nn.Module]:
-        """The tokenizer, and its discriminator if there is one."""
+        """The tokenizer, its discriminator if there is one, and the feature network that learns beside it."""
         found: dict[str, nn.Module] = {"tokenizer": self.tokenizer}
-        return found if self.discriminator is None else found | {"discriminator": self.discriminator}
+        if self.discriminator is not None:
+            found["discriminator"] = self.discriminator
+        return found if self.perceptual is None else found | self.perceptual.networks()
 
     def optimized(self) -> tuple[OptimizerGroup, ...]:
-        """An optimizer each for the tokenizer and its discriminator."""
-        groups = (OptimizerGroup("tokenizer", ("tokenizer",)),)
-        if self.discriminator is None:
-            return groups
-        share = self.options.discriminator.learning_rate_share
-        return (*groups, OptimizerGroup("discriminator", ("discriminator",), "discriminator_loss", share))
+        """An optimizer each for the tokenizer, its discriminator, and the feature network while it learns."""
+        groups = [OptimizerGroup("tokenizer", ("tokenizer",))]
+        if self.discriminator is not None:
+            share = self.options.discriminator.learning_rate_share
+            groups.append(OptimizerGroup("discriminator", ("discriminator",), "discriminator_loss", share))
+        return (*groups, *(self.perceptual.optimized() if self.perceptual else ()))
+
+    def to(self, device: torch.device) -> None:
+        """Move to a device, with a feature network from a file."""
+        super().to(device)
+        if self.perceptual is not None:
+            self.perceptual.to(device)
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Windows: frames, those to be drawn, displacement and cavity, and in which rows (B,) the last two are known."""
         rows = [self._row(self.source.at(position)) for position in self.positions(step, rank, world)]
-        return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+        batch = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+        if self.perceptual is not None and self.perceptual.lessons is not None and step < self.perceptual.first_step:
+            batch |= self.perceptual.lessons.batch(self.positions(step, rank, world, LABELLED_FRAMES))
+        return batch
 
     def _row(self, window: Window) -> dict[str, NDArray[Any]]:
         assert window.frames is not None
@@ -192,6 +214,13 @@ class TokenizerTask(Task):
             known = _rows(batch["outlined"], each).expand_as(each)
             losses["cavity"] = (each * known).sum() / known.sum().clamp_min(1.0)
             loss = loss + self.options.cavity * losses["cavity"]
+        if self.perceptual is not None:
+            if "labelled" in batch:
+                pictures = batch["labelled"][:, None].float() / 255.0
+                losses["features_loss"] = self.perceptual.lesson(pictures, batch["labels"])
+            if step >= self.perceptual.first_step:
+                losses["perceptual"] = self.perceptual.distance(*_some_of(picture, target, self.options.looked_at))
+                loss = loss + self.options.perceptual * losses["perceptual"]
         if self.discriminator is not None:
             adversarial = self._adversarial_losses(self.discriminator, picture, target, picture_loss)
             loss = loss + self.options.adversarial * adversarial["adaptive_weight"] * adversarial["adversarial"]
@@ -212,9 +241,7 @@ class TokenizerTask(Task):
 
         balanced: The loss that the adaptive weight makes the adversarial one as strong as.
         """
-        looked_at = some_frames(drawn, self.options.looked_at)
-        row = torch.arange(len(drawn), device=drawn.device)[:, None]
-        fake, real = drawn[row, looked_at].flatten(0, 1), target[row, looked_at].flatten(0, 1).unsqueeze(1)
+        fake, real = _some_of(drawn, target, self.options.looked_at)
         # Without low precision: the penalty takes a gradient of a gradient.
         with torch.autocast(self.device.type, enabled=False):
             found = discriminator_losses(discriminator, fake.detach(), real, self.options.gradient_penalty)
@@ -270,6 +297,13 @@ def _cells(cavity: Tensor, config: VideoTokenizerConfig) -> Tensor:
     places = np.arange(config.grid**2) if config.active_patches is None else np.array(config.active_patches)
     cells = [cells_of_tokens(window.cpu().numpy(), True, config.grid, places) for window in cavity]
     return torch.from_numpy(np.stack(cells)).to(cavity.device).float() / 255.0
+
+
+def _some_of(drawn: Tensor, target: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Random frames (n, 1, H, W) of drawn (B, T, 1, H, W) and real video (B, T, H, W), the same of both."""
+    looked_at = some_frames(drawn, count)
+    row = torch.arange(len(drawn), device=drawn.device)[:, None]
+    return drawn[row, looked_at].flatten(0, 1), target[row, looked_at].flatten(0, 1).unsqueeze(1)
 
 
 def _rows(known: Tensor, values: Tensor) -> Tensor:
