@@ -14,6 +14,7 @@ from typing import Any
 from echogen.datasets.registry import DATASETS, dataset_loader, loader_options, open_dataset, recognise
 from echogen.datasets.shard_writing import Origin, Plan, names_digest, plan_for, write_shard
 from echogen.datasets.shards import Sample, sample_of
+from echogen.datasets.tracings import traced_masks
 from echogen.datasets.video_folder import VideoFolder
 from echogen.errors import InputError
 from echogen.records import Ecg, Study
@@ -83,12 +84,21 @@ class RecordSamples:
             raise InputError("The data set lists it, but it is not there.")
         record, known = self.records[index], self._labels(index) | {"dataset": self.source.name}
         if isinstance(record, Study):
-            return sample_of(key, record, **known)
+            return self._outlined(sample_of(key, record, **known), index)
         if isinstance(record, Ecg):
             return Sample(key, ecg=record, labels=known)
         # A cine and an ECG of one patient on clocks that are unrelated.
         apart = {"apart_s": record.apart_s, "synchronous": False}
         return replace(sample_of(key, Study(None, record.cine), **known | apart), ecg=record.ecg)
+
+    def _outlined(self, sample: Sample, index: int) -> Sample:
+        """Sample with masks of its traced frames, where the data set has tracings, and the names of the structures outlined."""
+        tracing = self.records.tracing(index) if hasattr(self.records, "tracing") else None
+        if tracing is not None and sample.cine is not None:
+            return replace(sample, masks=traced_masks(tracing, sample.cine), labels={**sample.labels, "outlined": ["lv"]})
+        if sample.masks is not None and hasattr(self.records, "outlined"):
+            return replace(sample, labels={**sample.labels, "outlined": list(self.records.outlined)})
+        return sample
 
     def _file(self, index: int) -> Path | None:
         if hasattr(self.records, "source"):
