@@ -361,6 +361,18 @@ def test_a_last_line_without_a_time_stamp_is_no_crash(tmp_path):
     refused(path, "time stamps", "missing")
 
 
+@pytest.mark.parametrize("counter", [True, False])
+def test_a_breath_that_rises_slowly_is_no_clock(tmp_path, counter):
+    signal = beats(1, 10.0)
+    rows = np.arange(signal.shape[1])
+    breath = [f"{value:.5f}" for value in np.sin(rows / 300)]
+    columns = [[str(n) for n in rows], breath] if counter else [breath]
+    header = ["sample", "RSP_Clean", "ECG_Clean"] if counter else ["RSP_Clean", "ECG_Clean"]
+    ecg = read_ecg(written(tmp_path / "a.csv", signal, header=header, columns=columns), rate_hz=250.0)
+    assert ecg.lead_names == ("ECG Clean",)
+    np.testing.assert_allclose(ecg.signal_mv, signal, atol=1e-4)
+
+
 # The same kinds in arrays.
 
 

@@ -24,6 +24,10 @@ _TIME_NAME = re.compile(
     r"(?:[ _]*[(\[]?(s|secs?|seconds?|ms|msecs?|milliseconds?|us|µs|μs|usecs?|ns|min|hh.*)[)\]]?)?|unnamed.*",
     re.IGNORECASE,
 )
+#: Names of signals beside an ECG, which may rise slowly through all of the first lines and yet tell no time.
+_OTHER_SIGNAL = re.compile(
+    r"(rsp|resp|breath|ppg|pleth|eda|gsr|scr|emg|eog|eeg|abp|art|bp|pressure|temp|spo2|flow|volume|acc|gyr|mag)", re.IGNORECASE
+)
 _DIALECTS = (("\t", "."), ("\t", ","), (";", "."), (";", ","), (",", "."), (",", ","), (None, "."), (None, ","))
 #: Lines that are looked at to tell the columns apart, and the fewest that show a column to hold nothing but 0 and 1.
 _ROWS, _FEWEST_FLAGS = 200, 20
@@ -157,7 +161,7 @@ def _time_columns(names: list[str], units: list[str], table: Floats, clocks: lis
             ranked.append((0 if counts else 5, n))
         elif named:
             ranked.append(((2 if not counts_rows(table[:, n]) else 4) if counts else 6, n))
-        elif counts and (not canonical_lead(name) or len(table) >= _FEWEST_FLAGS):
+        elif counts and not _OTHER_SIGNAL.match(name) and (not canonical_lead(name) or len(table) >= _FEWEST_FLAGS):
             ranked.append((4 if counts_rows(table[:, n]) else 3, n))
     return [n for _, n in sorted(ranked)]
 
