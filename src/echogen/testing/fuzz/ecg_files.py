@@ -39,19 +39,19 @@ def _edf(kind: str) -> Files:
 
 
 def interrupted_edf() -> bytes:
-    """EDF+D of six records of 1 s, of which the third was not recorded."""
+    """EDF+D of sixty records of 0.1 s, of which the third was not recorded."""
     import edfio
 
     leads = [edfio.EdfSignal(np.sin(np.arange(1500) / 9.0), 250, label=name, physical_dimension="mV") for name in ("I", "II")]
-    whole = edfio.Edf(leads, annotations=[edfio.EdfAnnotation(0.5, None, "note")], data_record_duration=1.0).to_bytes()
+    whole = edfio.Edf(leads, annotations=[edfio.EdfAnnotation(0.5, None, "note")], data_record_duration=0.1).to_bytes()
     size = int(whole[184:192])
-    records = np.frombuffer(whole[size:], np.uint8).reshape(6, -1)
-    head = whole[:192] + b"EDF+D" + whole[197:236] + b"5       " + whole[244:size]
-    return head + records[[0, 1, 3, 4, 5]].tobytes()
+    records = np.frombuffer(whole[size:], np.uint8).reshape(60, -1)
+    head = whole[:192] + b"EDF+D" + whole[197:236] + b"59      " + whole[244:size]
+    return head + np.delete(records, 2, axis=0).tobytes()
 
 
 def labchart_variables(lead: Floats) -> dict[str, Any]:
-    """Variables of LabChart's MATLAB export: two channels in two blocks, the second 5 s after the first began."""
+    """Variables of LabChart's MATLAB export: two channels in two blocks, the second 2.6 s after the first began."""
     half = len(lead) // 2
     return {
         "data": np.concatenate([lead[:half], 60 * lead[:half], lead[half:], 60 * lead[half:]])[None],
@@ -61,7 +61,7 @@ def labchart_variables(lead: Floats) -> dict[str, Any]:
         "unittext": np.array(["mV", "mmHg"]),
         "unittextmap": np.array([[1, 1], [2, 2]]),
         "samplerate": np.full((2, 2), 240.0),
-        "blocktimes": np.array([[738_000.0, 738_000.0 + 5 / 86_400]]),
+        "blocktimes": np.array([[738_000.0, 738_000.0 + 2.6 / 86_400]]),
     }
 
 
