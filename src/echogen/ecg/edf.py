@@ -37,7 +37,7 @@ def _starts(annotations: NDArray[np.uint8], where: str) -> Floats:
 
     annotations: (records, bytes) of the first signal of annotations.
     """
-    found = [re.match(rb"([+-]\d{1,12}(?:\.\d{1,12})?)\x14", bytes(row)) for row in annotations]
+    found = [re.match(rb"([+-]\d{1,12}(?:\.\d{1,30})?)\x14", bytes(row)) for row in annotations]
     if not all(found):
         missing = found.index(None) + 1
         raise InputError(f"{where} does not say when its data record {missing} begins; it is damaged, so export it anew.")
