@@ -64,13 +64,53 @@ class Sector:
         return _signed_depth(self, height, width) > -margin
 
 
-def to_sector(frames: ByteArray, size: int = CANONICAL_SIZE) -> tuple[ByteArray, float]:
-    """Crop an echo picture to its sector and resize it into the canonical geometry.
+@dataclass(frozen=True)
+class CanonicalView:
+    """Place of the canonical picture of a sector in a recorded picture.
 
-    frames: uint8 (..., height, width), one picture or a cine (one sector for all). Returns uint8 (..., size, size): apex in
-    row 6/128 of the middle column, radius 112/128 of the rows, equal scale in both directions, black outside the fan; and
-    the factor by which mm per pixel grows (pixels of the input per pixel of the result). A sector wider than the picture
-    loses its sides. A square picture that has the canonical geometry already keeps it.
+    box: Left, top, right and bottom of the canonical picture, in pixels of the recorded one; it may reach outside.
+    inside: (size, size) True in the fan.
+    """
+
+    box: tuple[float, float, float, float]
+    inside: Mask
+
+    @property
+    def factor(self) -> float:
+        """Pixels of the recorded picture per pixel of the canonical one, by which mm per pixel grow."""
+        return (self.box[2] - self.box[0]) / len(self.inside)
+
+    def frames(self, frames: ByteArray) -> ByteArray:
+        """Bring pictures (..., height, width) uint8 into the canonical picture (..., size, size), black outside the fan."""
+        pictures = np.asarray(frames)
+        resized = _resample(pictures.reshape(-1, *pictures.shape[-2:]), self.box, len(self.inside))
+        return (resized * self.inside).reshape(*pictures.shape[:-2], *self.inside.shape)
+
+    def masks(self, masks: ByteArray) -> ByteArray:
+        """Bring ids (..., height, width) uint8 to (..., size, size), each that of the nearest pixel; 0 outside the fan."""
+        ids = np.asarray(masks)
+        centres = (np.arange(len(self.inside)) + 0.5) * self.factor
+        rows, columns = (np.floor(start + centres).astype(int) for start in (self.box[1], self.box[0]))
+        height, width = ids.shape[-2:]
+        there = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None]
+        taken = ids[..., np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)]
+        return taken * (there & self.inside)
+
+    def recorded_masks(self, masks: ByteArray, height: int, width: int) -> ByteArray:
+        """Bring ids (..., size, size) of the canonical picture back to the recorded one, (..., height, width); 0 outside."""
+        size = len(self.inside)
+        rows = np.floor((np.arange(height) + 0.5 - self.box[1]) / self.factor).astype(int)
+        columns = np.floor((np.arange(width) + 0.5 - self.box[0]) / self.factor).astype(int)
+        there = ((rows >= 0) & (rows < size))[:, None] & ((columns >= 0) & (columns < size))[None]
+        ids = np.asarray(masks)[..., np.clip(rows, 0, size - 1)[:, None], np.clip(columns, 0, size - 1)]
+        return ids * there
+
+
+def canonical_view(frames: ByteArray, size: int = CANONICAL_SIZE) -> CanonicalView:
+    """Find the canonical picture of `size` pixels in an echo picture or cine (..., height, width) uint8, one sector for all.
+
+    The apex comes to row 6/128 of the middle column, the radius is 112/128 of the rows, the scale is equal in both directions.
+    A sector wider than the canonical picture loses its sides. A square picture that has the canonical geometry already keeps it.
     Raises `InputError` for a picture that shows no sector.
     """
     pictures = np.asarray(frames)
@@ -81,18 +121,23 @@ def to_sector(frames: ByteArray, size: int = CANONICAL_SIZE) -> tuple[ByteArray,
     unit = size / CANONICAL_SIZE
     target = Sector(CANONICAL_APEX_ROW * unit, size / 2, CANONICAL_RADIUS * unit, np.pi / 2, np.pi / 2)
     if height == width and _is_canonical(stack):
-        factor = width / size
-        resized = stack if size == width else _resample(stack, (0.0, 0.0, float(width), float(width)), size)
-        inside = target.inside(size, size, margin=2.0 * unit)
-    else:
-        sector = find_sector(stack)
-        factor = sector.radius / target.radius
-        left = sector.apex_column - target.apex_column * factor
-        top = sector.apex_row - target.apex_row * factor
-        resized = _resample(stack, (left, top, left + size * factor, top + size * factor), size)
-        opened = Sector(target.apex_row, target.apex_column, target.radius, sector.left, sector.right)
-        inside = opened.inside(size, size, margin=1.0 * unit)
-    return (resized * inside).reshape(*pictures.shape[:-2], size, size), factor
+        return CanonicalView((0.0, 0.0, float(width), float(width)), target.inside(size, size, margin=2.0 * unit))
+    sector = find_sector(stack)
+    factor = sector.radius / target.radius
+    left = sector.apex_column - target.apex_column * factor
+    top = sector.apex_row - target.apex_row * factor
+    opened = Sector(target.apex_row, target.apex_column, target.radius, sector.left, sector.right)
+    return CanonicalView((left, top, left + size * factor, top + size * factor), opened.inside(size, size, margin=1.0 * unit))
+
+
+def to_sector(frames: ByteArray, size: int = CANONICAL_SIZE) -> tuple[ByteArray, float]:
+    """Crop an echo picture (..., height, width) uint8 to its sector and resize it into the canonical geometry.
+
+    Returns uint8 (..., size, size), and the factor by which mm per pixel grows; see `canonical_view`, which raises `InputError`
+    for a picture that shows no sector.
+    """
+    view = canonical_view(frames, size)
+    return view.frames(frames), view.factor
 
 
 def resize_canonical(frames: ByteArray, size: int = CANONICAL_SIZE) -> ByteArray:
