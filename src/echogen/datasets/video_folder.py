@@ -51,8 +51,8 @@ class VideoFolder:
     ecg: True takes an ECG file of the same name beside a video, which begins with the video; it may be shorter or longer.
 
     Where three or more folders hold the videos, each is that of one patient. A folder that `echogen simulate` wrote is one
-    study, with its ECG, masks and truth. A DICOM file that holds a waveform beside its pictures is a study with that ECG, unless
-    an ECG file lies beside it.
+    study, with its ECG, masks and truth. A DICOM file that holds a waveform beside its pictures is a study with that ECG, taken
+    to begin with the first frame, as is an ECG file beside a video.
     Raises `InputError` for a folder that is missing or holds no video.
     """
 
@@ -91,32 +91,34 @@ class VideoFolder:
         video = self.videos[index]
         if _is_simulated(video.parent):
             return read_simulated(video.parent)
-        beside = ecg_beside(video) if self.ecg else None
         cine = read_cine(video, fps=self.fps)
-        try:
-            ecg = (read_waveform(video) if self.ecg else None) if beside is None else read_ecg(beside)
-        except InputError as error:
-            _log.warning("The ECG of %s is not taken: %s", beside or video, error)
-            ecg = None
-        return Study(None if ecg is None else replace(ecg, start_s=float(cine.times_s[0])), cine)
-
-
-def ecg_beside(video: Path) -> Path | None:
-    """ECG file of the same name as a video, in the same folder, of any format but those that videos have, too; None without."""
-    for suffix in sorted(ECG_SUFFIXES - set(SUFFIXES)):
-        if (path := video.with_suffix(suffix)).is_file():
-            return path
-    return None
+        ecg = (read_waveform(video) or read_beside(video)) if self.ecg else None
+        # An ECG that begins with a long gap is read from behind it.
+        return Study(None if ecg is None else replace(ecg, start_s=ecg.start_s + float(cine.times_s[0])), cine)
 
 
 def read_waveform(video: Path) -> Ecg | None:
-    """ECG that a readable DICOM video holds beside its pictures, cut before long gaps; None where it holds no waveform.
-
-    Raises `InputError` for a waveform that cannot be read as an ECG.
-    """
+    """ECG that a readable DICOM video holds beside its pictures; None without one, or where it cannot be read as an ECG."""
     if not _is_dicom(video) or "WaveformSequence" not in read_dataset(video, stop_before_pixels=True):
         return None
-    return read_around_gaps(video)[0]
+    try:
+        return read_around_gaps(video)[0]
+    except InputError:
+        return None
+
+
+def read_beside(video: Path) -> Ecg | None:
+    """ECG of the file of the same name as a video in its folder, of any format but those of videos; None without one.
+
+    A file that is no ECG, such as a table of other values, is named in the log.
+    """
+    for path in (video.with_suffix(suffix) for suffix in sorted(ECG_SUFFIXES - set(SUFFIXES))):
+        if path.is_file():
+            try:
+                return read_around_gaps(path)[0]
+            except InputError as error:
+                _log.warning("The file %s beside a video is not taken as its ECG: %s", path, error)
+    return None
 
 
 def read_simulated(folder: Path) -> Study:
