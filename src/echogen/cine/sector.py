@@ -90,6 +90,15 @@ class CanonicalView:
         taken = ids[..., np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)]
         return taken * (there & self.inside)
 
+    def recorded_masks(self, masks: ByteArray, height: int, width: int) -> ByteArray:
+        """Bring ids (..., size, size) of the canonical picture back to the recorded one, (..., height, width); 0 outside."""
+        size = len(self.inside)
+        rows = np.floor((np.arange(height) + 0.5 - self.box[1]) / self.factor).astype(int)
+        columns = np.floor((np.arange(width) + 0.5 - self.box[0]) / self.factor).astype(int)
+        there = ((rows >= 0) & (rows < size))[:, None] & ((columns >= 0) & (columns < size))[None]
+        ids = np.asarray(masks)[..., np.clip(rows, 0, size - 1)[:, None], np.clip(columns, 0, size - 1)]
+        return ids * there
+
 
 def canonical_view(frames: ByteArray, size: int = CANONICAL_SIZE) -> CanonicalView:
     """Find the canonical picture of `size` pixels in an echo picture or cine (..., height, width) uint8, one sector for all.

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from echogen.cine.dicom_opening import is_dicom
 from echogen.cine.reading import read_cine
+from echogen.datasets.ecg_folder import SUFFIXES as ECG_SUFFIXES
 from echogen.ecg.formats import read_ecg
 from echogen.errors import InputError
 from echogen.records import Beat, Cine, Study
+
+_log = logging.getLogger(__name__)
 
 #: Suffixes of videos; a DICOM file counts as a video by its content, whatever its name.
 SUFFIXES = (
@@ -32,6 +37,8 @@ SUFFIXES = (
     ".mhd",
     ".mha",
 )
+#: Number of folders with videos from which on each counts as that of a patient; two may be parts of a data set.
+FEWEST_PATIENTS = 3
 #: Names of the files that `echogen simulate` writes: truth, video, ECG and masks.
 _TRUTH, _CINE, _ECG, _MASKS = "truth.json", "cine.npz", "ecg.npz", "masks.npz"
 
@@ -41,19 +48,22 @@ class VideoFolder:
 
     folder: Folder to search.
     fps: Frames per second of the videos, instead of the rate that they state.
+    ecg: True takes an ECG file of the same name beside a video, which begins with the video; it may be shorter or longer.
 
-    A folder that `echogen simulate` wrote is one study, with its ECG, masks and truth.
+    Where three or more folders hold the videos, each is that of one patient. A folder that `echogen simulate` wrote is one
+    study, with its ECG, masks and truth.
     Raises `InputError` for a folder that is missing or holds no video.
     """
 
-    def __init__(self, folder: str | Path, *, fps: float | None = None) -> None:
-        self.folder, self.fps = Path(folder), fps
+    def __init__(self, folder: str | Path, *, fps: float | None = None, ecg: bool = True) -> None:
+        self.folder, self.fps, self.ecg = Path(folder), fps, ecg
         if not self.folder.is_dir():
             raise InputError(f"There is no folder {folder}; name the folder that holds the videos.")
         self.missing: list[str] = []
         self.videos = list(_videos(self.folder))
         if not self.videos:
             raise InputError(f"There is no echo video in {folder}; name the folder that holds them.")
+        self._by_patient = len({video.parent for video in self.videos}) >= FEWEST_PATIENTS
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -70,12 +80,34 @@ class VideoFolder:
         """Path of the video with this index."""
         return self.videos[index]
 
+    def labels(self, index: int) -> dict[str, str]:
+        """Name of the patient of the video with this index: its folder, where there are enough of them, or its file."""
+        video = self.videos[index].relative_to(self.folder)
+        return {"patient": (video.parent if self._by_patient else video).as_posix()}
+
     def __getitem__(self, index: int) -> Study:
         """Read the study with this index. Raises `InputError` where a file is damaged."""
         video = self.videos[index]
         if _is_simulated(video.parent):
             return read_simulated(video.parent)
-        return Study(None, read_cine(video, fps=self.fps))
+        beside = ecg_beside(video) if self.ecg else None
+        cine = read_cine(video, fps=self.fps)
+        if beside is None:
+            return Study(None, cine)
+        try:
+            ecg = read_ecg(beside)
+        except InputError as error:
+            _log.warning("The file %s beside a video is not taken as its ECG: %s", beside, error)
+            return Study(None, cine)
+        return Study(replace(ecg, start_s=float(cine.times_s[0])), cine)
+
+
+def ecg_beside(video: Path) -> Path | None:
+    """ECG file of the same name as a video, in the same folder, of any format but those that videos have, too; None without."""
+    for suffix in sorted(ECG_SUFFIXES - set(SUFFIXES)):
+        if (path := video.with_suffix(suffix)).is_file():
+            return path
+    return None
 
 
 def read_simulated(folder: Path) -> Study:

@@ -82,9 +82,7 @@ class PerceptualLoss:
         shape = WindowShape(1, at_outlined=True)
         source = TrainingSource(known, Needs(frozenset({"frames", "masks"})), shape, seed)
         self.features, self.lessons = PhantomFeatures(), Lessons(steps, source, size)
-        logger.info(
-            "The perceptual loss compares features of a network trained in the first steps of this run."
-        )
+        logger.info("The perceptual loss compares features of a network trained in the first steps of this run.")
 
     @property
     def first_step(self) -> int:

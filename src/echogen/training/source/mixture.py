@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from echogen.cine.sector import CANONICAL_SIZE
+from echogen.datasets.patients import hash_of, patient_of
 from echogen.datasets.shards import Sample
 from echogen.errors import InputError
 from echogen.training.source.canonical import CanonicalPictures
@@ -17,7 +17,7 @@ from echogen.training.source.parts import Needs, lacking_sentence, parts_of
 from echogen.training.source.permutation import shuffled_place
 from echogen.training.source.samples import Samples, open_samples
 from echogen.training.source.settings import SourceEntry, SourceSettings
-from echogen.training.source.window import Window, WindowShape, cut_window, patient_of
+from echogen.training.source.window import Window, WindowShape, cut_window
 
 #: Number of other samples that are tried in place of one that is of no use, before the source is refused.
 TRIES = 200
@@ -134,8 +134,3 @@ class TrainingSource:
         if key not in self._named:
             self._named.add(key)
             logger.warning("Left out %s: %s", key, reason)
-
-
-def hash_of(text: str) -> int:
-    """A number from a text, the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

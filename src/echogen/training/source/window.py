@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from echogen.arrays import ByteArray, Floats
 from echogen.cine.timing import UNIFORM_WITHIN_S
+from echogen.datasets.patients import patient_of
 from echogen.datasets.shards import Sample
 from echogen.errors import InputError
 from echogen.records import Beat, Ecg
@@ -161,14 +162,6 @@ def shown_ef_percent(window: Window) -> float | None:
     if known:
         return min(known, key=lambda each: abs(each[0].ed_s + each[0].es_s - start - end))[1]
     return window.ef_percent
-
-
-def patient_of(sample: Sample) -> str:
-    """Name of a sample's patient by its labels, else the sample's key."""
-    for name in ("patient", "patient_id", "subject_id", "subject", "exam"):
-        if sample.labels.get(name) is not None:
-            return str(sample.labels[name])
-    return sample.key
 
 
 def _start_offset(recorded: Floats, spare: float, fps: float, rng: np.random.Generator) -> float:

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from echogen.datasets.patients import hash_of
 from echogen.errors import InputError
 from echogen.networks.config import load_network, save_network
 from echogen.networks.identity import Identity, IdentityConfig
 from echogen.training.recipe import Recipe
 from echogen.training.source import FORMER_NAMES, Needs, SourceSettings, TrainingSource, WindowShape
-from echogen.training.source.mixture import hash_of
 from echogen.training.task import Task
 from echogen.training.tasks.echo_features import Degradation, degrade, pictures_of
 
