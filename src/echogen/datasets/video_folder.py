@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from echogen.cine.dicom_opening import is_dicom
+from echogen.cine.dicom_opening import is_dicom, read_dataset
 from echogen.cine.reading import read_cine
 from echogen.datasets.ecg_folder import SUFFIXES as ECG_SUFFIXES
-from echogen.ecg.formats import read_ecg
+from echogen.ecg.formats import read_around_gaps, read_ecg
 from echogen.errors import InputError
-from echogen.records import Beat, Cine, Study
+from echogen.records import Beat, Cine, Ecg, Study
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,8 @@ class VideoFolder:
     ecg: True takes an ECG file of the same name beside a video, which begins with the video; it may be shorter or longer.
 
     Where three or more folders hold the videos, each is that of one patient. A folder that `echogen simulate` wrote is one
-    study, with its ECG, masks and truth.
+    study, with its ECG, masks and truth. A DICOM file that holds a waveform beside its pictures is a study with that ECG, taken
+    to begin with the first frame, as is an ECG file beside a video.
     Raises `InputError` for a folder that is missing or holds no video.
     """
 
@@ -90,23 +91,32 @@ class VideoFolder:
         video = self.videos[index]
         if _is_simulated(video.parent):
             return read_simulated(video.parent)
-        beside = ecg_beside(video) if self.ecg else None
         cine = read_cine(video, fps=self.fps)
-        if beside is None:
-            return Study(None, cine)
-        try:
-            ecg = read_ecg(beside)
-        except InputError as error:
-            _log.warning("The file %s beside a video is not taken as its ECG: %s", beside, error)
-            return Study(None, cine)
-        return Study(replace(ecg, start_s=float(cine.times_s[0])), cine)
+        ecg = (read_waveform(video) or read_beside(video)) if self.ecg else None
+        return Study(None if ecg is None else replace(ecg, start_s=float(cine.times_s[0])), cine)
 
 
-def ecg_beside(video: Path) -> Path | None:
-    """ECG file of the same name as a video, in the same folder, of any format but those that videos have, too; None without."""
-    for suffix in sorted(ECG_SUFFIXES - set(SUFFIXES)):
-        if (path := video.with_suffix(suffix)).is_file():
-            return path
+def read_waveform(video: Path) -> Ecg | None:
+    """ECG that a readable DICOM video holds beside its pictures; None without one, or where it cannot be read as an ECG."""
+    if not _is_dicom(video) or "WaveformSequence" not in read_dataset(video, stop_before_pixels=True):
+        return None
+    try:
+        return read_around_gaps(video)[0]
+    except InputError:
+        return None
+
+
+def read_beside(video: Path) -> Ecg | None:
+    """ECG of the file of the same name as a video in its folder, of any format but those of videos; None without one.
+
+    A file that is no ECG, such as a table of other values, is named in the log.
+    """
+    for path in (video.with_suffix(suffix) for suffix in sorted(ECG_SUFFIXES - set(SUFFIXES))):
+        if path.is_file():
+            try:
+                return read_around_gaps(path)[0]
+            except InputError as error:
+                _log.warning("The file %s beside a video is not taken as its ECG: %s", path, error)
     return None
 
 

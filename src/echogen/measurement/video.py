@@ -18,6 +18,7 @@ from echogen.measurement.reading import Reading, canonical_cine
 from echogen.measurement.reading import measure as measure_cine
 from echogen.measurement.regression import load_regressor, regressed_ef_percent, regressor_error
 from echogen.measurement.shipped import load_segmenter, truth_error
+from echogen.measurement.view_check import doppler_in_file, other_view
 from echogen.networks.config import load_network
 from echogen.networks.ef_regressor import EfRegressor
 from echogen.records import Cine, Ecg
@@ -69,7 +70,8 @@ def measure(
     ecg_rate_hz, ecg_unit: sampling rate and unit (mV, uV or V) of the ECG, where its file does not say.
     regressor: folder of another EF regressor, as `echogen import-weights ef-regressor` makes it.
     Returns the reading; EF, heart rate and volumes that cannot be known are None.
-    Raises `InputError` for a file that cannot be read, and a video that is too short or shows no sector or no left ventricle.
+    Raises `InputError` for a file that cannot be read, and a video that is too short, shows no sector or no left ventricle, or
+    shows colour Doppler or no apical view.
 
     >>> import echogen
     >>> study = echogen.simulate(seconds=3.0, heart_rate_bpm=75.0, ef_percent=55.0, seed=1)
@@ -90,6 +92,8 @@ def measure(
         recorded = ecg
     cine = canonical_cine(cine)
     segmenter = load_segmenter()
+    if refusal := (doppler_in_file(path, fps) if path else None) or other_view(cine.frames, segmenter):
+        raise InputError(refusal)
     reading = measure_cine(cine, segmenter, recorded)
     doubt = apical_doubt(cine.frames, segmenter)
     error = truth_error() | {"ef_regressor_mae_percent": None if regressor else regressor_error()["ef_mae_percent"]}
