@@ -54,6 +54,7 @@ EXTRAS = {
     "training": {"train", "adapt"},
     "app": {"serve"},
     "benchmark/plots.py": {"docs"},
+    "datasets/remote_files.py": {"remote"},
     "testing/data_sets.py": {"datasets"},
     "testing/ecg_files/consumer.py": {"formats"},
     "testing/fuzz/ecg_files.py": {"formats"},

@@ -12,7 +12,7 @@ import numpy as np
 
 from echogen.arrays import Floats
 from echogen.datasets.ecg_folder import EcgFolder
-from echogen.datasets.patients import hash_of, patient_of
+from echogen.datasets.patients import group_of, hash_of, patient_of
 from echogen.datasets.registry import DATASETS, open_dataset, recognise
 from echogen.datasets.shards import Sample
 from echogen.ecg.landmarks import Landmarks, find_landmarks
@@ -35,7 +35,8 @@ BEFORE_S, AFTER_S = 2.5, 1.5
 RATE_HZ = 500.0
 #: Slowest and fastest heart in beats per minute that is believed.
 SLOWEST_BPM, FASTEST_BPM = 35.0, 190.0
-#: Groups into which patients and recordings are divided, so that patients who are held out never share a recording with others.
+#: Groups into which patients and recordings are divided: patients who are held out, a share of n / GROUPS of all, never share a
+#: recording with others where an archive has recordings in every group.
 GROUPS = 20
 #: Recordings of a group that are looked at for one patient; the one with the likest rate and rhythm is taken.
 LOOKED_AT = 8
@@ -171,7 +172,7 @@ def recorded_on(
     Raises `InputError` where no recording of the group can be used.
     """
     archive = _archive(pairing.ecg)
-    group = archive.group(hash_of(patient) % GROUPS)
+    group = archive.group(group_of(patient, GROUPS))
     order = [group[int(place)] for place in rng.permutation(len(group))]
     usable: list[tuple[float, int, Ecg, Landmarks]] = []
     for index in order:
@@ -210,7 +211,7 @@ class EcgArchive:
         patients = [str(getattr(entry, "patient", "") or own) for entry, own in zip(entries, self.names, strict=False)]
         self._groups: dict[int, list[int]] = {}
         for index, patient in enumerate(patients or self.names):
-            self._groups.setdefault(hash_of(patient) % GROUPS, []).append(index)
+            self._groups.setdefault(group_of(patient, GROUPS), []).append(index)
 
     def group(self, number: int) -> list[int]:
         """Indices of the recordings of a group; of the next one that is not empty where an archive is small."""

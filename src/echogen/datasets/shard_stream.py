@@ -67,10 +67,21 @@ class _Places:
             if stream.epochs is not None and epoch >= stream.epochs:
                 return
             at = max(epoch * total, wanted)
-            for part in epoch_parts(stream.samples.lengths, stream.seed, epoch, stream.mixed_shards, at - epoch * total):
+            parts = epoch_parts(stream.samples.lengths, stream.seed, epoch, stream.mixed_shards, at - epoch * total)
+            for part in _announced(stream.samples, parts):
                 own = part[wanted - at :: stream.world]
                 yield from own.tolist()
                 wanted, at = wanted + len(own) * stream.world, at + len(part)
+
+
+def _announced(samples: ShardFolder, parts: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+    """Give the parts on, each once the shards of the part after it are on their way from behind a URL."""
+    held: list[NDArray[np.int64]] = []
+    for part in parts:
+        samples.ahead(part)
+        yield from held
+        held = [part]
+    yield from held
 
 
 class _Transformed(Dataset[Any]):
@@ -87,7 +98,7 @@ class _Transformed(Dataset[Any]):
 class ShardStream:
     """Samples of a folder of shards, one after the other, in constant memory.
 
-    folder: Folder of finished shards.
+    folder: Folder of finished shards, or the URL of one; see `ShardFolder`.
     seed: Seed of the order; None takes the samples in the order of the shards.
     epochs: Number of passes over all samples; None never ends.
     rank: Number of this host (or process of a training), from 0.

@@ -25,9 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from echogen.arrays import ByteArray
 from echogen.datasets.npz_bytes import arrays_of
+from echogen.datasets.remote_files import RemoteFiles, UnreachableError, is_url
 from echogen.errors import InputError
 from echogen.records import Beat, Cine, Ecg, Study
 
@@ -135,23 +137,27 @@ def decode(key: str, files: Mapping[str, bytes | memoryview]) -> Sample:
 class ShardFolder:
     """Samples of a finished folder by index, each read alone when it is asked for.
 
+    folder: Folder on a disk, or a URL (`s3://`, `gs://`, `hf://`, `https://`) whose shards are copied when they are wanted.
+
     Memory does not grow with the data set: it holds the positions of the samples in the last `OPEN_SHARDS` shards only.
     Raises `InputError` for a folder that is not finished or lacks a shard, and on reading for a damaged shard.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        summary = read_summary(self.folder)
+        self.place = str(folder)
+        self._remote = RemoteFiles(self.place) if is_url(folder) else None
+        summary = read_summary(folder, self._remote)
         if summary is None:
             raise InputError(f"There are no finished shards in {folder}; make them with `echogen prepare`.")
         try:
-            self.files = [self.folder / Path(shard["file"]).name for shard in summary["shards"]]
+            self.names = [Path(shard["file"]).name for shard in summary["shards"]]
             self.lengths = [int(shard["samples"]) for shard in summary["shards"]]
+            self._bytes = [shard.get("bytes") for shard in summary["shards"]]
             if min(self.lengths, default=0) < 0 or sum(self.lengths) > sys.maxsize:
                 raise ValueError("no number of samples")
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise _damaged_summary(self.folder) from error
-        if lacking := [path.name for path in self.files if not path.is_file()]:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise _damaged_summary(self.place) from error
+        if self._remote is None and (lacking := [name for name in self.names if not (Path(folder) / name).is_file()]):
             raise InputError(f"{folder} lacks {len(lacking)} of its shards ({lacking[0]} is the first); copy them again.")
         self._ends = list(accumulate(self.lengths))
         self._open: OrderedDict[int, _OpenShard] = OrderedDict()
@@ -168,8 +174,19 @@ class ShardFolder:
         place = index - self._ends[shard] + self.lengths[shard]
         try:
             return self._shard(shard).read(place)
+        except UnreachableError:
+            raise
         except Exception as error:
-            raise InputError(f"{self.files[shard]} is damaged or was changed; copy it again or prepare it anew.") from error
+            raise InputError(
+                f"{self.place}/{self.names[shard]} is damaged or was changed; copy it again or prepare it anew."
+            ) from error
+
+    def ahead(self, indices: NDArray[np.integer]) -> None:
+        """Begin to copy the shards of these samples from behind a URL, in order of first use; nothing for a folder on a disk."""
+        if self._remote is not None:
+            shards = np.searchsorted(self._ends, indices, side="right")
+            found, first = np.unique(shards, return_index=True)
+            self._remote.ahead([self.names[shard] for shard in found[np.argsort(first)]])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}
@@ -181,37 +198,52 @@ class ShardFolder:
         if shard not in self._open:
             if len(self._open) >= OPEN_SHARDS:
                 self._open.popitem(last=False)
-            self._open[shard] = _OpenShard(self.files[shard])
+            name = self.names[shard]
+            own = self._remote
+            self._open[shard] = _OpenShard(
+                (Path(self.place) / name).open("rb") if own is None else own.open(name, self._bytes[shard])
+            )
         self._open.move_to_end(shard)
         return self._open[shard]
 
 
-def read_summary(folder: Path) -> dict[str, Any] | None:
-    """Read shards.json of a folder; None without that file. Raises `InputError` for one of another format."""
-    path = folder / SUMMARY
-    if not path.is_file():
+def read_summary(folder: str | Path, remote: RemoteFiles | None = None) -> dict[str, Any] | None:
+    """Read shards.json of a folder; None without that file.
+
+    folder: Folder on a disk, or the URL of one.
+    remote: Files behind that URL, which then keep their copies under a name that this summary has a part in.
+    Raises `InputError` for a summary of another format.
+    """
+    if remote is not None:
+        content = remote.read(SUMMARY)
+    else:
+        path = Path(folder) / SUMMARY
+        content = path.read_bytes() if path.is_file() else None
+    if content is None:
         return None
     try:
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        summary: dict[str, Any] = json.loads(content)
         stated = int(summary["format"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _damaged_summary(folder) from error
     if stated != FORMAT:
-        raise InputError(f"{path} is of format {stated}, which this version of echogen does not read.")
+        raise InputError(f"{folder}/{SUMMARY} is of format {stated}, which this version of echogen does not read.")
+    if remote is not None:
+        remote.keep_under(content)
     return summary
 
 
-def _damaged_summary(folder: Path) -> InputError:
-    return InputError(f"{folder / SUMMARY} is damaged; copy it again or prepare the data set anew.")
+def _damaged_summary(folder: str | Path) -> InputError:
+    return InputError(f"{folder}/{SUMMARY} is damaged; copy it again or prepare the data set anew.")
 
 
 class _OpenShard:
     """An open tar, with the positions of the files of each of its samples."""
 
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("rb")
+    def __init__(self, file: io.BufferedReader) -> None:
+        self.file = file
         self.places: list[tuple[str, dict[str, tuple[int, int]]]] = []
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 key, _, suffix = member.name.partition(".")
                 if not self.places or self.places[-1][0] != key:
