@@ -32,8 +32,8 @@ DRAWN = "drawn"
 _BEFORE_S = 8.0
 #: ECG after the video in s, so that a beat at its end is seen whole.
 _AFTER_S = 1.0
-#: Longest video in s that may hold no whole beat of a heart that beats: the interval of 40 bpm.
-LONGEST_PART_S = 1.5
+#: Longest video in s that may hold no ED and the ES after it of a heart that beats: the interval of 40 bpm and a systole.
+LONGEST_PART_S = 2.0
 PART_OF_A_BEAT = (
     "This video holds no whole beat: its largest volume is taken for ED and its smallest for ES, so the ejection fraction may be "
     "too small."
