@@ -1,4 +1,4 @@
-"""Uncertainty of volumes, atrium and strain on the phantom: python benchmarks/uncertainty.py -> docs/measuring.md, uncertainty.json.
+"""Uncertainty of volumes and strain on the phantom: python benchmarks/uncertainty.py -> docs/measuring.md, uncertainty.json.
 
 The first half of the clips sets the width of each interval, so that it holds the truth of 90 % of them (split conformal
 prediction); the second half shows how many it holds.
@@ -72,8 +72,9 @@ def main() -> None:
     text = table(["number", "unit", "mean error", "bias", "usual interval", "held in the second half", "n"], rows)
     print(text)
     note = (
-        f"The shipped {options.name} against the same measures of the true outlines, on {options.clips} held-out simulated clips of "
-        f"2.5 s (seeds {FIRST_SEED}..). The first half sets the width of the intervals, which should hold 90 % of the second half. "
+        f"The shipped {options.name} against the same measures of the true outlines, on {options.clips} held-out "
+        f"simulated clips of 2.5 s (seeds {FIRST_SEED}..). The first half sets the width of the intervals, which should hold "
+        "90 % of the second half. "
         f"This is the error of outlining; on recordings of patients it is larger. Command: `{command}`.\n\n"
     )
     write_section(DOCS / "measuring.md", f"Volumes, atrium and strain by the {options.name}, with their uncertainty", note + text)
