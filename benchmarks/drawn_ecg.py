@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -27,6 +28,18 @@ FIRST_SEED = 70_000
 SECONDS = 2.5
 #: A beat counts as found within this time, and beats this near to an end of the video do not count.
 SAME_BEAT_S, END_S = 0.1, 0.06
+#: Frames per second at which real cines without times are shown.
+SHOWN_FPS = 25.0
+#: Real cines with a drawn ECG: manner, and heart rate in beats per minute that the picture prints, else the file states, else
+#: that was measured by hand on the picture's pixels; None where the frame rate is not known.
+REAL: dict[str, tuple[str, float | None]] = {
+    "echocv3_Image-43_A4C.dcm": ("standing, one pixel thin, a bar runs along", 54.0),
+    "fodicom_DIRW0007_A4C.dcm": ("standing, a line runs along", 61.0),
+    "echonetdocs_Example1_A4C.mp4": ("sweeps in, cut off by the picture's edge", 61.0),
+    "godicom_I_000001_PLAX.dcm": ("standing, a bar runs along", 117.0),
+    "raventan_plax_test2.mp4": ("filmed from a screen, standing over the sector's edge, a small mark runs along", 77.0),
+    "m2echoseg_hcm594_A4C.npz": ("grey, one pixel thin, scrolls over the sector's edge under a standing bar", None),
+}
 OWN = "video written by echogen, H.264"
 
 Floats = NDArray[np.float64]
@@ -98,10 +111,49 @@ def of_the_recording(recorded: Recorded) -> DrawnEcg:
     return judge_signal(DrawnSignal(times[part], recorded.lead_mv[part], LEAD, ECG_RATE_HZ, 1.0, 1.0), recorded.times_s)
 
 
+def read_real(path: Path) -> ColourCine:
+    """A real cine in colour; arrays and files without times at `SHOWN_FPS`."""
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as stored:
+            frames = stored["frames"]
+        frames = frames if frames.ndim == 4 else np.repeat(frames[..., None], 3, axis=-1)
+        return ColourCine(frames, np.arange(len(frames)) / SHOWN_FPS)
+    return read_colour(path, fps=SHOWN_FPS if path.name.endswith((".nii.gz", ".gif")) else None)
+
+
+def judge_real(folder: Path) -> str:
+    """The section on real cines: a row for each that shows an ECG or prints a heart rate, and the others in total."""
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.0f}"
+
+    rows, others, accepted = [], 0, 0
+    for path in sorted([*(folder / "cines").iterdir(), *(folder / "echodiffusion_gif").iterdir()]):
+        found = find_drawn_ecg(read_real(path))
+        if path.name in REAL or found.printed_rate_bpm is not None:
+            manner, true = REAL.get(path.name, ("no ECG", None))
+            rate = found.heart_rate_bpm if found.accepted else None
+            right = "refused" if rate is None else "right" if true and abs(rate / true - 1.0) <= 0.03 else "wrong"
+            said = "; ".join(found.reasons) or "-"
+            rows.append([path.name, manner, number(true), number(rate), number(found.printed_rate_bpm), right, said])
+        else:
+            others, accepted = others + 1, accepted + found.accepted
+    head = ["file", "drawn", "true rate", "rate of the trace", "printed rate read", "verdict", "reasons"]
+    note = (
+        "Rates in beats a minute; true is what the picture prints, else what the file states, else what the pixels of the "
+        "picture give by hand. Right is within 3 %. "
+        f"Of {others} more cines and clips without an ECG, {accepted} were accepted.\n\n"
+    )
+    return note + table(head, rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=10, help="hearts, each drawn in every style")
     count = parser.parse_args().clips
+    data = os.environ.get("ECHOGEN_TEST_DATA")
+    if data is not None:
+        write_section(DOCS / "drawn_ecg.md", "Real cines", judge_real(Path(data) / "real"))
     tallies: dict[str, Tally] = defaultdict(Tally)
     upper, lower, pooled = Tally(), Tally(), Tally()
     reading_s, before = 0.0, np.empty(0)

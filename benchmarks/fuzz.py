@@ -2,15 +2,19 @@
 
 python benchmarks/fuzz.py --files 100000               writes docs/fuzz.md: so many ECG files and so many echo files
 python benchmarks/fuzz.py --kind echo --files 2000     only those
+python benchmarks/fuzz.py --files 500000 --progress fuzz.json --minutes 60     an hour of a million; say it again to go on
 
 Files of every format, made here and real ones where $ECHOGEN_TEST_DATA is set, are mutated (bits, bytes, cuts, numbers in
 text, pieces of other files) and read in worker processes that have 1 GB of memory and 5 s of processor time for a file.
 File k of a kind and seed is always the same; `--kind echo --only k` reads that one here and shows what happens.
+A progress file counts only files that were read by the code as it is now: with other code the count begins anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import resource
 import signal
@@ -22,10 +26,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from echogen.benchmark.markdown import write_section
+from echogen.files import whole_file
 from echogen.testing.fuzz import KINDS, corpus_module
 from echogen.testing.fuzz.attempts import OUTCOMES, Audit, attempt
 from echogen.testing.fuzz.damage import damaged
@@ -33,6 +39,8 @@ from echogen.testing.fuzz.damage import damaged
 MEMORY_BYTES = 1_000_000_000
 PROCESSOR_S = 5
 WALL_S = 60
+#: Files between two writings of the progress file.
+TURN = 4000
 
 
 def address_space() -> int:
@@ -135,44 +143,98 @@ def show(kind: str, seed: int, index: int) -> None:
     print("read")
 
 
-def section(kind: str, files: int, seed: int, workers: int) -> str:
-    """Read so many files of a kind, and say in a table what came of them."""
+class Count:
+    """Outcomes of the files of one kind and seed read so far, kept in a progress file where there is one.
+
+    done: files 0..done - 1 are counted. counts: {group of files: {outcome: files}}. longest: {group: s}. faults: {what: [index,
+    said]} of the first of each. cpu_s: seconds of reading. before: bytes of address space before the first file.
+    """
+
+    def __init__(self, kind: str, seed: int, kept: Path | None) -> None:
+        self.key, self.kept = f"{kind}, seed {seed}, code {code_hash()}", kept
+        self.done, self.cpu_s, self.before = 0, 0.0, 0
+        self.counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self.longest: dict[str, float] = defaultdict(float)
+        self.faults: dict[str, tuple[int, str]] = {}
+        stored = self._stored().get(self.key)
+        if stored:
+            self.done, self.cpu_s, self.before, self.faults = (stored[name] for name in ("done", "cpu_s", "before", "faults"))
+            self.counts.update({group: Counter(own) for group, own in stored["counts"].items()})
+            self.longest.update(stored["longest"])
+
+    def _stored(self) -> dict[str, Any]:
+        return dict(json.loads(self.kept.read_text())) if self.kept and self.kept.exists() else {}
+
+    def add(self, index: int, outcome: str, name: str, seconds: float, said: str) -> None:
+        """Count one file."""
+        self.cpu_s += seconds
+        self.counts[_group(name)][outcome] += 1
+        self.longest[_group(name)] = max(self.longest[_group(name)], seconds)
+        if outcome not in ("read", "refused"):
+            print(index, name, outcome, said, flush=True)
+            self.faults.setdefault(f"{_group(name)}: {outcome}", (index, said))
+
+    def save(self) -> None:
+        """Write the progress file, whole or not at all."""
+        if self.kept:
+            names = ("done", "cpu_s", "before", "faults", "counts", "longest")
+            content = self._stored() | {self.key: {name: getattr(self, name) for name in names}}
+            with whole_file(self.kept) as unfinished:
+                unfinished.write_text(json.dumps(content))
+
+
+def code_hash() -> str:
+    """Short hash of the package's source and of this file: counts of other code are not mixed with counts of this one."""
+    import echogen
+
+    found = hashlib.sha256(Path(__file__).read_bytes())
+    for path in sorted(Path(echogen.__file__).parent.rglob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:12]
+
+
+def count_files(kind: str, files: int, seed: int, workers: int, kept: Path | None, minutes: float) -> Count:
+    """Read files 0..files - 1 in turns of `TURN`, going on where the progress file ends, until the minutes are over."""
+    count, begun = Count(kind, seed, kept), time.monotonic()
+    while count.done < files and time.monotonic() - begun < 60 * minutes:
+        last = min(count.done + TURN, files)
+        for index, outcome, name, seconds, said in results(kind, seed, count.done, last, workers):
+            if outcome == "before":
+                count.before = max(count.before, index)
+            else:
+                count.add(index, outcome, name, seconds, said)
+        count.done = last
+        count.save()
+        print(f"{count.done} files, {time.monotonic() - begun:.0f} s, {count.cpu_s:.0f} CPU s of reading", flush=True)
+    return count
+
+
+def section(kind: str, seed: int, count: Count) -> str:
+    """Table of what came of the files of a kind."""
     # Only here: workers have no room for what these load.
     from echogen.benchmark.markdown import table
 
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    longest: dict[str, float] = defaultdict(float)
-    faults: dict[str, tuple[int, str]] = {}
-    begun, cpu_s, before, done = time.time(), 0.0, 0, 0
-    for index, outcome, name, seconds, said in results(kind, seed, 0, files, workers):
-        if outcome == "before":
-            before = max(before, index)
-            continue
-        done, cpu_s = done + 1, cpu_s + seconds
-        counts[_group(name)][outcome] += 1
-        longest[_group(name)] = max(longest[_group(name)], seconds)
-        if outcome not in ("read", "refused"):
-            print(index, name, outcome, said, flush=True)
-            faults.setdefault(f"{_group(name)}: {outcome}", (index, said))
-        if done % 1000 == 0:
-            print(f"{done} files, {time.time() - begun:.0f} s, {cpu_s:.0f} CPU s of reading", flush=True)
     header = ["mutated from", "files", *OUTCOMES, "longest, s"]
     rows = [
-        [name, str(sum(own.values())), *(str(own[outcome]) for outcome in OUTCOMES), f"{longest[name]:.2f}"]
-        for name, own in sorted(counts.items())
+        [name, str(sum(own.values())), *(str(own[outcome]) for outcome in OUTCOMES), f"{count.longest[name]:.2f}"]
+        for name, own in sorted(count.counts.items())
     ]
-    total = sum(counts.values(), Counter[str]())
-    rows.append(["all", str(sum(total.values())), *(str(total[outcome]) for outcome in OUTCOMES), f"{max(longest.values()):.2f}"])
+    total = sum(count.counts.values(), Counter[str]())
+    longest = max(count.longest.values(), default=0.0)
+    rows.append(["all", str(sum(total.values())), *(str(total[outcome]) for outcome in OUTCOMES), f"{longest:.2f}"])
+    command = f"python benchmarks/fuzz.py --kind {kind} --files {count.done} --seed {seed}"
+    mean_ms = 1000 * count.cpu_s / max(count.done, 1)
     text = (
-        f"`python benchmarks/fuzz.py --kind {kind} --files {files} --seed {seed}`. Workers have {MEMORY_BYTES // 10**9} GB of"
-        f" address space, of which Python, libraries and seeds take {before / 1e9:.2f} GB before the first file, and"
-        f" {PROCESSOR_S} s of processor time for a file ({1000 * cpu_s / files:.1f} ms on average). Refused: one plain sentence"
-        " (`InputError`). Other error: any other exception. Hang: the time was not enough. Killed: the process died. Wrote: a"
-        " file was written, made, changed or removed, a program started or a connection opened. Real files take part where"
-        " `$ECHOGEN_TEST_DATA` is set.\n\n" + table(header, rows)
+        f"`{command}`. Workers have {MEMORY_BYTES // 10**9} GB of address space, of which Python, libraries and seeds take"
+        f" {count.before / 1e9:.2f} GB before the first file, and {PROCESSOR_S} s of processor time for a file ({mean_ms:.1f} ms"
+        " on average). Refused: one plain sentence (`InputError`). Other error: any other exception. Hang: the time was not"
+        " enough. Killed: the process died. Wrote: a file was written, made, changed or removed, a program started or a"
+        " connection opened. Real files take part where `$ECHOGEN_TEST_DATA` is set. A million files in all, in pieces of an"
+        " hour: `python benchmarks/fuzz.py --files 500000 --progress fuzz.json --minutes 60`, said again until it is done.\n\n"
+        + table(header, rows)
     )
-    if faults:
-        listed = [f"- {what}, first at file {index}: {said}" for what, (index, said) in sorted(faults.items())]
+    if count.faults:
+        listed = [f"- {what}, first at file {index}: {said}" for what, (index, said) in sorted(count.faults.items())]
         text += "\n" + "\n".join(listed) + "\n"
     return text
 
@@ -183,6 +245,8 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=1000, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--progress", type=Path, help="JSON file of the count so far, to go on from")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many, shared by the kinds")
     parser.add_argument("--only", type=int, help="read this one file here")
     parser.add_argument("--dry", action="store_true", help="leave docs/fuzz.md as it is")
     parser.add_argument("--worker", type=int, nargs=2, help=argparse.SUPPRESS)
@@ -192,8 +256,11 @@ def main() -> None:
     elif options.only is not None:
         show(options.kind or "ecg", options.seed, options.only)
     else:
-        for kind in [options.kind] if options.kind else list(KINDS):
-            text = section(kind, options.files, options.seed, options.workers)
+        kinds = [options.kind] if options.kind else list(KINDS)
+        for kind in kinds:
+            minutes = options.minutes / len(kinds)
+            count = count_files(kind, options.files, options.seed, options.workers, options.progress, minutes)
+            text = section(kind, options.seed, count)
             print(text)
             if not options.dry:
                 from common import DOCS

@@ -117,7 +117,7 @@ def train(row: Row, work: Path, minutes: float) -> None:
     folder = work / row.name
     if (folder / "weights").is_dir():
         return
-    settings = [f"minutes={minutes}", "warmup_steps=100", "sample_every=0", "save_every=100000", f"data.clips={work / 'clips'}"]
+    settings = [f"minutes={minutes}", "warmup_steps=100", "sample_every=0", "save_every=100000", f"data.source={work / 'clips'}"]
     if row.recipe == TRANSFORMER:
         settings += [f"data.latents={LATENTS}", f"data.tokenizer={generator().folder}/tokenizer", f"data.cache={work / 'ids'}"]
     settings += [change.replace("WORK", str(work)) for change in row.changes]

@@ -23,6 +23,7 @@ from echogen.commands.import_weights import import_weights
 from echogen.commands.info import info
 from echogen.commands.list import list_known
 from echogen.commands.measure import measure
+from echogen.commands.pair import pair
 from echogen.commands.prepare import prepare
 from echogen.commands.render import render
 from echogen.commands.serve import serve
@@ -38,8 +39,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _verb in (generate, simulate, measure, evaluate, blind_test, serve, info, ecg, prepare, train, adapt, import_weights, bench):
+for _verb in (generate, simulate, measure, evaluate, blind_test, serve, info, ecg, prepare, pair, train, adapt):
     app.command()(_verb)
+app.command()(import_weights)
+app.command()(bench)
 app.command("list")(list_known)
 app.command()(render)
 app.command()(assemble)

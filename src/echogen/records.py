@@ -20,6 +20,8 @@ VIEWS = ("A4C", "A2C")
 SEXES = ("m", "f")
 #: Class ids of a segmentation mask.
 STRUCTURES = {"background": 0, "lv": 1, "myocardium": 2, "la": 3, "rv": 4, "ra": 5}
+#: Id in all pixels of a mask whose frame nobody outlined, as most frames of a clip of which only ED and ES were traced.
+UNLABELLED = 255
 
 FloatArray = NDArray[np.float32]
 SecondsArray = NDArray[np.float64]
@@ -203,7 +205,8 @@ class Study:
     ef_percent: ejection fraction in %; None: unknown.
     sex: one of `SEXES`; None: unknown.
     beats: true or measured beats, in the order of time.
-    masks: (frames, height, width) uint8 with the ids of `STRUCTURES`, on the frames of the cine; None: none.
+    masks: (frames, height, width) uint8 with the ids of `STRUCTURES`, on the frames of the cine, `UNLABELLED` in frames that
+        nobody outlined; None: none.
     Raises `InputError` for masks of another shape than the frames.
     """
 

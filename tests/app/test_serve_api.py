@@ -65,6 +65,9 @@ def test_an_ecg_is_read_and_a_clip_beats_with_it(client: Any, telltale: Any, dic
     read = answer.json()
     assert (read["facts"]["quality"], read["facts"]["leads"], read["ecg"]["rate_hz"]) == ("good", 12, 1000)
     assert len(base64.b64decode(read["ecg"]["signal_mv"])) == 4 * 12 * 10_000
+    assert read["summary"]["said"][0] == "DICOM, 1000 Hz (stated in the file), 10.00 s, unit stated in the file"
+    assert [lead["name"] for lead in read["summary"]["leads"]] == read["ecg"]["lead_names"]
+    assert base64.b64decode(read["picture"]).startswith(b"\x89PNG")
     asked = ASKED | {"ecg": read["ecg"], "start_s": 2.0, "seconds": 1.5, "format": "npz"}
     with np.load(io.BytesIO(client.post("/api/generate", json=asked).content)) as clip:
         told = [telltale.told(frame) for frame in clip["frames"]]

@@ -125,3 +125,31 @@ def test_real_pictures_that_are_no_echo_are_refused(test_data):
     for path in pictures:
         with pytest.raises(InputError, match="echocardiogram"):
             to_sector(read_cine(path).frames)
+
+
+def test_a_panel_below_the_arc_is_left_out():
+    sector = Sector(10, 160, 180, 0.7, 0.7)
+    frames = fan_picture(240, 320, sector, frames=8)
+    rng = np.random.default_rng(1)
+    frames[:, 196:230, 50:190] = rng.integers(0, 200, (8, 34, 140), dtype=np.uint8)
+    found = find_sector(frames)
+    assert found.radius == pytest.approx(180, abs=5)
+    assert found.apex_row == pytest.approx(10, abs=5)
+
+
+def test_a_fan_that_was_zoomed_into_is_found_without_its_tip():
+    sector = Sector(-30, 190, 420, 1.0, 1.0)
+    found = find_sector(fan_picture(288, 384, sector, frames=8))
+    inside = sector.inside(288, 384)
+    assert (found.inside(288, 384) & inside).sum() > 0.93 * inside.sum()
+
+
+def test_apical_cines_of_patients_are_found(test_data):
+    names = ("echocv3_Image-43_A4C.dcm", "echonetdocs_Example1_A4C.mp4", "godicom_I_000009_A4C.dcm", "godicom_I_000022_A2C.dcm")
+    for name in names:
+        cine = read_cine(test_data / "real" / "cines" / name)
+        found = find_sector(cine.frames)
+        # The whole fan is in the picture or cut by its edge; none reaches into the panel of an ECG at the foot.
+        assert found.apex_row + found.radius < 1.45 * cine.frames.shape[1]
+        if name.startswith("echocv3"):
+            assert found.apex_row + found.radius == pytest.approx(517, abs=8)

@@ -14,6 +14,9 @@ def test_a_dicom_ecg_as_table_json_and_picture(echogen, dicom_ecg_path, tmp_path
         assert word in shown.out, shown.out
     facts = json.loads(echogen("ecg", dicom_ecg_path, "--json").out)
     assert (facts["rate_hz"], facts["rate_source"], facts["unit_source"]) == (1000.0, "file", "file")
+    assert echogen("ecg", dicom_ecg_path, "--json", tmp_path / "a.json").code == 0
+    assert json.loads((tmp_path / "a.json").read_text()) == facts
+    (tmp_path / "a.json").unlink()
     assert [lead["name"] for lead in facts["leads"]] == facts["lead_names"]
     assert facts["heart_rate_bpm"] == pytest.approx(61, abs=1)
     waves = {wave["wave"]: wave for wave in facts["waves"]}
@@ -68,6 +71,8 @@ def test_a_gap_far_from_the_video_does_not_block_it(echogen, test_data, tmp_path
 def test_wrong_options_are_refused_in_a_sentence(echogen, dicom_ecg_path, tmp_path):
     for arguments, word in (
         (("-o", tmp_path / "a.gif"), ".png"),
+        (("--json", tmp_path / "a.txt"), ".json"),
+        ((tmp_path / "a.json",), "--json"),
         (("--seconds", "0"), "--seconds"),
         (("--ecg-start", "-1"), "--ecg-start"),
         (("--ecg-start", "99"), "10.00 s long"),

@@ -35,7 +35,17 @@ REFUSED = (
     "respiration, scrolling",
     "colour Doppler",
     "noise, scrolling",
+    "wall velocity, static with a line",
+    "scale with ticks, static with a line",
 )
+#: Real cines: the heart rate that the picture prints, else the file states, and whether it is printed.
+REAL = {
+    "echocv3_Image-43_A4C.dcm": (54, True),
+    "fodicom_DIRW0007_A4C.dcm": (61, True),
+    "raventan_plax_test2.mp4": (77, True),
+    "echonetdocs_Example1_A4C.mp4": (61, False),
+    "godicom_I_000001_PLAX.dcm": (117, False),
+}
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +215,7 @@ def test_the_stated_heart_rate_decides_between_beats_and_twice_as_many() -> None
     assert told.r_s is not None
     assert np.abs(told.r_s - np.rint(told.r_s)).max() < 0.02
     other = judge_signal(DrawnSignal(times, _heights(times, 1.0), "standing", 100.0, 1.0, 1.0), times, 90.0)
-    assert other.verdict == "usable"
+    assert other.verdict == "rejected"
     assert "the file states 90" in other.reasons[0]
     assert other.ecg is not None
     assert other.ecg.rate_hz == RATE_HZ
@@ -218,3 +228,17 @@ def test_no_real_file_without_a_drawn_ecg_is_accepted(test_data: Path) -> None:
     paths += [Path(str(get_testdata_file(name))) for name in ("examples_jpeg2k.dcm", "examples_ybr_color.dcm")]
     for path in paths:
         assert read_study(path).ecg is None
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_rate_of_a_real_trace_is_right_or_refused(test_data: Path, name: str) -> None:
+    found = read_drawn_ecg(test_data / "real" / "cines" / name)
+    rate, printed = REAL[name]
+    assert found.line
+    assert not found.accepted or found.heart_rate_bpm == pytest.approx(rate, rel=0.03)
+    assert found.printed_rate_bpm == (rate if printed else None)
+
+
+@pytest.mark.parametrize("name", ["echonetdocs_Example1_A4C.mp4", "godicom_I_000001_PLAX.dcm"])
+def test_a_real_trace_whose_clock_is_right_is_read(test_data: Path, name: str) -> None:
+    assert read_drawn_ecg(test_data / "real" / "cines" / name).accepted

@@ -359,3 +359,38 @@ def test_a_last_line_without_a_time_stamp_is_no_crash(tmp_path):
     stamps = [f"{n / 250:.4f}" for n in range(signal.shape[1])]
     path = written(tmp_path / "a.csv", signal, header=["time_s", "ECG"], columns=[[*stamps[:-1], ""]])
     refused(path, "time stamps", "missing")
+
+
+@pytest.mark.parametrize("counter", [True, False])
+def test_a_breath_that_rises_slowly_is_no_clock(tmp_path, counter):
+    signal = beats(1, 10.0)
+    rows = np.arange(signal.shape[1])
+    breath = [f"{value:.5f}" for value in np.sin(rows / 300)]
+    columns = [[str(n) for n in rows], breath] if counter else [breath]
+    header = ["sample", "RSP_Clean", "ECG_Clean"] if counter else ["RSP_Clean", "ECG_Clean"]
+    ecg = read_ecg(written(tmp_path / "a.csv", signal, header=header, columns=columns), rate_hz=250.0)
+    assert ecg.lead_names == ("ECG Clean",)
+    np.testing.assert_allclose(ecg.signal_mv, signal, atol=1e-4)
+
+
+# The same kinds in arrays.
+
+
+def test_a_matlab_variable_called_rate_may_be_the_heart_rate(tmp_path):
+    from scipy.io import savemat
+
+    savemat(tmp_path / "a.mat", {"ecg": beats(), "rate": 75.0})
+    refused(tmp_path / "a.mat", "does not state its sampling rate", "--ecg-rate")
+    savemat(tmp_path / "b.mat", {"ecg": beats(), "rate": 250.0})
+    assert ecg_info(tmp_path / "b.mat").rate_hz == 250.0
+
+
+def test_twelve_numbered_leads_of_an_npz_are_the_standard_leads(tmp_path):
+    names = np.array([f"lead_{n}" for n in range(12)])
+    np.savez(tmp_path / "a.npz", signal_mv=beats(12), rate_hz=250.0, lead_names=names)
+    assert ecg_info(tmp_path / "a.npz").lead_names == STANDARD
+
+
+def test_an_npz_of_other_arrays_is_named_as_such(tmp_path):
+    np.savez(tmp_path / "a.npz", ecg=beats(), fs=250.0)
+    refused(tmp_path / "a.npz", "an NPZ without signal_mv, rate_hz and lead_names", "NPY")

@@ -107,7 +107,7 @@ def test_a_student_comes_nearer_to_its_teacher_on_hearts_it_has_not_seen(run: Pa
 
 def test_a_recipe_of_before_may_call_the_schedule_way(run: Path, folder: Path) -> None:
     old = {"generator": str(folder), "cache": str(folder / "answers"), "hearts": 6, "held_out": 2, "way": {"steps": 4}}
-    with pytest.warns(DeprecationWarning, match=r"data\.schedule"):
+    with pytest.warns(FutureWarning, match=r"data\.schedule"):
         assert FewStepsTask(Recipe("few-steps", steps=1, data=old)).data.schedule.steps == 4
 
 

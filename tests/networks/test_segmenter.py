@@ -48,3 +48,16 @@ def test_it_learns_and_is_saved(tmp_path):
         assert (logits.argmax(1) == mask).float().mean() > 0.98
         save_network(segmenter, tmp_path)
         assert torch.equal(load_network(Segmenter, tmp_path)(frames), logits)
+
+
+def test_structures_that_nobody_outlined_may_be_called_anything() -> None:
+    mask = torch.zeros(1, 8, 8, dtype=torch.long)
+    mask[:, 2:4] = 1
+    truth = torch.nn.functional.one_hot(mask, 6).permute(0, 3, 1, 2).float() * 30
+    told = torch.tensor([[True, True, False, False, False, False]])
+    other = truth.clone()
+    other[:, 3, 5:7], other[:, 0, 5:7] = 30, 0  # an atrium, where only the ventricle was outlined
+    assert segmentation_loss(other, mask, told=told).item() == pytest.approx(segmentation_loss(truth, mask, told=told).item())
+    assert segmentation_loss(other, mask).item() > 1
+    every = torch.ones(1, 6, dtype=torch.bool)
+    assert segmentation_loss(truth, mask, told=every).item() == pytest.approx(segmentation_loss(truth, mask).item(), abs=1e-5)

@@ -187,6 +187,7 @@ def test_a_clip_comes_in_the_tokenizers_rate_and_a_short_one_is_refused(tmp_path
     assert slow.frames.shape == slow.target.shape == (80, 64, 64)
     assert slow.facts["fps"] == pytest.approx(16.0)
     assert "slow" not in json.dumps(slow.facts)
+    assert read_clip(tmp_path / "slow.npz", network, 32.0).facts["fps"] == pytest.approx(32.0)
     write(Cine(pictures[:6], np.arange(6) / 16.0), tmp_path / "short.npz")
     with pytest.raises(InputError, match="too short"):
         read_clip(tmp_path / "short.npz", network)

@@ -54,8 +54,8 @@ def plan(runs: Path, tmp_path: Path, *, data: Any = None, network: Any = None, o
         "task": "echopulse-transformer", "steps": 40, "batch_size": 4, "learning_rate": 5e-3, "warmup_steps": 5,
         "schedule": "constant", "precision": "fp32", "save_every": 1000, "sample_every": 0, "log_every": 1000, "ema_decay": 0.8,
         "data": {
-            "clips": str(runs / "clips"), "tokenizer": str(runs / "paper" / "tokenizer"), "cache": str(tmp_path / "ids"),
-            "ecg_encoder": str(runs / "st_mem"), "starts": [0, 10], **(data or {}),
+            "source": str(runs / "clips"), "tokenizer": str(runs / "paper" / "tokenizer"),
+            "ecg_encoder": str(runs / "st_mem"), **(data or {}),
         },
         "network": {"dim": 32, "depth": 2, "heads": 2, **(network or {})},
         "options": {"drop": 0.1, "steps": 3, **(options or {})},
@@ -66,9 +66,9 @@ def plan(runs: Path, tmp_path: Path, *, data: Any = None, network: Any = None, o
 def phantom_plan(runs: Path, tmp_path: Path, **options: Any) -> Recipe:
     """A recipe of the shipped default's step 2 in miniature."""
     recipe = plan(runs, tmp_path)
-    data = {"clips": recipe.data["clips"], "tokenizer": str(runs / "phantom" / "tokenizer"), "cache": recipe.data["cache"]}
+    data = {"source": recipe.data["source"], "tokenizer": str(runs / "phantom" / "tokenizer")}
     network = {"vocabulary": 25, "spatial_positions": 16, "dim": 32, "depth": 2, "heads": 2, "ecg": {"dim": 16, "depth": 1}}
-    data |= {"latents": 6, "starts": [0]}
+    data |= {"latents": 6}
     return Recipe(**{**vars(recipe), "task": "masked-video", "data": data, "network": network, "options": options})
 
 
@@ -86,7 +86,7 @@ def test_the_paper_s_transformer_learns_with_its_critic_and_draws(runs: Path, tm
     assert loss_of(task, "critic") < doubt
     strip = task.sample(0)
     assert strip is not None
-    assert strip.shape == (2 * 128, 11 * 128)
+    assert strip.shape == (4 * 128, 11 * 128)
     transformer = load_network(MaskedTransformer, tmp_path / "run" / "weights" / "transformer")
     assert load_critic(tmp_path / "run" / "weights" / "critic", transformer).config == transformer.config
 
@@ -99,14 +99,15 @@ def test_the_phantom_s_transformer_gets_a_critic_that_knows_real_tokens(runs: Pa
     batch = task.batch(500, 0, 1)
     transformer = networks["transformer"]
     flat = torch.zeros(int(batch["hidden"].sum()), 1, 25)
-    shown = with_guesses(batch["ids"], batch["hidden"], flat)
+    ids = task.token_ids(batch)
+    shown = with_guesses(ids, batch["hidden"], flat)
 
     def condition(network: MaskedTransformer) -> Any:
         return network.condition(len(shown))
 
     with torch.no_grad():
         scores = networks["critic"](transformer, shown, batch["times_s"], batch["is_first"], condition)
-    real = (shown == batch["ids"]).all(-1)
+    real = (shown == ids).all(-1)
     assert float(scores[real].mean()) > float(scores[~real].mean())
 
 
@@ -188,10 +189,10 @@ def test_the_text_form_trains_on_sentences(runs: Path, tmp_path: Path) -> None:
         ({"network": {"max_latents": 5}}, "at most 5 latent frames"),
         ({"network": {"context_dim": 768}}, "width 768"),
         ({"data": {"frames": 10}}, "1 plus a multiple of the time patch 2"),
-        ({"data": {"starts": [0, 11]}}, "have 41 frames, but the windows of the recipe's data need 42"),
+        ({"data": {"frame_step": 5}}, "lasts 1.25 s, but a window needs 1.56 s"),
         ({"data": {"leads": ["II", "V9"]}}, "V9"),
         ({"data": {"ecg_encoder": None}}, "must name the folder of a trained ST-MEM"),
-        ({"data": {"clips": "nowhere"}}, "no rendered clips"),
+        ({"data": {"source": "nowhere"}}, "nowhere is no folder"),
     ],
 )
 def test_what_cannot_be_trained_is_one_sentence_before_any_compute(
@@ -205,7 +206,7 @@ def test_what_cannot_be_trained_is_one_sentence_before_any_compute(
 def test_an_ecg_shorter_than_the_encoder_s_window_is_one_sentence(runs: Path, tmp_path: Path) -> None:
     long = StMemConfig(seq_len=2250, patch_size=75, width=24, depth=1, heads=2, head_dim=12, mlp_dim=48)
     save_network(StMem(long), tmp_path / "st_mem")
-    with pytest.raises(InputError, match=r"needs 9 s, but the ECGs .* have 4\.\d\d s"):
+    with pytest.raises(InputError, match=r"needs 9 s from -2\.00 s on, but the ECG covers -2\.00 to 2\.\d\d s"):
         make_task(plan(runs, tmp_path, data={"ecg_encoder": str(tmp_path / "st_mem")}))
 
 

@@ -36,7 +36,7 @@ def plan(clips: Path, *, frame_step: int = 4, **changes: Any) -> Recipe:
     values: dict[str, Any] = {
         "task": "echodiffusion", "steps": 40, "batch_size": 4, "learning_rate": 4e-3, "warmup_steps": 5, "ema_decay": 0.8,
         "schedule": "constant", "precision": "fp32", "weight_decay": 0.0, "save_every": 1000, "sample_every": 1000,
-        "log_every": 1000, "data": {"clips": str(clips), "frame_step": frame_step}, "network": NETWORK, "options": OPTIONS,
+        "log_every": 1000, "data": {"source": str(clips), "frame_step": frame_step}, "network": NETWORK, "options": OPTIONS,
     }  # fmt: skip
     return Recipe(**(values | changes))
 
@@ -104,8 +104,8 @@ def test_frames_stand_alone_in_a_quarter_of_the_steps(clips: Path) -> None:
 
 
 def test_wrong_settings_are_one_sentence(clips: Path) -> None:
-    with pytest.raises(InputError, match="clips have 20 frames, but the stage spans 24"):
-        make_task(plan(clips, options={**OPTIONS, "frames": 6}))
+    with pytest.raises(InputError, match=r"lasts 0\.59 s, but a window needs 0\.75 s"):
+        make_task(plan(clips, options={**OPTIONS, "frames": 7}))
     with pytest.raises(InputError, match=r"takes a smaller video needs options\.before"):
         make_task(plan(clips, network={**NETWORK, "lowres": True}))
     with pytest.raises(InputError, match="4 frames of 16 pixels, which cannot become 6 of 32"):
@@ -115,14 +115,14 @@ def test_wrong_settings_are_one_sentence(clips: Path) -> None:
 
 
 def test_the_recipes_make_the_networks_of_the_paper_and_a_small_one(clips: Path) -> None:
-    recipe = load_recipe("echodiffusion-base", [f"data.clips={clips}", "data.frame_step=1"])
+    recipe = load_recipe("echodiffusion-base", [f"data.source={clips}", "data.frame_step=1"])
     with torch.device("meta"):
         task = make_task(replace(recipe, options={**recipe.options, "frames": 8}))
     assert task.network.config == VideoUnetConfig.paper()
     stage = paper_cascade("2SCM")[0].stages[0]
     assert [recipe.options[name] for name in ("size", "frames", "steps", "churn")] == [56, 16, 32, 80]
     assert (stage.size, stage.frames) == (56, 16)
-    small = load_recipe("phantom-echodiffusion-small", [f"data.clips={clips}", "data.frame_step=1"])
+    small = load_recipe("phantom-echodiffusion-small", [f"data.source={clips}", "data.frame_step=1"])
     task = make_task(small)
     assert sum(weights.numel() for weights in task.network.parameters()) < 6e6
     assert task.stage.size == 32

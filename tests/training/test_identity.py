@@ -31,7 +31,7 @@ def plan(clips: Path, **changes: Any) -> Recipe:
     values: dict[str, Any] = {
         "task": "identity", "steps": 40, "batch_size": 3, "learning_rate": 5e-3, "warmup_steps": 5, "ema_decay": 0.8,
         "schedule": "constant", "precision": "fp32", "save_every": 1000, "sample_every": 0, "log_every": 1000,
-        "data": {"clips": str(clips)}, "network": NETWORK,
+        "data": {"source": str(clips)}, "network": NETWORK,
     }  # fmt: skip
     return Recipe(**(values | changes))
 
@@ -50,8 +50,9 @@ def test_it_learns_and_its_vectors_can_be_used(clips: Path, tmp_path: Path) -> N
     assert after["right"] == 1
     assert after["own_similarity"] > after["other_similarity"] + 0.3
     identity = HeartIdentity(tmp_path / "run" / "weights" / "identity")
-    frames = task.store[0].frames
-    vector = identity(Cine(np.asarray(frames), np.arange(16) / 32))
+    cine = task.source.samples[0][0].cine
+    assert cine is not None
+    vector = identity(Cine(cine.frames, cine.times_s))
     assert vector.shape == (16,)
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
 
@@ -82,10 +83,22 @@ def test_it_starts_from_weights(clips: Path, tmp_path: Path) -> None:
 
 
 def test_wrong_settings_are_one_sentence_and_the_recipe_is_there(clips: Path) -> None:
-    with pytest.raises(InputError, match="spans 25; set fewer steps"):
+    with pytest.raises(InputError, match=r"lasts 0\.47 s, but a window needs 0\.75 s"):
         make_task(plan(clips, network={}))
-    with pytest.raises(InputError, match="32 frames per second"):
-        make_task(plan(clips, network=NETWORK | {"fps": 5.0}))
-    with pytest.raises(InputError, match="between 2 and the number of clips"):
-        make_task(plan(clips, batch_size=4))
+    with pytest.raises(InputError, match="several patients"):
+        make_task(plan(clips, batch_size=1))
+
+
+def test_others_of_the_same_patient_are_no_wrong_answers() -> None:
+    alike = torch.eye(3)[[0, 0, 1]]
+    apart, together = (pair_loss(alike, alike, 0.5, torch.tensor(patients)) for patients in ([0, 1, 2], [0, 0, 2]))
+    assert float(together) < float(apart)
+
+
+def test_a_source_of_one_patient_is_refused(small_store: Callable[[int, int], Path]) -> None:
+    with pytest.raises(InputError, match="several patients"):
+        make_task(plan(small_store(1, 16)))
+
+
+def test_the_recipe_is_there() -> None:
     assert load_recipe("phantom-identity").task in TASKS

@@ -176,6 +176,6 @@ def test_a_written_recipe_reads_back_the_same(values):
 
 def test_former_names_go_on_working():
     recipe = Recipe(task="a", steps=3, options={"old": 4, "other": 5})
-    with pytest.warns(DeprecationWarning, match=r"options\.old of a recipe is called options\.new"):
+    with pytest.warns(FutureWarning, match=r"options\.old of a recipe is called options\.new"):
         assert with_present_names(recipe, {"options.old": "options.new"}).options == {"new": 4, "other": 5}
     assert with_present_names(recipe, {"data.old": "data.new"}) == recipe

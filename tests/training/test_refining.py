@@ -37,7 +37,7 @@ def plan(clips: dict[str, Path], kind: str, **options: Any) -> Recipe:
     return Recipe(
         task="refiner", steps=40, batch_size=4, learning_rate=5e-3, warmup_steps=5, ema_decay=0.8, schedule="constant",
         precision="fp32", weight_decay=0.0, save_every=1000, sample_every=1000, log_every=1000,
-        data={"clips": str(clips[kind]), "frame_step": 1}, network=NETWORK,
+        data={"source": str(clips[kind]), "frame_step": 1}, network=NETWORK,
         options={"size": size, "crop": 32, "kind": kind, "edm": EDM, **options},
     )  # fmt: skip
 
@@ -88,5 +88,5 @@ def test_wrong_stages_are_one_sentence(clips: dict[str, Path]) -> None:
 @pytest.mark.parametrize("name", ["phantom-refine-time", "phantom-refine-space"])
 def test_the_recipes_fit_the_task(clips: dict[str, Path], name: str) -> None:
     kind = "2x-time" if name.endswith("time") else "2x-space"
-    task = make_task(load_recipe(name, [f"data.clips={clips[kind]}"]))
+    task = make_task(load_recipe(name, [f"data.source={clips[kind]}"]))
     assert sum(weight.numel() for weight in task.network.parameters()) < 1_000_000

@@ -150,12 +150,13 @@ def _describe_drawn_ecg(file: Path, fps: float | None) -> dict[str, Any] | None:
         found = read_drawn_ecg(file, fps=fps)
     except InputError:  # too large in colour
         return None
-    if not found.line:
+    if not found.line and found.printed_rate_bpm is None:
         return None
     return {
         "verdict": found.verdict,
         "reasons": list(found.reasons),
         "heart_rate_bpm": found.heart_rate_bpm if found.accepted else None,
+        "printed_rate_bpm": found.printed_rate_bpm,
         "manner": found.manner,
     }
 

@@ -141,6 +141,8 @@ def open_ultrasound(path: Path) -> Any:
 
 def _view(dataset: Any) -> str | None:
     """ "A4C" or "A2C" where the object's view code says so."""
+    if "ViewCodeSequence" not in dataset:
+        return None
     named = {str(code.get("CodeValue", "")) for code in dataset.get("ViewCodeSequence", None) or ()}
     return next((view for view, codes in _VIEW_CODES.items() if named & codes), None)
 

@@ -53,7 +53,8 @@ def read_dataset(path: str | Path, **options: Any) -> Any:
 
     with Path(path).open("rb") as file:
         bare = _is_bare(file.read(512))
-    dataset = pydicom.dcmread(path, force=bare, **options)
+        file.seek(0)
+        dataset = pydicom.dcmread(file, force=bare, **options)
     if not hasattr(dataset, "file_meta"):
         dataset.file_meta = FileMetaDataset()
     if "TransferSyntaxUID" not in dataset.file_meta:

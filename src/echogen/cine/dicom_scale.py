@@ -15,6 +15,8 @@ from echogen.errors import InputError
 _MM_PER_CM = 10.0
 #: Codes of PS3.3 C.8.5.5.1: unit of a delta, and spatial format of a region.
 _CENTIMETRES, _TWO_DIMENSIONAL = 3, 1
+#: Attributes of the edges of a region: left, top, right and bottom, in pixels.
+_EDGES = ("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1")
 #: Spatial formats of regions that move but show no sector: M-mode, spectrum, waveform, graphics.
 _STRIPS = (2, 3, 4, 5)
 #: Screens (width x height) from which machines export, in pixels.
@@ -104,12 +106,13 @@ def _regions(dataset: Any) -> tuple[list[_Region], list[_Box]]:
     """The two-dimensional regions calibrated in cm, and the boxes of M-mode, spectra and traces."""
     regions, strips = [], []
     for item in dataset.get("SequenceOfUltrasoundRegions", None) or ():
-        names = ("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1")
-        left, top, right, bottom = (float(item.get(name, 0) or 0) for name in names)
+        kind = item.get("RegionSpatialFormat")
+        if kind != _TWO_DIMENSIONAL and kind not in _STRIPS:
+            continue
+        left, top, right, bottom = (float(item.get(name, 0) or 0) for name in _EDGES)
         box = (left, top, right + 1.0, bottom + 1.0)
-        if item.get("RegionSpatialFormat") in _STRIPS:
+        if kind in _STRIPS:
             strips.append(box)
-        if item.get("RegionSpatialFormat") != _TWO_DIMENSIONAL:
             continue
         if (item.get("PhysicalUnitsXDirection"), item.get("PhysicalUnitsYDirection")) != (_CENTIMETRES, _CENTIMETRES):
             continue
@@ -126,7 +129,7 @@ def _sensible(width: float, height: float) -> bool:
 
 def _pixel_aspect(dataset: Any) -> float:
     """Width / height of a pixel as PixelAspectRatio states it, which has the height first; 1 where it is absent or senseless."""
-    stated = dataset.get("PixelAspectRatio")
+    stated = dataset.get("PixelAspectRatio") if "PixelAspectRatio" in dataset else None
     if stated is None or not hasattr(stated, "__len__") or len(stated) != 2:
         return 1.0
     height, width = (float(value or 0) for value in stated)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from echogen.cine.timing import is_plausible, steady_times
+from echogen.cine.timing import is_plausible, steady_times, usual_interval
 from echogen.records import SecondsArray
 
 _MS_PER_S = 1000.0
@@ -54,7 +54,7 @@ def _said(chosen: str, stated: dict[str, SecondsArray]) -> str:
 
 def _rate(times_s: SecondsArray) -> float:
     """Frames per second: the inverse of the median interval."""
-    return float(1.0 / np.median(np.diff(times_s)))
+    return 1.0 / usual_interval(times_s)
 
 
 def _disagreeing(chosen: str, stated: dict[str, SecondsArray]) -> str | None:
@@ -103,7 +103,7 @@ def _unrounded(step_ms: float, rates_hz: list[float]) -> float:
 
 def _vector(dataset: Any, count: int) -> SecondsArray | None:
     """The times of FrameTimeVector, which holds an increment for every frame or for all but the first."""
-    vector = dataset.get(_VECTOR)
+    vector = dataset.get(_VECTOR) if _VECTOR in dataset else None
     if vector is None or not hasattr(vector, "__len__") or len(vector) not in (count, count - 1):
         return None
     steps = np.asarray(vector, dtype=np.float64)[len(vector) - (count - 1) :]
@@ -116,5 +116,6 @@ def _vector(dataset: Any, count: int) -> SecondsArray | None:
 
 def _number(dataset: Any, keyword: str) -> float:
     """A positive finite number under a keyword, else 0."""
-    value = float(dataset.get(keyword, 0) or 0)
+    # pydicom finds out that a keyword is absent faster than it gets one with a default.
+    value = float(dataset.get(keyword, 0) or 0) if keyword in dataset else 0.0
     return value if math.isfinite(value) and value > 0 else 0.0

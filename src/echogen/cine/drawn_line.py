@@ -27,6 +27,11 @@ _FAINTEST = 0.4
 _LEAST_WIDTH = 0.25
 _LOOKED_AT = 16
 _MOST_LINES = 6
+#: Share of the picture's rows over which the trace of one lead is drawn at most.
+_TALLEST = 0.25
+#: Share of a line's colour from which a pixel beside the line belongs to a coloured area, and the share of a line's columns
+#: with such pixels beside it from which the line is an area's edge, as of a menu bar, and no trace.
+_AREA_COLOUR, _MOST_AREA = 0.35, 0.5
 
 
 @dataclass(frozen=True)
@@ -137,8 +142,8 @@ def _long_parts(lit: Mask) -> list[Mask]:
             inside = (lit[:, box[0], box[1]] & (labels[box] == number)).sum(axis=1)
             thickness[number] = np.median(inside[inside > 0])
     parts = []
-    for group in _in_a_row(boxes, thickness, 0.04 * width):
-        part = np.isin(labels, group)
+    for group in _in_a_row(boxes, thickness, 0.04 * width, 3 * reach):
+        part = np.isin(labels, group + _short_pieces(boxes, group, 2 * reach, _TALLEST * height))
         columns = np.flatnonzero(part.any(axis=0))
         rows = np.flatnonzero(part.any(axis=1))
         thick = float(thickness[group].max())
@@ -150,10 +155,11 @@ def _long_parts(lit: Mask) -> list[Mask]:
     return parts
 
 
-def _in_a_row(boxes: list[tuple[slice, slice]], thickness: NDArray[np.float64], gap: float) -> list[list[int]]:
+def _in_a_row(boxes: list[tuple[slice, slice]], thickness: NDArray[np.float64], gap: float, overlap: int) -> list[list[int]]:
     """Numbers of parts (of thickness above 0) that follow each other from left to right on the same rows: pieces of one line.
 
-    Text of the same colour beside a line is thicker than the line.
+    gap, overlap: How many columns may lie between two pieces, and how many they may share. Text of the same colour beside a
+        line is thicker than the line.
     """
     rest = sorted((number for number in range(1, len(thickness)) if thickness[number] > 0), key=lambda n: boxes[n - 1][1].start)
     groups: list[list[int]] = []
@@ -164,12 +170,27 @@ def _in_a_row(boxes: list[tuple[slice, slice]], thickness: NDArray[np.float64], 
             alike = (
                 thickness[number] <= 1.5 * thickness[group[-1]] + 0.5 and thickness[group[-1]] <= 1.5 * thickness[number] + 0.5
             )
-            if alike and 0 <= columns.start - end.stop < gap and rows.start < before.stop and before.start < rows.stop:
+            if alike and -overlap <= columns.start - end.stop < gap and rows.start < before.stop and before.start < rows.stop:
                 group.append(number)
                 break
         else:
             groups.append([number])
     return groups
+
+
+def _short_pieces(boxes: list[tuple[slice, slice]], group: list[int], gap: int, tallest: float) -> list[int]:
+    """Numbers of the pieces, such as steep strokes, on the rows of a group and within `gap` columns of it.
+
+    None for a group of more than `tallest` rows, on which the sector stands as well.
+    """
+    top, bottom = min(boxes[n - 1][0].start for n in group), max(boxes[n - 1][0].stop for n in group)
+    left, right = min(boxes[n - 1][1].start for n in group), max(boxes[n - 1][1].stop for n in group)
+    return [
+        number
+        for number, (rows, columns) in enumerate(boxes, start=1)
+        if rows.start >= top - 2 and rows.stop <= bottom + 2 and columns.start < right + gap and columns.stop > left - gap
+        if bottom - top <= tallest
+    ]
 
 
 def _weights(block: ByteArray, reference: Weights) -> Weights:
@@ -213,7 +234,20 @@ def _follow(frames: ByteArray, part: Mask, reference: Weights) -> DrawnLine | No
     row = np.where(drawn, row, np.nan).astype(np.float32)
     colour = (int(reference[0]), int(reference[1]), int(reference[2]))
     ends = slice(int(used[0]), int(used[-1]) + 1)
-    return DrawnLine(row[:, ends], tall[:, ends], thickness, columns.start + ends.start, rows.start, rows.stop, colour)
+    line = DrawnLine(row[:, ends], tall[:, ends], thickness, columns.start + ends.start, rows.start, rows.stop, colour)
+    return None if _edge_of_area(frames, line, reference) else line
+
+
+def _edge_of_area(frames: ByteArray, line: DrawnLine, reference: Weights) -> bool:
+    """True for a line along most of which its colour goes on beside it: the edge of a menu bar or of a coloured panel."""
+    away = int(np.ceil(line.thickness / 2.0)) + 2
+    beside: list[Weights] = []
+    for number in np.unique(np.linspace(0, len(frames) - 1, _LOOKED_AT // 2).astype(int)):
+        drawn = np.flatnonzero(np.isfinite(line.row[number]))
+        rows = np.rint(line.row[number, drawn]).astype(int)
+        sides = np.clip(np.stack([rows - away, rows + away]), 0, frames.shape[1] - 1)
+        beside.append(_weights(frames[number, sides, drawn + line.first_column], reference).max(axis=0))
+    return float((np.concatenate(beside) > _AREA_COLOUR).mean()) > _MOST_AREA
 
 
 def _heaviest_run(lit: Mask, weight: Weights) -> Mask:

@@ -29,6 +29,8 @@ from echogen.records import SecondsArray
 
 _SCROLL_LAG_S = 0.2
 _CAP = 8.0
+#: Distance in rows by which a line may differ between frames and still show the same.
+_LEAST_TOLERANCE = 2.5
 
 
 @dataclass(frozen=True)
@@ -164,12 +166,14 @@ def _passed(line: DrawnLine, frames: ByteArray, times_s: SecondsArray, seconds_p
     if found is None:
         return None
     row = _without_marker(line, found, times_s)
-    if _rewritten(row, found, times_s):
+    # A thick line is followed, and stands, less exactly than a thin one.
+    tolerance = max(_LEAST_TOLERANCE, 0.5 * line.thickness)
+    if _rewritten(row, found, times_s, tolerance):
         track = pen_track(row, found, times_s, seconds_per_pixel)
-        return None if track is None else _swept(row, track, times_s)
+        return None if track is None else _swept(row, track, times_s, tolerance)
     usual = np.median(block[:: max(1, len(block) // 24)], axis=0).astype(np.uint8)
     track = marker_track(changed_pixels(block, usual[None]), found, times_s, seconds_per_pixel)
-    return None if track is None else _standing(row, track, times_s)
+    return None if track is None else _standing(row, track, times_s, tolerance)
 
 
 def _beside(line: DrawnLine, frames: ByteArray, rows: int) -> ByteArray:
@@ -187,25 +191,28 @@ def _without_marker(line: DrawnLine, track: Track, times_s: SecondsArray) -> NDA
     return np.where(tall & (away < 0.05 * len(columns)), np.nan, line.row)
 
 
-def _rewritten(row: NDArray[np.float32], track: Track, times_s: SecondsArray) -> bool:
-    """True if the line differs before and after the track has passed."""
+def _rewritten(row: NDArray[np.float32], track: Track, times_s: SecondsArray, tolerance: float) -> bool:
+    """True if the line differs before and after the track has passed, or is drawn by it for the first time."""
     width = row.shape[1]
     passes = track.passes(np.arange(width))
     clear = max(0.05 * width / track.speed, 3.0 * float(np.median(np.diff(times_s))))
-    differ = same = 0
+    differ = same = first = 0
     for own in passes:
         for column in np.flatnonzero((own > times_s[0] + clear) & (own < times_s[-1] - clear)):
             lag = times_s - own[column]
             before = row[(lag < -clear) & (lag > -10 * clear), column]
             after = row[(lag > clear) & (lag < 10 * clear), column]
+            if before.size > 2 and after.size > 2 and not np.isfinite(before).any() and np.isfinite(after).all():
+                first += 1
             before, after = before[np.isfinite(before)], after[np.isfinite(after)]
-            if before.size > 2 and after.size > 2:
-                changed = abs(float(np.median(before)) - float(np.median(after))) > 2.5
+            # A line over moving tissue is not followed well enough there to tell.
+            if before.size > 2 and after.size > 2 and max(float(before.std()), float(after.std())) < 2.0:
+                changed = abs(float(np.median(before)) - float(np.median(after))) > tolerance
                 differ, same = differ + changed, same + (not changed)
-    return differ > 0.04 * (differ + same)
+    return differ > 0.04 * (differ + same) or first > differ + same
 
 
-def _swept(row: NDArray[np.float32], track: Track, times_s: SecondsArray) -> DrawnSignal:
+def _swept(row: NDArray[np.float32], track: Track, times_s: SecondsArray, tolerance: float) -> DrawnSignal:
     width = row.shape[1]
     starts = np.concatenate([[track.start.max() + width], track.start])
     starts = np.sort(np.concatenate([starts, [starts.min() - width]]))[::-1]
@@ -223,14 +230,14 @@ def _swept(row: NDArray[np.float32], track: Track, times_s: SecondsArray) -> Dra
     label, middle = _medians((number * width + column)[sure], row[frame, column][sure])
     times = passes[label // width, label % width]
     index = np.searchsorted(label, (number * width + column)[sure])
-    agreement = float((np.abs(row[frame, column][sure] - middle[index]) <= 2.5).mean())
+    agreement = float((np.abs(row[frame, column][sure] - middle[index]) <= tolerance).mean())
     order = np.argsort(times, kind="stable")
     times, middle = times[order], middle[order]
     keep = np.concatenate([[True], np.diff(times) > 1e-6])
     return DrawnSignal(times[keep], -middle[keep], "sweeping", track.speed, agreement, track.followed)
 
 
-def _standing(row: NDArray[np.float32], track: Track, times_s: SecondsArray) -> DrawnSignal | None:
+def _standing(row: NDArray[np.float32], track: Track, times_s: SecondsArray, tolerance: float) -> DrawnSignal | None:
     width = row.shape[1]
     passes = track.passes(np.arange(width))
     away = np.abs(passes[:, None, :] - times_s[None, :, None]).min(axis=0) * track.speed
@@ -239,7 +246,7 @@ def _standing(row: NDArray[np.float32], track: Track, times_s: SecondsArray) -> 
     if known.sum() < 0.3 * width:
         return None
     middle = np.nanmedian(clean[:, known], axis=0)
-    agreement = float((np.abs(clean[:, known] - middle) <= 2.0).sum() / np.isfinite(clean[:, known]).sum())
+    agreement = float((np.abs(clean[:, known] - middle) <= tolerance).sum() / np.isfinite(clean[:, known]).sum())
     longest = int(np.argmax([((own >= times_s[0]) & (own <= times_s[-1])).sum() for own in passes]))
     times = passes[longest][known]
     return DrawnSignal(times, -np.asarray(middle, dtype=np.float64), "standing", track.speed, agreement, track.followed)

@@ -36,11 +36,17 @@ _HALO = 0.05
 _THIN = 5
 #: Least overlap of a fan with what is lit; fans that open wider than this, in radians, are taken only if they fit as exactly as
 #: no round picture with dark corners does.
-_LEAST_OVERLAP, _WIDE, _LEAST_OVERLAP_WIDE = 0.80, 1.85, 0.95
+_LEAST_OVERLAP, _WIDE, _LEAST_OVERLAP_WIDE = 0.80, 1.85, 0.93
+#: Share of a fan's opening on each side in which its arc is looked for, and least radius of the arc as a share of the fan's.
+_INNER, _LEAST_ARC = 0.8, 0.6
+#: Lit share of a ring inside the arc at least and just below it at most, and how many pixels lie between the two.
+_FILLED, _DARK, _AT_ARC = 0.6, 0.25, 5
+#: Widest tip of a fan, as a share of its whole width, in a whole picture and in one that was zoomed into.
+_WIDEST_TIP, _WIDEST_TIP_ZOOMED = 0.45, 0.60
 #: Links thinner than so many pixels are always cut between the fan and what is beside it.
 _THIN_LINK = 5
 #: Narrowest and widest opening of a fan, both sides together, in radians.
-_NARROWEST, _WIDEST = 0.5, 2.11
+_NARROWEST, _WIDEST = 0.5, 2.2
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,53 @@ class Sector:
         return _signed_depth(self, height, width) > -margin
 
 
-def to_sector(frames: ByteArray, size: int = CANONICAL_SIZE) -> tuple[ByteArray, float]:
-    """Crop an echo picture to its sector and resize it into the canonical geometry.
+@dataclass(frozen=True)
+class CanonicalView:
+    """Place of the canonical picture of a sector in a recorded picture.
 
-    frames: uint8 (..., height, width), one picture or a cine (one sector for all). Returns uint8 (..., size, size): apex in
-    row 6/128 of the middle column, radius 112/128 of the rows, equal scale in both directions, black outside the fan; and
-    the factor by which mm per pixel grows (pixels of the input per pixel of the result). A sector wider than the picture
-    loses its sides. A square picture that has the canonical geometry already keeps it.
+    box: Left, top, right and bottom of the canonical picture, in pixels of the recorded one; it may reach outside.
+    inside: (size, size) True in the fan.
+    """
+
+    box: tuple[float, float, float, float]
+    inside: Mask
+
+    @property
+    def factor(self) -> float:
+        """Pixels of the recorded picture per pixel of the canonical one, by which mm per pixel grow."""
+        return (self.box[2] - self.box[0]) / len(self.inside)
+
+    def frames(self, frames: ByteArray) -> ByteArray:
+        """Bring pictures (..., height, width) uint8 into the canonical picture (..., size, size), black outside the fan."""
+        pictures = np.asarray(frames)
+        resized = _resample(pictures.reshape(-1, *pictures.shape[-2:]), self.box, len(self.inside))
+        return (resized * self.inside).reshape(*pictures.shape[:-2], *self.inside.shape)
+
+    def masks(self, masks: ByteArray) -> ByteArray:
+        """Bring ids (..., height, width) uint8 to (..., size, size), each that of the nearest pixel; 0 outside the fan."""
+        ids = np.asarray(masks)
+        centres = (np.arange(len(self.inside)) + 0.5) * self.factor
+        rows, columns = (np.floor(start + centres).astype(int) for start in (self.box[1], self.box[0]))
+        height, width = ids.shape[-2:]
+        there = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None]
+        taken = ids[..., np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)]
+        return taken * (there & self.inside)
+
+    def recorded_masks(self, masks: ByteArray, height: int, width: int) -> ByteArray:
+        """Bring ids (..., size, size) of the canonical picture back to the recorded one, (..., height, width); 0 outside."""
+        size = len(self.inside)
+        rows = np.floor((np.arange(height) + 0.5 - self.box[1]) / self.factor).astype(int)
+        columns = np.floor((np.arange(width) + 0.5 - self.box[0]) / self.factor).astype(int)
+        there = ((rows >= 0) & (rows < size))[:, None] & ((columns >= 0) & (columns < size))[None]
+        ids = np.asarray(masks)[..., np.clip(rows, 0, size - 1)[:, None], np.clip(columns, 0, size - 1)]
+        return ids * there
+
+
+def canonical_view(frames: ByteArray, size: int = CANONICAL_SIZE) -> CanonicalView:
+    """Find the canonical picture of `size` pixels in an echo picture or cine (..., height, width) uint8, one sector for all.
+
+    The apex comes to row 6/128 of the middle column, the radius is 112/128 of the rows, the scale is equal in both directions.
+    A sector wider than the canonical picture loses its sides. A square picture that has the canonical geometry already keeps it.
     Raises `InputError` for a picture that shows no sector.
     """
     pictures = np.asarray(frames)
@@ -75,18 +121,23 @@ def to_sector(frames: ByteArray, size: int = CANONICAL_SIZE) -> tuple[ByteArray,
     unit = size / CANONICAL_SIZE
     target = Sector(CANONICAL_APEX_ROW * unit, size / 2, CANONICAL_RADIUS * unit, np.pi / 2, np.pi / 2)
     if height == width and _is_canonical(stack):
-        factor = width / size
-        resized = stack if size == width else _resample(stack, (0.0, 0.0, float(width), float(width)), size)
-        inside = target.inside(size, size, margin=2.0 * unit)
-    else:
-        sector = find_sector(stack)
-        factor = sector.radius / target.radius
-        left = sector.apex_column - target.apex_column * factor
-        top = sector.apex_row - target.apex_row * factor
-        resized = _resample(stack, (left, top, left + size * factor, top + size * factor), size)
-        opened = Sector(target.apex_row, target.apex_column, target.radius, sector.left, sector.right)
-        inside = opened.inside(size, size, margin=1.0 * unit)
-    return (resized * inside).reshape(*pictures.shape[:-2], size, size), factor
+        return CanonicalView((0.0, 0.0, float(width), float(width)), target.inside(size, size, margin=2.0 * unit))
+    sector = find_sector(stack)
+    factor = sector.radius / target.radius
+    left = sector.apex_column - target.apex_column * factor
+    top = sector.apex_row - target.apex_row * factor
+    opened = Sector(target.apex_row, target.apex_column, target.radius, sector.left, sector.right)
+    return CanonicalView((left, top, left + size * factor, top + size * factor), opened.inside(size, size, margin=1.0 * unit))
+
+
+def to_sector(frames: ByteArray, size: int = CANONICAL_SIZE) -> tuple[ByteArray, float]:
+    """Crop an echo picture (..., height, width) uint8 to its sector and resize it into the canonical geometry.
+
+    Returns uint8 (..., size, size), and the factor by which mm per pixel grows; see `canonical_view`, which raises `InputError`
+    for a picture that shows no sector.
+    """
+    view = canonical_view(frames, size)
+    return view.frames(frames), view.factor
 
 
 def resize_canonical(frames: ByteArray, size: int = CANONICAL_SIZE) -> ByteArray:
@@ -112,6 +163,10 @@ def find_sector(frames: ByteArray) -> Sector:
     fitted = _fit(hull) if _may_be_fan(part, hull) else None
     if fitted is None or not _fits(fitted, hull):
         raise InputError(_NO_ECHO)
+    within = _without_panel(part, fitted)
+    if within is not None:
+        part, hull = within, _hull(within)
+        fitted = _fit(hull)
     fitted = _opened_to(_fitted(hull, near=fitted), part)
     along_rows, along_columns = height / small_size[1], width / small_size[0]
     return Sector(
@@ -211,7 +266,7 @@ def _fitted(hull: Mask | Floats, near: Sector | None = None) -> Sector:
     def loss(v: Floats) -> float:
         # The tip lies in the picture's own fan, a little above its first lit row at most.
         above = max(0.0, top / tall - 0.10 - v[0])
-        angles = sum(max(0.0, 0.15 - a) + max(0.0, a - 1.05) for a in v[3:])
+        angles = sum(max(0.0, 0.15 - a) + max(0.0, a - _WIDEST / 2.0) for a in v[3:])
         # Fans are symmetric unless steered; a side that fades out is not a narrow one.
         return -_overlap(sector(v), hull) + 10.0 * (above + angles) + 0.5 * float(v[3] - v[4]) ** 2
 
@@ -235,13 +290,34 @@ def _opened_to(fan: Sector, part: Mask) -> Sector:
     return replace(fan, left=max(fan.left, -float(widest_left)), right=max(fan.right, float(widest_right)))
 
 
+def _without_panel(part: Mask, fan: Sector) -> Mask | None:
+    """The lit part without a panel, such as that of an ECG, below the fan's arc; None where there is none.
+
+    Rings around the tip are lit for the most part inside the true arc, dark just below it, and lit again where the panel is.
+    """
+    rows, columns = np.indices(part.shape)
+    down, across = rows + 0.5 - fan.apex_row, columns + 0.5 - fan.apex_column
+    angle, distance = np.arctan2(across, down), np.hypot(down, across)
+    inner = (angle > -_INNER * fan.left) & (angle < _INNER * fan.right) & (distance < fan.radius + 1)
+    ring = distance[inner].astype(int)
+    lit = np.bincount(ring, weights=part[inner]) / np.maximum(np.bincount(ring), 1)
+    for radius in range(int(_LEAST_ARC * fan.radius), len(lit) - 1):
+        if lit[radius] < _DARK and lit[radius - _AT_ARC] > _FILLED and lit[radius + 1 :].max() > lit[radius] + 0.1:
+            return part & (distance < radius)
+    return None
+
+
 def _may_be_fan(part: Mask, hull: Mask) -> bool:
     """True for a part that is large and filled, and narrow at its top."""
     rows, columns = np.nonzero(hull)
     tall = int(rows.max() - rows.min()) + 1
     wide = int(columns.max() - columns.min()) + 1
     tip = int(np.ptp(columns[rows < rows.min() + max(1, round(0.04 * tall))])) + 1
-    return bool(hull.mean() > 0.06 and part.sum() > 0.4 * hull.sum() and tip < 0.45 * wide)
+    # A picture that was zoomed into shows the fan without its tip, cut by the upper edge, and fills the other three sides.
+    height, width = hull.shape
+    zoomed = tall > 0.95 * height and wide > 0.98 * width
+    widest_tip = _WIDEST_TIP_ZOOMED if zoomed else _WIDEST_TIP
+    return bool(hull.mean() > 0.06 and part.sum() > 0.4 * hull.sum() and tip < widest_tip * wide)
 
 
 def _is_canonical(stack: ByteArray) -> bool:

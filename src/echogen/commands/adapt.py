@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from echogen.commands.common import check_folder, check_input, progress_bar
+from echogen.commands.common import EchoRate, check_folder, check_fps, check_input, progress_bar
 from echogen.errors import InputError
 from echogen.files import whole_folder
 
@@ -27,6 +27,7 @@ def adapt(
     held_out: Annotated[
         list[Path] | None, typer.Option("--held-out", metavar="CLIP", help="A clip to judge by only; may be repeated.")
     ] = None,
+    fps: EchoRate = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps; few clips bear few.")] = 150,
     rank: Annotated[int, typer.Option("--rank", min=1, max=256, help="Rank of the changes; more is larger.")] = 16,
     decoder_only: Annotated[
@@ -63,6 +64,7 @@ def adapt(
     assert clips is not None
     if importlib.util.find_spec("peft") is None:
         raise InputError("Adapting needs peft, which is not installed; run: pip install 'echogen[adapt]'.")
+    check_fps(fps)
     judged = held_out or []
     for path in [*clips, *judged]:
         check_input(path)
@@ -73,8 +75,8 @@ def adapt(
 
     generator = Generator.from_pretrained(model, device)
     tokenizer = adapting.check_tokenizer(generator.adaptable)
-    known = [adapting.read_clip(path, tokenizer) for path in clips]
-    unknown = [adapting.read_clip(path, tokenizer) for path in judged]
+    known = [adapting.read_clip(path, tokenizer, fps) for path in clips]
+    unknown = [adapting.read_clip(path, tokenizer, fps) for path in judged]
     plan = adapting.AdapterPlan(steps=steps, rank=rank, decoder_only=decoder_only, seed=seed)
     with progress_bar("adapting") as progress:
         adapted = adapting.adapt(tokenizer, known, plan, progress)

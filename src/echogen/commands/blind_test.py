@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from echogen.commands.common import check_folder, check_output, progress_bar, write_json
+from echogen.commands.common import check_folder, check_fps, check_output, progress_bar, write_json
 from echogen.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ def blind_test(
     size: Annotated[int, typer.Option("--size", help="Rows and columns of each clip in pixels.")] = 128,
     whole: Annotated[bool, typer.Option("--whole", help="Show whole pictures, not only the sector.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses the clips and their order.")] = 0,
+    fps: Annotated[
+        float | None, typer.Option("--fps", metavar="HZ", help="Frames per second of the real clips, instead of what they state.")
+    ] = None,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free one.")] = 8000,
     host: Annotated[str, typer.Option("--host", help="Any other than this machine needs --token.")] = "127.0.0.1",
     token: Annotated[
@@ -60,9 +63,10 @@ def blind_test(
         raise InputError("--json belongs to --report; leave it out.")
     if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("uvicorn") is None:
         raise InputError("The page needs fastapi and uvicorn, which are not installed; run: pip install 'echogen[serve]'.")
+    check_fps(fps)
     from echogen.app.blind_test.session import Plan
 
-    plan = Plan(str(real.resolve()), str(generated.resolve()), count, repeats, seconds, size, whole, seed)
+    plan = Plan(str(real.resolve()), str(generated.resolve()), count, repeats, seconds, size, whole, seed, fps)
     _serve(plan, output, host, port, token, show_result)
 
 

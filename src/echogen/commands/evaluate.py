@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from echogen.commands.common import check_output, progress_bar, write_json
+from echogen.commands.common import check_fps, check_output, progress_bar, write_json
 
 if TYPE_CHECKING:
     from echogen.metrics.evaluation.figures import Row
@@ -28,6 +28,10 @@ def evaluate(
             help="For example ssim,ef,timing; an unknown name is answered with the list. All that can be had unless stated.",
         ),
     ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option("--fps", metavar="HZ", help="Frames per second of the real videos, if they state it wrongly."),
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to this .json file.")] = None,
 ) -> None:
     """Judge a folder of generated videos against a folder of real ones.
@@ -40,6 +44,7 @@ def evaluate(
     way) and control (another clip, shuffled beats or EFs), each null or with value, low, high and n; measuring_error (what the
     segmenter itself gives on clips of known truth); and note. Beside these, clips counts real, generated and paired ones.
     """
+    check_fps(fps)
     from echogen.metrics.evaluation.run import chosen_metrics
     from echogen.metrics.evaluation.run import evaluate as judge
 
@@ -47,7 +52,7 @@ def evaluate(
     if json is not None:
         check_output(json, (".json",))
     with progress_bar("evaluating") as progress:
-        found = judge(real, generated, names, progress, processes=os.cpu_count() or 1)
+        found = judge(real, generated, names, progress, processes=os.cpu_count() or 1, fps=fps)
     if json is not None:
         write_json(json, found.to_json())
     _print(found)

@@ -67,6 +67,7 @@ class CamusInfo:
 class Camus:
     """Sequences of CAMUS as studies, patient by patient; a sequence is read when it is asked for.
 
+    outlined: Structures that the masks show; all else is background in them.
     folder: Folder as downloaded, or the folder of the patients.
     split: "training", "validation", "testing" or None for all.
     views: "A4C", "A2C" or both.
@@ -77,6 +78,8 @@ class Camus:
     turned. It has masks of every frame where the file has them, no ECG, and pixels made square.
     Raises `InputError` for a file that is missing or malformed, or where nibabel is not installed.
     """
+
+    outlined = ("lv", "myocardium", "la")
 
     def __init__(
         self,
@@ -119,6 +122,10 @@ class Camus:
     def names(self) -> list[str]:
         """Name of each study, patientNNNN_4CH or patientNNNN_2CH, in order."""
         return [f"{patient.name}_{CHAMBERS[view]}" for patient, view, _ in self._places]
+
+    def labels(self, index: int) -> dict[str, str]:
+        """Name of the patient of the sequence with this index; both views of a patient belong together."""
+        return {"patient": self._places[index][0].name}
 
     def info(self, index: int) -> CamusInfo:
         """Read the cfg of the sequence with this index. Raises `InputError` where it is missing or malformed."""

@@ -11,6 +11,7 @@ from scipy import ndimage
 from echogen.arrays import Floats
 from echogen.cine.colour import ColourCine, read_colour
 from echogen.cine.drawn_line import find_lines
+from echogen.cine.drawn_rate import printed_rates
 from echogen.cine.drawn_sweep import DrawnSignal, line_signal
 from echogen.cine.reading import read_cine
 from echogen.ecg.detectors import CLEAR_CONTRAST, Detection, detect_qrs, irregularity
@@ -32,6 +33,14 @@ _NO_CLOCK = "A line is drawn across the picture, but nothing that moves along it
 _RATE_BPM = (25.0, 250.0)
 #: Longest gap in s between columns that is not counted as missing: the length of a wide QRS.
 _LONGEST_GAP_S = 0.12
+#: Largest relative difference between the rate of the trace and a stated one; beyond it the clock or the trace is wrong.
+_NEAR_RATE = 0.03
+#: Least share of the time that an ECG is near its level; a sine is near it for 0.13, a pulse or respiration for up to 0.4.
+_LEAST_AT_LEVEL = 0.5
+#: Largest share of the time in which an ECG does not leave its level by a hundredth of its height; noise and waves move it.
+_MOST_STRAIGHT = 0.85
+#: Least share of the beats that look alike; premature ones look different.
+_LEAST_ALIKE = 0.7
 #: Time in s for which the first and the last value are repeated before QRS detection, so that filters do not bend the ends.
 _HELD_S = 0.6
 
@@ -49,6 +58,7 @@ class DrawnEcg:
     manner: Motion of the line, "scrolling", "sweeping" or "standing"; None where nothing was found.
     column_s: Duration of one column of the picture in s, which limits the precision of all times.
     line: True if any line is drawn across the picture.
+    printed_rate_bpm: Heart rate in beats per minute that stands in the picture as text; None where none is read for sure.
     """
 
     verdict: str
@@ -59,6 +69,7 @@ class DrawnEcg:
     manner: str | None = None
     column_s: float | None = None
     line: bool = True
+    printed_rate_bpm: float | None = None
 
     @property
     def accepted(self) -> bool:
@@ -101,25 +112,38 @@ def read_drawn_ecg(path: str | Path, *, fps: float | None = None) -> DrawnEcg:
 
 
 def find_drawn_ecg(cine: ColourCine) -> DrawnEcg:
-    """Find the ECG that is drawn into a cine: the line with the best verdict of all that are drawn across the picture."""
+    """Find the ECG that is drawn into a cine: the line with the best verdict of all that are drawn across the picture.
+
+    A heart rate that is printed into the picture, else one that the file states, must be that of the line.
+    """
+    printed = printed_rates(cine.frames)
     lines = find_lines(cine.frames)
-    if not lines:
-        return DrawnEcg("rejected", (_NOTHING,), line=False)
     found = []
     for line in lines:
         signal = line_signal(line, cine.frames, cine.times_s, cine.ecg_seconds_per_pixel)
         if signal is not None:
-            found.append(judge_signal(signal, cine.times_s, cine.heart_rate_bpm))
-    return min(found, key=lambda one: VERDICTS.index(one.verdict), default=DrawnEcg("rejected", (_NO_CLOCK,)))
+            found.append(judge_signal(signal, cine.times_s, cine.heart_rate_bpm, printed))
+    nothing = DrawnEcg("rejected", (_NO_CLOCK if lines else _NOTHING,), line=bool(lines))
+    best = min(found, key=lambda one: VERDICTS.index(one.verdict), default=nothing)
+    return replace(best, printed_rate_bpm=None if printed is None else printed[1])
 
 
-def judge_signal(signal: DrawnSignal, times_s: Floats, stated_rate_bpm: float | None = None) -> DrawnEcg:
+def judge_signal(
+    signal: DrawnSignal,
+    times_s: Floats,
+    stated_rate_bpm: float | None = None,
+    printed_bpm: tuple[float, float, float] | None = None,
+) -> DrawnEcg:
     """Find R peaks and verdict of the ECG in a drawn line.
 
     signal: Heights of the line over time.
     times_s: Times of the frames in s.
     stated_rate_bpm: Heart rate in beats per minute that the file states; None without one.
+    printed_bpm: Lowest, middle and highest heart rate in beats per minute that the pictures print; None without one. It comes
+        before the stated one.
     """
+    if printed_bpm is not None:
+        stated_rate_bpm = printed_bpm[1]
     times, values, missing = _uniform(signal)
     detection = _detected(values)
     peaks = _beats(detection, values, stated_rate_bpm)
@@ -133,8 +157,13 @@ def judge_signal(signal: DrawnSignal, times_s: Floats, stated_rate_bpm: float | 
     shown = (r_s >= times_s[0]) & (r_s <= times_s[-1])
     if not bad and not shown.any():
         bad.append("No heart beat lies within the video.")
-    if stated_rate_bpm is not None and rate is not None and abs(rate / stated_rate_bpm - 1.0) > 0.15:
-        doubts.append(f"The trace shows {rate:.0f} beats a minute, the file states {stated_rate_bpm:.0f}.")
+    if stated_rate_bpm is not None and rate is not None:
+        lowest, _, highest = printed_bpm or (stated_rate_bpm,) * 3
+        # A display follows the beats of the video; the trace may show earlier ones too.
+        during = float(60.0 / np.median(np.diff(r_s[shown]))) if shown.sum() > 1 else rate
+        if not any(lowest - _near(lowest) <= one <= highest + _near(highest) for one in (rate, during)):
+            said = "the file states" if printed_bpm is None else "the picture prints"
+            bad.append(f"The trace shows {rate:.0f} beats a minute, {said} {stated_rate_bpm:.0f}.")
     verdict = "rejected" if bad else "usable" if doubts else "good"
     return DrawnEcg(verdict, tuple(bad + doubts), ecg, r_s, rate, signal.manner, 1.0 / signal.pixels_per_s)
 
@@ -203,15 +232,43 @@ def _faults(
         return [*bad, f"Its peaks come {rate:.0f} times a minute, which no heart does."], doubts
     if detection.contrast < CLEAR_CONTRAST:
         return [*bad, "Its peaks stand out too little from the rest of the line to be QRS complexes."], doubts
+    if _share_at_level(values) < _LEAST_AT_LEVEL:
+        bad.append("The line is away from its level for most of the time, as a pulse or a volume curve is and no ECG.")
+    if float((np.abs(values) < 0.01 * np.abs(values).max()).mean()) > _MOST_STRAIGHT:
+        bad.append("The line is straight between its peaks, as a scale with ticks is and no ECG.")
+    alike = _share_alike(values, peaks)
+    # One odd beat may be premature or cut by the end of the trace.
+    if alike < _LEAST_ALIKE and (1.0 - alike) * peaks.size > 1.5:
+        bad.append("Its peaks have different shapes, which those of an ECG have not.")
     width = _peak_width_s(values, peaks)
     if width > 0.16:
         bad.append(f"Its peaks are {1000 * width:.0f} ms wide, too wide for QRS complexes.")
     missed = (1.0 - detection.agreement) * peaks.size
-    if detection.agreement < 0.6:
+    if detection.agreement < 0.8 and missed > 1.5:
         bad.append(f"Two detectors agree on only {detection.agreement:.0%} of its beats.")
     elif detection.agreement < 0.9 and missed > 1.5:
         doubts.append(f"Two detectors agree on only {detection.agreement:.0%} of its beats.")
     return bad, doubts
+
+
+def _near(rate_bpm: float) -> float:
+    """Difference in beats per minute between a rate over a few beats and its rounded display."""
+    return max(_NEAR_RATE * rate_bpm, 1.0)
+
+
+def _share_at_level(values: Floats) -> float:
+    """Share of the time, 0..1, that values around 0 spend within a fifth of their largest size of 0."""
+    return float((np.abs(values) <= 0.2 * np.abs(values).max()).mean())
+
+
+def _share_alike(values: Floats, peaks: Floats) -> float:
+    """Share of the peaks, 0..1, that have the shape of the middle one of all, by correlation over 80 ms to both sides."""
+    reach = round(0.08 * RATE_HZ)
+    around = np.rint(peaks).astype(int)[:, None] + np.arange(-reach, reach + 1)
+    shapes = values[np.clip(around, 0, len(values) - 1)]
+    shapes -= shapes.mean(axis=1, keepdims=True)
+    shapes /= np.linalg.norm(shapes, axis=1, keepdims=True) + 1e-9
+    return float((shapes @ shapes.T > 0.5).mean(axis=1).max())
 
 
 def _peak_width_s(values: Floats, peaks: Floats) -> float:

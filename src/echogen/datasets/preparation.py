@@ -6,14 +6,18 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from echogen.datasets.drawn_ecg import read_drawn_ecg
+from echogen.datasets.measured import with_measured_labels
+from echogen.datasets.pairing import Pairing, with_paired_ecg
 from echogen.datasets.registry import DATASETS, dataset_loader, loader_options, open_dataset, recognise
 from echogen.datasets.shard_writing import Origin, Plan, names_digest, plan_for, write_shard
 from echogen.datasets.shards import Sample, sample_of
+from echogen.datasets.tracings import traced_masks
 from echogen.datasets.video_folder import VideoFolder
 from echogen.errors import InputError
 from echogen.records import Ecg, Study
@@ -25,17 +29,33 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
+class Additions:
+    """Parts that samples get where their data set lacks them.
+
+    measured: Masks, beats and EF, measured by the reader.
+    drawn_ecg: The ECG that is drawn into the pictures; a sample without a usable one is rejected.
+    pairing: An ECG in time with the beats of the video.
+    """
+
+    measured: bool = False
+    drawn_ecg: bool = False
+    pairing: Pairing | None = None
+
+
+@dataclass(frozen=True)
 class Source:
     """Source of a preparation.
 
     folder: Folder of the data set.
     name: Name in `registry.DATASETS`, or `VIDEOS` for a folder of videos.
     options: Options of its loader, as (name, value).
+    additions: Parts that samples get where the data set lacks them.
     """
 
     folder: Path
     name: str
     options: tuple[tuple[str, Any], ...] = ()
+    additions: Additions = Additions()
 
 
 @dataclass(frozen=True)
@@ -78,17 +98,45 @@ class RecordSamples:
         return Origin(path.relative_to(self.source.folder).as_posix() if inside else path.name, _file_sha256(path))
 
     def sample(self, index: int, key: str) -> Sample:
-        """Make the sample of a record. Raises `InputError` where it cannot be used."""
+        """Make the sample of a record, with all additions. Raises `InputError` where it cannot be used."""
+        sample, added = self._recorded(index, key), self.source.additions
+        if added.drawn_ecg and sample.ecg is None:
+            sample = self._with_drawn_ecg(sample, index)
+        if added.measured:
+            sample = with_measured_labels(sample, further_beats=added.pairing is not None)
+        return sample if added.pairing is None else with_paired_ecg(sample, added.pairing)
+
+    def _with_drawn_ecg(self, sample: Sample, index: int) -> Sample:
+        """Sample with the ECG that is drawn into its file. Raises `InputError` where none can be used."""
+        path = self._file(index)
+        if path is None or not path.is_file():
+            raise InputError("It is no single file, in whose pictures an ECG could be drawn; leave --ecg drawn out.")
+        found = read_drawn_ecg(path, fps=dict(self.source.options).get("fps"))
+        if not found.accepted:
+            raise InputError(f"No usable ECG is drawn into its pictures: {' '.join(found.reasons)}")
+        return replace(sample, ecg=found.ecg, labels={**sample.labels, "ecg_of": "picture"})
+
+    def _recorded(self, index: int, key: str) -> Sample:
+        """The sample of a record as its data set has it."""
         if index >= len(self.records):
             raise InputError("The data set lists it, but it is not there.")
         record, known = self.records[index], self._labels(index) | {"dataset": self.source.name}
         if isinstance(record, Study):
-            return sample_of(key, record, **known)
+            return self._outlined(sample_of(key, record, **known), index)
         if isinstance(record, Ecg):
             return Sample(key, ecg=record, labels=known)
         # A cine and an ECG of one patient on clocks that are unrelated.
         apart = {"apart_s": record.apart_s, "synchronous": False}
         return replace(sample_of(key, Study(None, record.cine), **known | apart), ecg=record.ecg)
+
+    def _outlined(self, sample: Sample, index: int) -> Sample:
+        """Sample with masks of its traced frames, where the data set has tracings, and the names of the structures outlined."""
+        tracing = self.records.tracing(index) if hasattr(self.records, "tracing") else None
+        if tracing is not None and sample.cine is not None:
+            return replace(sample, masks=traced_masks(tracing, sample.cine), labels={**sample.labels, "outlined": ["lv"]})
+        if sample.masks is not None and hasattr(self.records, "outlined"):
+            return replace(sample, labels={**sample.labels, "outlined": list(self.records.outlined)})
+        return sample
 
     def _file(self, index: int) -> Path | None:
         if hasattr(self.records, "source"):
@@ -107,11 +155,12 @@ class RecordSamples:
         return {one.name: getattr(entries[index], one.name) for one in fields(entries[index])} if entries else {}
 
 
-def source_of(folder: Path, name: str | None = None, **options: Any) -> Source:
+def source_of(folder: Path, name: str | None = None, additions: Additions | None = None, **options: Any) -> Source:
     """Find the source in a folder: the data set of that name, the one that is recognised, or a folder of videos.
 
     folder: Folder of the data set.
     name: Name in `registry.DATASETS`; None recognises the data set by its files.
+    additions: Parts that samples get where the data set lacks them.
     options: Options of its loader.
 
     Records that the data set lists but lacks are passed over where its loader can. Raises `InputError` for an unknown name.
@@ -121,7 +170,7 @@ def source_of(folder: Path, name: str | None = None, **options: Any) -> Source:
         DATASETS.find(known)
     if "skip_missing" in _options(known):
         options = {"skip_missing": True, **options}
-    return Source(folder, known, tuple(sorted(options.items())))
+    return Source(folder, known, tuple(sorted(options.items())), additions or Additions())
 
 
 def open_source(source: Source) -> RecordSamples:
@@ -144,7 +193,8 @@ def prepare_plan(source: Source, per_shard: int, compress: bool) -> Plan:
     names = _opened(source)[0].names
     if not names:
         raise InputError(f"There is nothing to prepare in {source.folder}; name the folder that holds the data set.")
-    return plan_for({"dataset": source.name, "options": dict(source.options)}, names, per_shard, compress)
+    added = {} if source.additions == Additions() else {"additions": asdict(source.additions)}
+    return plan_for({"dataset": source.name, "options": dict(source.options), **added}, names, per_shard, compress)
 
 
 def prepare_shard(job: Job) -> int:

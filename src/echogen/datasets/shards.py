@@ -48,8 +48,9 @@ class Sample:
     key: Name of the sample, unique in its folder.
     cine: Echo video.
     ecg: ECG.
-    masks: Ids of `STRUCTURES` (frames, height, width) in the frames of the cine.
-    labels: Plain values for JSON; "synchronous" false means that ECG and cine do not share a clock.
+    masks: Ids of `STRUCTURES` (frames, height, width) in the frames of the cine, `UNLABELLED` in frames that nobody outlined.
+    labels: Plain values for JSON; "synchronous" false means that ECG and cine do not share a clock, and "outlined" names the
+        structures that the masks show where these are not all.
     maps: Further arrays of a simulated sample by name, frame by frame; shards do not hold them.
     """
 

@@ -27,6 +27,7 @@ SOURCE = Source("TED", "the data are at https://www.creatis.insa-lyon.fr/Challen
 class Ted(TableVideos[TableEntry]):
     """Sequences of TED as studies, patient by patient; a sequence is read when it is asked for.
 
+    outlined: Structures that the masks show; all else is background in them.
     folder: Folder as downloaded, or the folder of the patients.
     fps: Frames per second where a cfg states none, as the published ones do not.
     skip_missing: True leaves out patients without a sequence (their names are in `missing`); False raises `InputError`.
@@ -34,6 +35,8 @@ class Ted(TableVideos[TableEntry]):
     A study has masks of every frame where the file has them, no ECG, pixels made square, and the beat from ED to ES.
     Raises `InputError` for a file that is missing or malformed.
     """
+
+    outlined = ("lv", "myocardium", "la")
 
     def __init__(self, folder: str | Path, *, fps: float | None = None, skip_missing: bool = False) -> None:
         folder = Path(folder)

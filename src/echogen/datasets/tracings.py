@@ -9,7 +9,7 @@ import numpy as np
 
 from echogen.arrays import Floats, Mask
 from echogen.errors import InputError
-from echogen.records import Beat, Cine
+from echogen.records import STRUCTURES, UNLABELLED, Beat, ByteArray, Cine
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,19 @@ class Tracing:
     def masks(self, height: int, width: int) -> tuple[Mask, Mask]:
         """Masks (height, width) of the cavity at ED and at ES."""
         return outline_mask(self.ed_outline, height, width), outline_mask(self.es_outline, height, width)
+
+
+def traced_masks(tracing: Tracing, cine: Cine) -> ByteArray:
+    """Masks (frames, height, width) of a traced video: the cavity at ED and ES, `UNLABELLED` in all other frames.
+
+    Raises `InputError` for a tracing of a frame that the cine does not have.
+    """
+    if not 0 <= min(tracing.ed_frame, tracing.es_frame) <= max(tracing.ed_frame, tracing.es_frame) < len(cine.frames):
+        raise InputError(f"The tracings name a frame past the {len(cine.frames)} frames of the video; get the video again.")
+    masks = np.full(cine.frames.shape, UNLABELLED, np.uint8)
+    for frame, cavity in zip((tracing.ed_frame, tracing.es_frame), tracing.masks(*cine.frames.shape[1:]), strict=True):
+        masks[frame] = np.where(cavity, STRUCTURES["lv"], STRUCTURES["background"])
+    return masks
 
 
 def tracing_of(outlines: Mapping[int, Floats]) -> Tracing | None:

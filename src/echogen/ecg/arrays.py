@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from echogen.ecg.leads import canonical_lead, default_lead_names
+from echogen.ecg.leads import default_lead_names, lead_names
 from echogen.ecg.source import Floats, Source
 from echogen.ecg.stamps import HEAD_SAMPLES, array_clock, counting_columns, on_clock
 from echogen.errors import InputError
@@ -78,7 +78,8 @@ def open_npz(path: Path, mv_of_unit: float | None, rate_hz: float | None) -> Sou
                 raise InputError(f"The numpy file {path.name} is too large; save a shorter part of the ECG.")
         with np.load(path, allow_pickle=False) as content:
             signal, rate, names = (content[key] for key in _NPZ_KEYS)
-        leads = tuple(canonical_lead(str(name)) or str(name) for name in np.atleast_1d(names))
+        labels = [str(name) for name in np.atleast_1d(names)]
+        leads = tuple(lead or label for lead, label in zip(lead_names(labels), labels, strict=True))
         table, own_rate = np.asarray(signal, dtype=np.float64) * (mv_of_unit or 1.0), float(rate)
     except InputError:
         raise

@@ -59,7 +59,7 @@ def draw_chart(
     heights = [_size(part) for part in signal_mv]
     bottom = _TOP + sum(heights)
     right = _LEFT + round(seconds * _PX_PER_S)
-    picture = Image.new("RGB", (max(right + 12, 720), bottom + _TEXT * (len(lines) + 2)), _COLOURS["paper"])
+    picture = Image.new("RGB", (max(right + 28, 720), bottom + _TEXT * (len(lines) + 2)), _COLOURS["paper"])
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(14)
     for n in range(int(seconds / _GRID_S + 1e-6) + 1):
         x = _LEFT + n * _GRID_S * _PX_PER_S

@@ -38,6 +38,7 @@ _FOREIGN = (
     (4, rb"ftyp", "a video"),
     (0, rb"\xd0\xcf\x11\xe0", "an old Office file; save it as XLSX or CSV first"),
     (0, rb"PK\x03\x04.{26}mimetypeapplication/vnd.oasis", "an OpenDocument file; save it as XLSX or CSV first"),
+    (0, rb"PK\x03\x04.{26}[^/]{1,60}\.npy", "an NPZ without signal_mv, rate_hz and lead_names; save the array of the ECG as NPY"),
     (0, rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ", "a compressed archive; unpack it first"),
     (0, rb"(\xef\xbb\xbf)?\s*<|\xff\xfe<|\xfe\xff\0<", "an XML or HTML file"),
 )
@@ -173,6 +174,9 @@ def _span(source: Source, name: str, start_s: float, seconds: float | None) -> t
 
 def _check_unit(signal: Floats, rate_hz: float, name: str) -> None:
     """Raise `InputError` where most leads are far larger than an ECG in mV."""
+    # No deviation is larger than its lead's swing: where most leads swing less than the smaller limit, all is well.
+    if float(np.median(signal.max(axis=1) - signal.min(axis=1))) <= _IMPLAUSIBLE_MEDIAN_MV:
+        return
     block = max(min(round(rate_hz), signal.shape[1]), 1)
     count = signal.shape[1] // block
     blocks = signal[:, : count * block].reshape(signal.shape[0], count, block)

@@ -2,6 +2,7 @@
 
 The signal is the array `val`, `ecg`, `data`, `signal`, `feats` ... of leads x samples or samples x leads, at the top or within a
 structure (`ECG.data`), or one vector per lead (`I`, `II`, `V1` ...). A scalar such as `fs` or `curr_sample_rate` is the rate.
+LabChart's exports have a layout of their own (`matlab_labchart`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from echogen.arrays import Floats
 from echogen.ecg.hdf5 import member, numbers, opened
 from echogen.ecg.leads import default_lead_names, lead_names, pick_leads
 from echogen.ecg.matlab_elements import MAXIMUM_BYTES, check_elements
+from echogen.ecg.matlab_labchart import is_labchart, open_labchart
 from echogen.ecg.rates import rate_of_text
 from echogen.ecg.source import Source
 from echogen.ecg.stamps import HEAD_SAMPLES, array_clock, counting_columns, on_clock
@@ -35,8 +37,8 @@ _RATES = (
     *("samplingfrequency", "samplefrequency", "samplingfreq", "currsamplerate", "fshz", "ratehz", "ecgfs", "fsecg", "tickrate"),
 )
 _OTHER_RATES = ("freq", "frequency", "rate", "hz")
-#: Below this a number of that name may well be the mains frequency, in Hz.
-_MAINS_HZ = 61.0
+#: Below these a number of that name may well be the mains frequency, or be a heart rate a minute.
+_MAINS_HZ, _FASTEST_HEART = 61.0, 240.0
 #: Names of the sampling interval, in s unless a variable `..._units` says otherwise, and of a vector of time stamps.
 _INTERVALS = ("isi", "dt", "sampleinterval", "samplinginterval", "samplingperiod", "sampleperiod", "ts")
 _TIMES = ("t", "time", "times", "timestamp", "timestamps", "tm", "timevector", "tvec", "times_s", "zeit")
@@ -196,7 +198,8 @@ def _rate(content: _Content) -> float | None:
             rate = 1.0 / (scalars[name] * unit)
             if 20 <= rate <= 100_000:
                 return round(rate, 6)
-    others = [scalars[name] for name in _OTHER_RATES if name in scalars and scalars[name] > _MAINS_HZ]
+    least = {"rate": _FASTEST_HEART}
+    others = [scalars[name] for name in _OTHER_RATES if name in scalars and scalars[name] > least.get(name, _MAINS_HZ)]
     return others[0] if others else None
 
 
@@ -231,7 +234,10 @@ def open_matlab(path: Path, mv_of_unit: float | None, rate_hz: float | None, rec
     with path.open("rb") as file:
         in_hdf5 = file.read(10) == b"MATLAB 7.3"
     if not in_hdf5:
-        return _source(_read_scipy(path, where), path, where, mv_of_unit, rate_hz, record)
+        content = _read_scipy(path, where)
+        if record is None and is_labchart(content.arrays, content.texts):
+            return open_labchart(content.arrays, content.texts, where, mv_of_unit, rate_hz)
+        return _source(content, path, where, mv_of_unit, rate_hz, record)
     with opened(path, where) as group:
         return _source(_read_hdf5(group, where), path, where, mv_of_unit, rate_hz, record)
 

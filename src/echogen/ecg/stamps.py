@@ -153,11 +153,16 @@ def clock_of(stamps_s: Floats, where: str, resolution_s: float = 0.0) -> Clock:
             f"{where} has uneven time stamps: they stray up to {stray:.2f} s from an even clock of {rate:g} Hz;"
             " resample it evenly, or remove their column and give --ecg-rate."
         )
-    if end > _LONGEST_GAPS * rows + _LONGEST_GAPS_S * rate:
-        raise InputError(f"{where} has time stamps with gaps of hours; save its parts as files of their own.")
+    check_gaps(end, rows, rate, where)
     noted = stray > 2.0 / rate + 2 * resolution_s
     note = f"The time stamps are uneven, by up to {1000 * stray:.0f} ms; the samples are read as {rate:g} Hz throughout."
     return Clock(rate, end, _joined(pieces), (note,) if noted else ())
+
+
+def check_gaps(samples: int, recorded: int, rate_hz: float, where: str) -> None:
+    """Raise `InputError` where a clock of so many samples holds far more gaps than the samples that were recorded."""
+    if samples > _LONGEST_GAPS * recorded + _LONGEST_GAPS_S * rate_hz:
+        raise InputError(f"{where} has time stamps with gaps of hours; save its parts as files of their own.")
 
 
 def _joined(pieces: list[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:

@@ -24,6 +24,10 @@ _TIME_NAME = re.compile(
     r"(?:[ _]*[(\[]?(s|secs?|seconds?|ms|msecs?|milliseconds?|us|µs|μs|usecs?|ns|min|hh.*)[)\]]?)?|unnamed.*",
     re.IGNORECASE,
 )
+#: Names of signals beside an ECG, which may rise slowly through all of the first lines and yet tell no time.
+_OTHER_SIGNAL = re.compile(
+    r"(rsp|resp|breath|ppg|pleth|eda|gsr|scr|emg|eog|eeg|abp|art|bp|pressure|temp|spo2|flow|volume|acc|gyr|mag)", re.IGNORECASE
+)
 _DIALECTS = (("\t", "."), ("\t", ","), (";", "."), (";", ","), (",", "."), (",", ","), (None, "."), (None, ","))
 #: Lines that are looked at to tell the columns apart, and the fewest that show a column to hold nothing but 0 and 1.
 _ROWS, _FEWEST_FLAGS = 200, 20
@@ -157,7 +161,7 @@ def _time_columns(names: list[str], units: list[str], table: Floats, clocks: lis
             ranked.append((0 if counts else 5, n))
         elif named:
             ranked.append(((2 if not counts_rows(table[:, n]) else 4) if counts else 6, n))
-        elif counts and (not canonical_lead(name) or len(table) >= _FEWEST_FLAGS):
+        elif counts and not _OTHER_SIGNAL.match(name) and (not canonical_lead(name) or len(table) >= _FEWEST_FLAGS):
             ranked.append((4 if counts_rows(table[:, n]) else 3, n))
     return [n for _, n in sorted(ranked)]
 
@@ -242,7 +246,13 @@ def _seconds_per_stamp(name: str, unit: str) -> float | None:
 
 def _zeros(columns: tuple[int, ...], lab: LabHeader | None) -> tuple[float, ...]:
     """Stored values of 0 mV: half the range of converters whose counts are stored."""
-    return tuple(2.0 ** (lab.adc[n][0] - 1) if lab and lab.adc and lab.adc[n] else 0.0 for n in columns)  # type: ignore[index]
+    converters = [_converter(lab, n) for n in columns]
+    return tuple(2.0 ** (one[0] - 1) if one else 0.0 for one in converters)
+
+
+def _converter(lab: LabHeader | None, column: int) -> tuple[int, float, float] | None:
+    """Bits, volts of supply and gain of a column that holds counts; a damaged header may tell of fewer columns than there are."""
+    return lab.adc[column] if lab and column < len(lab.adc) else None
 
 
 def _scales(
@@ -252,7 +262,7 @@ def _scales(
     scales: list[float | None] = []
     notes: list[str] = []
     for n in columns:
-        adc = lab.adc[n] if lab and lab.adc else None
+        adc = _converter(lab, n)
         stated = mv_per_unit(units[n])
         scales.append(unit_in_name(names[n]) if stated is None else stated)
         if adc is not None:

@@ -34,12 +34,12 @@ def apical_doubt(frames: ByteArray, segmenter: Segmenter) -> str | None:
     smooth = np.stack([ndimage.gaussian_filter(frame.astype(np.float32), _SMOOTHING) for frame in chosen])
     wall = smooth[masks == STRUCTURES["myocardium"]]
     for cavity in ("lv", "la"):
-        if _share_brighter(wall, smooth[masks == STRUCTURES[cavity]]) < LEAST_SHARE:
+        if share_brighter(wall, smooth[masks == STRUCTURES[cavity]]) < LEAST_SHARE:
             return DOUBT
     return None
 
 
-def _share_brighter(wall: np.ndarray, cavity: np.ndarray) -> float:
+def share_brighter(wall: np.ndarray, cavity: np.ndarray) -> float:
     """Share of pairs in which the wall is brighter, of up to 500 evenly spaced ranks each; 0 where one is empty."""
     if not (wall.size and cavity.size):
         return 0.0

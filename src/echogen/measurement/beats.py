@@ -162,8 +162,8 @@ def find_beats(
         return ()
     if np.median(np.diff(times)) > 1.0 / FEWEST_FPS:
         filled = np.append(np.arange(times[0], times[-1], 1.0 / FILLED_FPS), times[-1])
-        beats = find_beats(filled, PchipInterpolator(times, volume)(filled), es_offset_s=es_offset_s, r_s=r_s)
-        return tuple(beat for beat in beats if (beat.ef_percent or 0.0) >= 100.0 * SMALLEST_EF_SLOW)
+        coarse = find_beats(filled, PchipInterpolator(times, volume)(filled), es_offset_s=es_offset_s, r_s=r_s)
+        return tuple(beat for beat in coarse if (beat.ef_percent or 0.0) >= 100.0 * SMALLEST_EF_SLOW)
     # From the first frame on and to the ns, so that the origin of the clock cannot turn a tie between two frames.
     clock = np.round(times - times[0], 9)
     ejections = _ejections(clock, volume)

@@ -22,6 +22,7 @@ from echogen.measurement.outlines import Outlines
 from echogen.measurement.reading import SHORTEST_S, Reading, canonical_cine, read_extremes, read_masks
 from echogen.measurement.regression import load_regressor, regressed_ef_percent, regressor_error
 from echogen.measurement.shipped import DEFAULT, load_segmenter, truth_error
+from echogen.measurement.view_check import doppler_in_file, other_view
 from echogen.networks.config import load_network
 from echogen.networks.ef_regressor import EfRegressor
 from echogen.records import Cine, Ecg
@@ -92,7 +93,8 @@ def measure(
     masks: file or folder of outlines to measure from instead of the network's, as `read_given` takes them.
     network: the shipped network that outlines, "segmenter" or "reader".
     Returns the reading; EF, heart rate and volumes that cannot be known are None.
-    Raises `InputError` for a file that cannot be read, and a video that is too short or shows no sector or no left ventricle.
+    Raises `InputError` for a file that cannot be read, and a video that is too short, shows no sector or no left ventricle, or
+    shows colour Doppler or no apical view.
 
     >>> import echogen
     >>> study = echogen.simulate(seconds=3.0, heart_rate_bpm=75.0, ef_percent=55.0, seed=1)
@@ -121,6 +123,8 @@ def measure(
         )
     shown, cine = cine, canonical_cine(cine)
     segmenter = load_segmenter(network)
+    if refusal := (doppler_in_file(path, fps) if path else None) or other_view(cine.frames, segmenter):
+        raise InputError(refusal)
     views = views_of(cine.frames, segmenter)
     reading, notes = _read(views[0], cine, landmarks)
     doubt = apical_doubt(cine.frames, segmenter)

@@ -96,7 +96,11 @@ def with_neighbours(frames: Tensor) -> Tensor:
     return torch.stack([torch.cat([frames[:1], frames[:-1]]), frames, torch.cat([frames[1:], frames[-1:]])], dim=1)
 
 
-def segmentation_loss(logits: Tensor, mask: Tensor, smoothing: float = 1.0) -> Tensor:
+#: Logit of a class that a picture's outlines do not tell apart, after its chance was added to that of background.
+_NEVER = -1e4
+
+
+def segmentation_loss(logits: Tensor, mask: Tensor, smoothing: float = 1.0, told: Tensor | None = None) -> Tensor:
     """Cross-entropy plus soft Dice, a scalar.
 
     The Dice of a class is taken over the whole batch (1 - (2 sum p q + s) / (sum p + sum q + s); Milletari et al., V-Net,
@@ -105,9 +109,15 @@ def segmentation_loss(logits: Tensor, mask: Tensor, smoothing: float = 1.0) -> T
     logits: Logits (B, classes, H, W).
     mask: Class ids (B, H, W).
     smoothing: Number s that keeps the Dice of an absent class finite.
+    told: (B, classes) True for the classes that the outlines of a picture tell apart; the others count as background there,
+        whatever the network calls them. None for all.
     """
     mask = mask.long()
     logits = logits.float()
+    if told is not None:
+        rest = logits.masked_fill(told[..., None, None], -torch.inf)
+        background = torch.logsumexp(torch.cat([logits[:, :1], rest[:, 1:]], dim=1), dim=1, keepdim=True)
+        logits = torch.cat([background, logits[:, 1:].masked_fill(~told[:, 1:, None, None], _NEVER)], dim=1)
     truth = functional.one_hot(mask, logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype)
     chance = logits.softmax(dim=1)
     axes = (0, 2, 3)

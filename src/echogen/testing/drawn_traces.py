@@ -72,7 +72,7 @@ def draw(recorded: Recorded, style: Style, seed: int = 0) -> ByteArray:
         colour=(round(dim * red), round(dim * green), round(dim * blue)),
         rows=(style.rows[0] + shift, style.rows[1] + shift),
     )
-    background = _surround(style)
+    background = _surround(style, recorded.heart_rate_bpm)
     left, right = (round(share * style.width) for share in style.columns)
     top, bottom = (round(share * style.height) for share in style.rows)
     traces = _Trace(recorded, style, right - left, bottom - top, rng) if style.mode in ("scroll", "sweep", "static") else None
@@ -89,7 +89,7 @@ def draw(recorded: Recorded, style: Style, seed: int = 0) -> ByteArray:
             picture[:] = (picture * np.array([1.0, 0.86, 0.66])).astype(np.uint8)
         if style.shows == "doppler" or "doppler" in style.also:
             _doppler(picture, float(times[number]), rng)
-        if traces is not None and style.shows in ("ecg", "respiration", "pulse", "flat", "noise"):
+        if traces is not None and style.shows in ("ecg", "respiration", "pulse", "flat", "noise", "volume", "velocity", "scale"):
             band = picture[top:bottom, left:right]
             traces.onto(band, float(times[number]))
             if other is not None:
@@ -206,12 +206,24 @@ def _curve(shows: str, times: Floats, recorded: Recorded, rng: np.random.Generat
         return np.asarray(upstroke.sum(axis=1))
     if shows == "flat":
         return 0.005 * rng.standard_normal(len(times))
+    if shows == "volume":
+        # Ejection for 0.3 s, early filling for 0.15 s, a rest, and the filling by the atrium before the next beat.
+        changes = ((0.2, -1.0, 0.04), (0.45, 0.75, 0.03), (0.7, 0.25, 0.03))
+        after = times[:, None] - recorded.r_s
+        return np.sum([size / (1.0 + np.exp(-(after - at) / lasts)) for at, size, lasts in changes], axis=(0, 2))
+    if shows == "velocity":
+        # A wall's velocity: up in systole, down twice in diastole, each for about 0.1 s.
+        waves = ((0.15, 1.0), (0.45, -0.9), (0.7, -0.6))
+        after = times[:, None] - recorded.r_s
+        return np.sum([size * np.exp(-(((after - at) / 0.045) ** 2)) for at, size in waves], axis=(0, 2))
+    if shows == "scale":
+        return np.asarray((np.mod(times, 0.8) < 0.02).astype(np.float64))
     if shows == "noise":
         return np.convolve(rng.standard_normal(len(times)), np.ones(12) / 12, mode="same")
     return recorded.lead_mv
 
 
-def _surround(style: Style) -> ByteArray:
+def _surround(style: Style, rate_bpm: float) -> ByteArray:
     picture = Image.new("RGB", (style.width, style.height))
     pen = ImageDraw.Draw(picture)
     font = ImageFont.load_default(size=max(9, style.height // 40))
@@ -222,7 +234,8 @@ def _surround(style: Style) -> ByteArray:
         row = (60 + step) * unit
         pen.line([(style.width - 18 * unit, row), (style.width - 8 * unit, row)], fill=(4 * step,) * 3)
     if style.text:
-        pen.text((0.83 * style.width, 0.90 * style.height), "HR 72", fill=style.colour, font=ImageFont.load_default(size=16))
+        rate = f"HR {rate_bpm:.0f}"
+        pen.text((0.83 * style.width, 0.90 * style.height), rate, fill=style.colour, font=ImageFont.load_default(size=16))
     if style.shows == "menu":
         pen.rectangle([0, 440 * unit, style.width, style.height], fill=(40, 60, 120))
         for place in range(6):

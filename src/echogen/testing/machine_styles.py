@@ -16,7 +16,7 @@ class Style:
     name: in tables.
     mode: scroll, sweep (the old trace is erased by a bar) or static (with a marker).
     colour: of the trace, RGB.
-    shows: ecg, respiration, pulse, flat, noise, menu, bars, doppler or nothing.
+    shows: ecg, respiration, pulse, flat, noise, volume, velocity (of a wall), scale (with ticks), menu, bars, doppler or nothing.
     marker: of a static trace: line, dot, triangle or none.
     marker_colour: RGB.
     width, height: of the picture in pixels.
@@ -99,4 +99,8 @@ NOT_AN_ECG = (
     Style("colour Doppler", shows="doppler"),
     Style("flat line, sweep", "sweep", shows="flat"),
     Style("noise, scrolling", "scroll", shows="noise"),
+    Style("volume curve, static with a line", "static", YELLOW, shows="volume"),
+    Style("wall velocity, static with a line", "static", GREEN, shows="velocity"),
+    Style("scale with ticks, static with a line", "static", CYAN, shows="scale"),
+    Style("volume curve, sweep", "sweep", GREEN, shows="volume", rows=(0.75, 0.98)),
 )

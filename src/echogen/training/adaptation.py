@@ -131,14 +131,15 @@ def check_tokenizer(network: object) -> VideoTokenizer:
     return network
 
 
-def read_clip(path: Path, tokenizer: VideoTokenizer) -> AdapterClip:
+def read_clip(path: Path, tokenizer: VideoTokenizer, rate_hz: float | None = None) -> AdapterClip:
     """Read an echo video file in the tokenizer's geometry and frame rate, and make its target.
 
+    rate_hz: frames per second of the file, instead of what it states.
     The facts name the file by its content, not by its name, which may hold a patient's. Raises `InputError` for a file that is
     no echo video or is too short.
     """
     config = tokenizer.config
-    cine = read_cine(path)
+    cine = read_cine(path, fps=rate_hz)
     try:
         frames, _ = to_sector(cine.frames, config.image_size)
     except InputError as error:

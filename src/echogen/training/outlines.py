@@ -1,24 +1,31 @@
-"""True cavity of a simulated clip: its length and width, and the cells that it covers."""
+"""Cavity of a training window: its length and width over time, and the cells that it covers."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from echogen.datasets.clip_store import FPS
 from echogen.ecg_window.features import CELLS_PER_FRAME
 from echogen.ecg_window.outline import Outline
 from echogen.ecg_window.spec import EcgWindowSpec
+from echogen.training.source.targets import cavity_outline
+from echogen.training.source.window import Window
+
+#: Least share of a window's frames with an outline from which the other frames are interpolated.
+LEAST_OUTLINED = 0.5
 
 
-def true_outline(heart: Mapping[str, Any], factor: float) -> Outline:
-    """True length and width in pixels of a clip's cavity as a function of time in s, all of them times a factor."""
-    length, width = (factor * np.asarray(heart[name], dtype=np.float64) for name in ("length_px", "width_px"))
-    frames = np.arange(len(length))
-    return lambda times_s: (np.interp(times_s * FPS, frames, length), np.interp(times_s * FPS, frames, width))
+def outline_over_time(window: Window, factor: float) -> Outline | None:
+    """Length and width in pixels of a window's cavity as a function of time in s, all of them times a factor.
+
+    None where fewer than `LEAST_OUTLINED` of the frames are outlined.
+    """
+    sizes = factor * cavity_outline(window)
+    known = np.isfinite(sizes).all(axis=1)
+    if known.mean() < LEAST_OUTLINED:
+        return None
+    times_s, (length, width) = window.times_s[known], sizes[known].T
+    return lambda asked_s: (np.interp(asked_s, times_s, length), np.interp(asked_s, times_s, width))
 
 
 def cells_of_tokens(

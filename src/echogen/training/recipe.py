@@ -109,17 +109,20 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
 
 
 def with_present_names(recipe: Recipe, former_names: Mapping[str, str]) -> Recipe:
-    """Recipe in which former names of settings are replaced by the present ones, with a `DeprecationWarning`.
+    """Recipe in which former names of settings are replaced by the present ones, with a `FutureWarning`.
 
-    former_names: Present names by former ones, both dotted, with one dot, as in {"data.way": "data.schedule"}.
+    former_names: Present names by former ones, both dotted, with one dot, as in {"data.way": "data.schedule"}; an empty present
+        name is that of a setting that is no longer needed, and is dropped.
     """
     for former, present in former_names.items():
         part, _, name = former.partition(".")
         values = getattr(recipe, part)
         if name in values:
-            warnings.warn(f"The setting {former} of a recipe is called {present} now.", DeprecationWarning, stacklevel=2)
+            now = f"is called {present} now" if present else "is no longer needed; leave it out"
+            warnings.warn(f"The setting {former} of a recipe {now}.", FutureWarning, stacklevel=2)
             new_name = present.partition(".")[2]
-            changed: dict[str, Any] = {part: {new_name if key == name else key: value for key, value in values.items()}}
+            renamed = {new_name if key == name else key: value for key, value in values.items() if present or key != name}
+            changed: dict[str, Any] = {part: renamed}
             recipe = replace(recipe, **changed)
     return recipe
 

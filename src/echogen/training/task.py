@@ -22,6 +22,10 @@ from echogen.training.recipe import RECIPE, Recipe, settings, with_present_names
 SHIPPED = Path(__file__).parent.parent / "weights"
 
 
+#: Number that keeps the random source of a row apart from that of the window with the same place.
+_ROWS = 1
+
+
 @dataclass(frozen=True)
 class NoSettings:
     """Settings of a part of a recipe from which a task takes none."""
@@ -144,6 +148,19 @@ class Task:
     def random(self, step: int, rank: int) -> np.random.Generator:
         """Random source of one batch, a pure function of (seed, step, rank)."""
         return np.random.default_rng([self.recipe.seed, step, rank])
+
+    def positions(self, step: int, rank: int, world: int, rows: int | None = None) -> range:
+        """Places of the rows of one process's batch (of `rows`, or the recipe's size) in the order of all rows of a training.
+
+        Whatever depends on its place alone is the same when the same rows are divided among another number of processes.
+        """
+        rows = self.recipe.batch_size if rows is None else rows
+        first = (step * world + rank) * rows
+        return range(first, first + rows)
+
+    def row_random(self, position: int) -> np.random.Generator:
+        """Random source of one row, a pure function of the seed and its place."""
+        return np.random.default_rng([self.recipe.seed, _ROWS, position])
 
 
 def _merged(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

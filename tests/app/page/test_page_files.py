@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,29 @@ def test_an_ecg_is_uploaded_and_a_bad_one_is_explained(
     # A recording starts anew at its end.
     page.wait_until("window.echogen.measured()[0].frames === 320 || window.echogen.measured()[0].ended !== null")
     assert [fault for fault in faults if "400" not in fault] == []
+
+
+def test_the_page_tells_how_an_ecg_was_read(opened: Any, tmp_path: Path) -> None:
+    # Two leads at 250 Hz by the time stamps alone, with a gap of two seconds and without a P wave.
+    times = [n / 250 for n in range(2500) if not 1400 <= n < 1900]
+    beat = [exp(-0.5 * ((t % 0.8 - 0.3) / 0.012) ** 2) + 0.2 * exp(-0.5 * ((t % 0.8 - 0.55) / 0.05) ** 2) for t in times]
+    rows = [f"{t:.3f},{v:.4f},{0.5 * v:.4f}" for t, v in zip(times, beat, strict=True)]
+    path = tmp_path / "stamped.csv"
+    path.write_text("\n".join(["time_s,II,V5", *rows]))
+    page = opened()
+    page.locator("input[value=recorded]").check()
+    page.set_input_files("#ecg", path)
+    page.get_by_role("button", name="How it was read").click()
+    said = page.locator("#reading-said").inner_text()
+    assert "250 Hz" in said
+    assert "Gap: 5.60 to 7.60 s in all leads" in said
+    assert "P absent (confidence" in said
+    assert [page.locator("#reading-leads th").nth(n).inner_text() for n in range(2)] == ["II", "V5"]
+    assert "75.0" in page.locator("#reading-leads tr").first.inner_text()
+    assert page.evaluate("document.getElementById('reading-picture').naturalWidth") > 700
+    assert page.fits()
+    page.keyboard.press("Escape")
+    assert page.locator("#reading").is_hidden()
 
 
 def test_a_first_frame_is_taken(opened: Any, fan: Any, tmp_path: Path) -> None:

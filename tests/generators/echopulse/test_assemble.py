@@ -196,5 +196,5 @@ def test_the_default_system_takes_its_critic_and_refuses_misfits(phantom: Path, 
         joined(phantom)
     noisy = replace(tiny.tokenizer.config, smooth_head_channels=4, noise_channels=2)
     leave(phantom / "tokenizer", tokenizer=VideoTokenizer(noisy))
-    with pytest.raises(InputError, match="adds speckle itself"):
+    with pytest.raises(InputError, match="a generator does not give it"):
         joined(phantom, ecg_encoder=None)

@@ -244,7 +244,7 @@ def test_the_excerpt_is_the_middle_of_what_training_draws_from() -> None:
 
 
 def test_the_usual_settings_are_those_of_training() -> None:
-    config, data, options = EchoPulsePaperConfig(), task.WindowData("", "", ""), task.EchoPulseTransformerOptions()
+    config, data, options = EchoPulsePaperConfig(), task.WindowData(tokenizer=""), task.EchoPulseTransformerOptions()
     assert (config.frames, config.fps, config.leads) == (data.frames, task.FPS / data.frame_step, data.leads)
     assert (config.steps, config.guidance) == (options.steps, options.guidance)
     assert config.prime == 1 + (options.prefix - 1) * VideoTokenizerConfig.paper().time_patch

@@ -11,11 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import echogen
+from echogen.cine.sector import canonical_view
 from echogen.datasets.clip_store import FPS, render_clips
 from echogen.datasets.preparation import Job, prepare_plan, prepare_shard, source_of
 from echogen.datasets.shard_writing import begin, finish
+from echogen.datasets.shards import Sample
 from echogen.errors import InputError
+from echogen.records import STRUCTURES, UNLABELLED, Cine
+from echogen.testing.data_sets import FakePatient, make_camus
 from echogen.training.source import Needs, SourceEntry, SourceSettings, TrainingSource, Window, WindowShape
+from echogen.training.source.canonical import CanonicalPictures
 from echogen.training.source.permutation import shuffled_place
 
 ECHO = Needs(frozenset({"frames"}), frozenset({"ecg", "ef"}))
@@ -112,12 +117,6 @@ def test_the_phantom_renders_hearts_while_training_runs() -> None:
     assert window.ef_percent is not None
 
 
-def test_windows_do_not_depend_on_the_number_of_processes(shards: Path) -> None:
-    alone = opened(shards).windows(step=5, rank=0, world=1, batch_size=4)
-    shared = [window for rank in range(2) for window in opened(shards).windows(step=5, rank=rank, world=2, batch_size=2)]
-    assert all(map(same, alone, shared))
-
-
 def test_an_epoch_holds_every_clip_once(shards: Path) -> None:
     source = opened(shards)
     assert len({source.at(position).key for position in range(6)}) == 6
@@ -199,6 +198,49 @@ def test_clips_of_another_picture_are_brought_to_the_canonical_one_and_kept(
     again = TrainingSource(settings, ECHO, shape, 0).at(2)
     assert same(window, again)
     assert list((tmp_path / "cache").glob("*.npy"))
+
+
+def test_outlines_are_brought_to_the_canonical_picture_with_their_frames(tmp_path: Path) -> None:
+    study = echogen.simulate(seconds=0.4, seed=3)
+    assert study.masks is not None
+    frames, masks = (np.repeat(np.repeat(part, 3, 1), 3, 2) for part in (study.cine.frames, study.masks))
+    frames, masks = (np.pad(part, ((0, 0), (20, 90), (150, 40))) for part in (frames, masks))
+    masks[1::2] = UNLABELLED
+    sample = Sample("a", Cine(frames, study.cine.times_s), masks=masks)
+    for kept in (None, tmp_path):
+        shown = CanonicalPictures(kept).of(sample)
+        assert shown.cine is not None
+        assert shown.masks is not None
+        assert (shown.masks[1::2] == UNLABELLED).all()
+        found, true = shown.masks[::2] == STRUCTURES["lv"], study.masks[::2] == STRUCTURES["lv"]
+        assert 2 * (found & true).sum() / (found.sum() + true.sum()) > 0.85
+        # A picture of the outlines lands where the outlines do.
+        view = canonical_view(frames)
+        painted = view.frames(np.where(masks[::2] == STRUCTURES["lv"], 255, 0).astype(np.uint8)) > 127
+        assert (painted != found).mean() < 0.003
+
+
+def test_windows_at_outlines_lie_on_outlined_frames_up_to_the_ends(clip_store: Path) -> None:
+    shape = WindowShape(3, at_outlined=True)
+    source = TrainingSource(SourceSettings(str(clip_store)), Needs(frozenset({"frames", "masks"})), shape, 0)
+    middles = set()
+    for position in range(40):
+        window = source.at(position)
+        assert window.masks is not None
+        assert window.masks[1].max() <= max(STRUCTURES.values())
+        middles.add(round(window.times_s[1] * FPS))
+    assert middles == {0, 8, 16}
+
+
+def test_both_views_of_a_patient_are_held_out_together(tmp_path: Path) -> None:
+    make_camus(tmp_path, [FakePatient(f"patient000{number}", seed=number) for number in range(1, 5)])
+    seen = [
+        TrainingSource(SourceSettings(str(tmp_path), held_out=0.5, of_held_out=held_out), ECHO, WindowShape(2), 0)
+        for held_out in (False, True)
+    ]
+    trained, judged = ({source.at(position).patient for position in range(40)} for source in seen)
+    assert not trained & judged
+    assert trained | judged == {f"patient000{number}" for number in range(1, 5)}
 
 
 def test_ecg_files_of_a_folder_feed_a_task_without_frames(test_data: Path) -> None:

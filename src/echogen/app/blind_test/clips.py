@@ -63,7 +63,7 @@ def set_up(plan: Plan, progress: Progress) -> tuple[BlindTest, list[str]]:
 
 def _pick(plan: Plan, real: bool, progress: Progress) -> tuple[list[_Picked], list[str]]:
     folder, kind = (plan.real, "real") if real else (plan.generated, "generated")
-    files, wanted = find_clips(folder), plan.clips // 2
+    files, wanted = find_clips(folder, plan.fps if real else None), plan.clips // 2
     random = np.random.default_rng([plan.seed, int(real)])
     picked: list[_Picked] = []
     passed_over: list[str] = []
@@ -133,7 +133,7 @@ def encoded_clips(test: BlindTest, progress: Progress) -> tuple[bytes, ...]:
             video = Path(clip.video)
             if not video.is_file():
                 raise InputError(f"The clip {video} of this blind test is no longer there; put it back or start a new test.")
-            cine = _pictures(ClipFile(clip.name, video, None), test.plan)[0]
+            cine = _pictures(ClipFile(clip.name, video, None, test.plan.fps if clip.real else None), test.plan)[0]
             if clip.first_frame >= _possible_starts(cine, test.plan.seconds):
                 raise InputError(f"The clip {video} has changed since this blind test was set up; start a new test.")
             target = Path(folder) / "clip.mp4"

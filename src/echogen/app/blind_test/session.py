@@ -32,6 +32,7 @@ class Plan:
 
     real, generated: folders. clips: how many different ones, half of each kind; repeats: how many of these are shown twice, half
     of each kind. seconds: length of each; size: rows and columns in pixels; whole: show whole pictures instead of the sector.
+    fps: frames per second of the real clips in Hz, instead of what their files state.
     Raises `InputError` for values out of range.
     """
 
@@ -43,6 +44,7 @@ class Plan:
     size: int = 128
     whole: bool = False
     seed: int = 0
+    fps: float | None = None
 
     def __post_init__(self) -> None:
         if self.clips % 2 or not 2 <= self.clips <= MOST_CLIPS:

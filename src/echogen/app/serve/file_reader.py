@@ -6,6 +6,7 @@ and arrays; what is wrong with the file is in the facts as `error`. The service 
 
 from __future__ import annotations
 
+import io
 import json
 import resource
 import sys
@@ -56,9 +57,14 @@ def read_info(path: Path, options: Mapping[str, Any]) -> Found:
 
 
 def read_ecg(path: Path, options: Mapping[str, Any]) -> Found:
-    """The first minute of an ECG, at most 1000 Hz and 16 leads: signal_mv, and what `echogen info` says of the file."""
+    """The first minute of an ECG, at most 1000 Hz and 16 leads: signal_mv, and what `echogen info` says of the file.
+
+    summary: what `echogen ecg --json` says of it, and its lines as `said`; picture: the bytes of its picture, a PNG.
+    """
     from echogen import ecg as ecg_module
     from echogen.app.file_facts import describe
+    from echogen.ecg import summary_text
+    from echogen.ecg.summary import summarise
 
     rate_hz, unit = options.get("rate_hz"), options.get("unit")
     length = ecg_module.ecg_info(path, rate_hz=rate_hz, unit=unit).duration_s
@@ -73,7 +79,11 @@ def read_ecg(path: Path, options: Mapping[str, Any]) -> Found:
         "taken_s": ecg.duration_s,
         "lead": ecg_module.choose_lead(ecg),
     }
-    return facts, {"signal_mv": ecg.signal_mv[:MOST_LEADS]}
+    found = summarise(path, rate_hz=rate_hz, unit=unit, seconds=LONGEST_ECG_S)
+    facts["summary"] = summary_text.document(found) | {"said": summary_text.all_lines(found)}
+    picture = io.BytesIO()
+    summary_text.chart(found, path, rate_hz=rate_hz, unit=unit, words=False).save(picture, format="PNG")
+    return facts, {"signal_mv": ecg.signal_mv[:MOST_LEADS], "picture": np.frombuffer(picture.getvalue(), np.uint8)}
 
 
 def read_first_frame(path: Path, options: Mapping[str, Any]) -> Found:

@@ -151,12 +151,21 @@ def create_app(jobs: JobQueue, *, token: str | None = None, hosts: tuple[str, ..
     async def ecg(
         request: Request, names: Names, sizes: Sizes = None, rate_hz: RateHz = None, unit: Unit = None
     ) -> dict[str, Any]:
-        """The first minute of an ECG as `ecg` (for other requests), and `facts` with the verdict on its quality."""
+        """The first minute of an ECG as `ecg` (for other requests), `facts` with the verdict on its quality, and how it was read.
+
+        `summary` is what `echogen ecg --json` says of it, `summary.said` its lines; `picture` is base64 of its picture, a PNG.
+        """
         with jobs.requests.one():
             facts, arrays = await read("ecg", request, names, sizes, rate_hz=rate_hz, unit=unit)
         signal = encoded(arrays["signal_mv"].astype("<f4"))
         own = {key: facts[key] for key in ("rate_hz", "lead_names", "start_s")}
-        return {"ecg": {"kind": "recorded", **own, "signal_mv": signal}, "facts": plain(facts)}
+        summary, picture = plain(facts.pop("summary")), encoded(arrays["picture"])
+        return {
+            "ecg": {"kind": "recorded", **own, "signal_mv": signal},
+            "facts": plain(facts),
+            "summary": summary,
+            "picture": picture,
+        }
 
     @app.post("/api/first-frame", dependencies=checked, responses=_WRONG, openapi_extra=_BYTES, summary="Read a picture")
     async def picture(request: Request, names: Names, sizes: Sizes = None) -> FirstFrame:

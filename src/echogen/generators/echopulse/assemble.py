@@ -21,6 +21,7 @@ from echogen.networks.st_mem import StMem
 from echogen.networks.text import TextEncoder
 from echogen.networks.token_critic import Critic, load_critic
 from echogen.networks.video_tokenizer import ENCODING_PARTS, VideoTokenizer, VideoTokenizerConfig
+from echogen.phantom.speckle import SpeckleStyle
 
 CPU = torch.device("cpu")
 #: Most latent frames that are given to the transformer in training, where its recipe does not say.
@@ -51,34 +52,37 @@ def assemble(
     sizes: VideoTokenizerConfig = load_config(VideoTokenizer, places[0])
     if sizes.noise_channels:
         raise InputError(
-            "This decoder draws speckle from noise, but a generator adds speckle itself; join one without network.noise_channels."
+            "This decoder draws speckle from noise, which a generator does not give it; join one without network.noise_channels."
         )
     config: MaskedTransformerConfig = load_config(MaskedTransformer, places[1])
     if ecg_encoder is None and text_encoder is None:
         if config.ecg is None and config.cross_attention_every:
             raise InputError("This transformer needs a condition's encoder; give --ecg-encoder or --text-encoder.")
-        check_tokens(sizes, config, EchoPulseConfig.latents)
+        latents = _recipe(transformer_run).get("data", {}).get("latents", EchoPulseConfig.latents)
+        check_tokens(sizes, config, latents)
         tokenizer, transformer, critic = _networks(*places)
         order = EchoPulseConfig.order if critic is None else "critic"
-        EchoPulse(EchoPulseConfig(order=order), tokenizer, transformer, CPU, critic).save_pretrained(folder)
+        drawn = _recipe(tokenizer_run).get("options", {}).get("speckle", False)
+        settings = EchoPulseConfig(latents=latents, order=order, speckle=None if drawn else SpeckleStyle())
+        EchoPulse(settings, tokenizer, transformer, CPU, critic).save_pretrained(folder)
         save_network(tokenizer, folder / "tokenizer", torch.int8, exact=ENCODING_PARTS)
         save_network(transformer, folder / "transformer", torch.int8, most=TRANSFORMER_STEPS)
         return
-    settings = _learned(transformer_run, text_encoder, sizes.time_patch)
+    learned = _learned(transformer_run, text_encoder, sizes.time_patch)
     encoder: StMem | TextEncoder
     if text_encoder is not None:
         encoder = TextEncoder(text_encoder)
-        check_paper_networks(sizes, config, encoder.dim, settings.frames)
+        check_paper_networks(sizes, config, encoder.dim, learned.frames)
     else:
         assert ecg_encoder is not None
         inside = ecg_encoder / "weights" / "st_mem"
         place = inside if inside.is_dir() else ecg_encoder
-        check_paper_networks(sizes, config, load_config(StMem, place).width, settings.frames)
+        check_paper_networks(sizes, config, load_config(StMem, place).width, learned.frames)
         encoder = load_network(StMem, place)
     tokenizer, transformer, critic = _networks(*places)
     takes = tuple(sorted(possible_conditions(config, text_encoder is not None)))
-    settings = replace(settings, takes=takes, order=settings.order if critic is None else "critic")
-    EchoPulsePaper(settings, tokenizer, transformer, encoder, CPU, critic).save_pretrained(folder)
+    learned = replace(learned, takes=takes, order=learned.order if critic is None else "critic")
+    EchoPulsePaper(learned, tokenizer, transformer, encoder, CPU, critic).save_pretrained(folder)
 
 
 def _networks(tokenizer: Path, transformer: Path) -> tuple[VideoTokenizer, MaskedTransformer, Critic | None]:
@@ -88,10 +92,16 @@ def _networks(tokenizer: Path, transformer: Path) -> tuple[VideoTokenizer, Maske
     return load_network(VideoTokenizer, tokenizer), network, load_critic(critic, network) if critic.is_dir() else None
 
 
+def _recipe(run: Path) -> dict[str, Any]:
+    """The recipe of a training run; empty where it left none."""
+    path = run / "recipe.yaml"
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
 def _learned(run: Path, text_encoder: str | None, time_patch: int) -> EchoPulsePaperConfig:
     """The settings under which the transformer of a run learned, as its recipe says; what that leaves out is as usual."""
-    path = run / "recipe.yaml"
-    recipe: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    recipe = _recipe(run)
     data, options = recipe.get("data", {}), recipe.get("options", {})
     by_text = options.get("condition", "ecg") == "text"
     if recipe and by_text != (text_encoder is not None):

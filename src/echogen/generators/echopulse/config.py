@@ -133,7 +133,7 @@ class EchoPulseConfig:
     usual_filling: filling between beats, the average of the hearts that the network learned from.
     live: settings of a live video.
     takes: conditions that may be asked for.
-    speckle: speckle that is added to the drawn frames.
+    speckle: speckle that is added to the drawn frames; None where the decoder draws it.
     ecg_window: sizes of the ECG window and of the latents, those that the networks were trained with.
     Raises `InputError` for an unknown order.
     """
@@ -160,7 +160,7 @@ class EchoPulseConfig:
     usual_filling: Filling = field(default_factory=Filling)
     live: LivePace = field(default_factory=LivePace)
     takes: tuple[str, ...] = ("ecg", "ef_percent", "reference", "sex", "view")
-    speckle: SpeckleStyle = field(default_factory=SpeckleStyle)
+    speckle: SpeckleStyle | None = field(default_factory=SpeckleStyle)
     ecg_window: EcgWindowSpec = field(default_factory=EcgWindowSpec)
 
     def __post_init__(self) -> None:

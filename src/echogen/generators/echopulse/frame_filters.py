@@ -14,7 +14,7 @@ from echogen.generators.echopulse.state import WindowState
 from echogen.generators.echopulse.wall import Cavities, cavity_scale, cavity_share, find_cavities, move_wall, sharpen_wall
 from echogen.generators.echopulse.window_request import WindowRequest
 from echogen.generators.random_seeds import Purpose, mixed_seed
-from echogen.phantom.speckle import SpeckleLayer
+from echogen.phantom.speckle import SpeckleLayer, SpeckleStyle
 from echogen.records import Cine
 
 
@@ -131,34 +131,36 @@ class AddSpeckle(FrameFilter):
 
     def prepared(self, state: WindowState, config: EchoPulseConfig, reference: Cine | None, seed: int) -> WindowState:
         """Return the state with the scatterers and the machine, where no reference decides them."""
-        return replace(state, speckle=self._drawn(config, seed)) if reference is None else state
+        drawn = None if config.speckle is None else self._drawn(config.speckle, seed)
+        return replace(state, speckle=drawn) if reference is None else state
 
     def __call__(
         self, drawing: Drawing, new: NewFrames, state: WindowState, config: EchoPulseConfig
     ) -> tuple[Drawing, WindowState]:
-        """Return the drawing with speckle, black outside of the sector."""
-        layer = state.speckle or self._layer(drawing, new, config)
+        """Return the drawing with speckle, black outside of the sector; unchanged where the decoder draws speckle."""
+        if config.speckle is None:
+            return drawing, state
+        layer = state.speckle or self._layer(drawing, new, config.speckle)
         start_s = new.times_s[0] if state.start_s is None else state.start_s
         noise = torch.Generator().manual_seed(mixed_seed(new.seed, new.index, Purpose.SPECKLE_NOISE))
         times = torch.tensor(new.times_s - start_s, device=self.device)
         picture = layer(drawing.picture, drawing.displacement, times, noise, drawing.cavity)
         return replace(drawing, picture=picture), replace(state, speckle=layer)
 
-    def _layer(self, drawing: Drawing, new: NewFrames, config: EchoPulseConfig) -> SpeckleLayer:
+    def _layer(self, drawing: Drawing, new: NewFrames, usual: SpeckleStyle) -> SpeckleLayer:
         """The scatterers and the machine of a video that begins with these frames."""
         reference = new.request.conditions.reference
         if reference is None:
-            return self._drawn(config, new.seed)
-        layer = SpeckleLayer(config.speckle, new.seed, self.device)
+            return self._drawn(usual, new.seed)
+        layer = SpeckleLayer(usual, new.seed, self.device)
         frame = torch.from_numpy(reference.frames[0]).to(self.device) / 255.0
         cavity = None if drawing.cavity is None else drawing.cavity[0]
         layer.match(frame, drawing.picture[0], drawing.displacement[0], cavity)
         return layer
 
-    def _drawn(self, config: EchoPulseConfig, seed: int) -> SpeckleLayer:
+    def _drawn(self, usual: SpeckleStyle, seed: int) -> SpeckleLayer:
         """Scatterers and a machine that the seed draws."""
-        style = config.speckle.drawn(mixed_seed(seed, 0, Purpose.MACHINE))
-        return SpeckleLayer(style, seed, self.device)
+        return SpeckleLayer(usual.drawn(mixed_seed(seed, 0, Purpose.MACHINE)), seed, self.device)
 
 
 def default_filters(device: torch.device) -> tuple[FrameFilter, ...]:

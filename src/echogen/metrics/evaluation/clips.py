@@ -31,18 +31,23 @@ _TRUTH, _TRUE_VIDEO = "truth.json", "cine.npz"
 
 @dataclass(frozen=True)
 class ClipFile:
-    """Place of a clip: its name (of the file without suffix, or of its folder), its video, and its JSON file, if any."""
+    """Place of a clip: its name (of the file without suffix, or of its folder), its video, and its JSON file, if any.
+
+    fps: Frames per second in Hz, instead of what the video states.
+    """
 
     name: str
     video: Path
     facts: Path | None
+    fps: float | None = None
 
 
-def find_clips(folder: str | Path) -> dict[str, ClipFile]:
+def find_clips(folder: str | Path, fps: float | None = None) -> dict[str, ClipFile]:
     """The clips of a folder by name, in order of their names.
 
     A clip is a video file (.npz .dcm .avi .mkv .mp4 .mov .gif, or DICOM of any name) with NAME.json beside it where that exists,
     or a folder that `echogen simulate` wrote (cine.npz and truth.json). Hidden files are passed over.
+    fps: frames per second of the video files, instead of what they state.
     Raises `InputError` for a folder that is missing or holds no clip.
     """
     folder = Path(folder)
@@ -61,7 +66,7 @@ def find_clips(folder: str | Path) -> dict[str, ClipFile]:
         elif path.is_file() and (rank < len(VIDEO_SUFFIXES) or _is_dicom(path)):
             name = path.stem if rank < len(VIDEO_SUFFIXES) else path.name
             beside = path.with_name(f"{name}.json")
-            found.setdefault(name, ClipFile(name, path, beside if beside.is_file() else None))
+            found.setdefault(name, ClipFile(name, path, beside if beside.is_file() else None, fps))
     if not found:
         raise InputError(f"There is no echo video in {folder}; name a folder of videos, or one that `echogen simulate` wrote.")
     return dict(sorted(found.items()))
@@ -135,7 +140,7 @@ class Clip:
     def cine(self) -> Cine:
         """The video; MP4, GIF and AVI begin at 0 s, so `video_start_s` of the JSON file moves them to the clock of the ECG."""
         try:
-            cine = read_cine(self.file.video)
+            cine = read_cine(self.file.video, fps=self.file.fps)
         except InputError as error:
             raise InputError(f"The clip {self.file.video} cannot be used: {error}") from error
         start = self._number(self._facts.get("video_start_s"))

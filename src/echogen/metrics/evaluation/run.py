@@ -66,6 +66,7 @@ def evaluate(
     progress: Progress | None = None,
     *,
     processes: int = 1,
+    fps: float | None = None,
 ) -> Evaluation:
     """Compare a folder of generated videos with a folder of real ones.
 
@@ -78,6 +79,7 @@ def evaluate(
     processes: at most so many share the clips, fewer where there are under 16 clips for each; the figures are the same. More
         than one needs a script to guard its entry with `if __name__ == "__main__"`, and knows only metrics that are built in or
         installed.
+    fps: frames per second of the real clips, instead of what their files state.
     Raises `InputError` for folders without clips, a file that cannot be used, an unknown metric, or one that cannot be had.
 
     >>> import os, echogen
@@ -90,7 +92,7 @@ def evaluate(
     (1, True)
     """
     names = list(METRICS) if metrics is None else chosen_metrics(metrics)
-    of_real, of_generated = find_clips(real), find_clips(generated)
+    of_real, of_generated = find_clips(real, fps), find_clips(generated)
     common = of_real.keys() & of_generated.keys()
     collectors: dict[str, Collector] = {}
     missing: dict[str, Figure] = {}

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from echogen.arrays import Floats
 from echogen.testing import ecg_files as w
 from echogen.testing.fuzz.making import Files, written, zipped
 
@@ -35,6 +36,33 @@ def _edf(kind: str) -> Files:
     trace = np.sin(np.arange(500) / 9.0)
     leads = [signal(trace, 250, label=f"ECG {name}", physical_dimension="mV") for name in ("I", "II")]
     return _written(kind, whole(leads).write)
+
+
+def interrupted_edf() -> bytes:
+    """EDF+D of sixty records of 0.1 s, of which the third was not recorded."""
+    import edfio
+
+    leads = [edfio.EdfSignal(np.sin(np.arange(1500) / 9.0), 250, label=name, physical_dimension="mV") for name in ("I", "II")]
+    whole = edfio.Edf(leads, annotations=[edfio.EdfAnnotation(0.5, None, "note")], data_record_duration=0.1).to_bytes()
+    size = int(whole[184:192])
+    records = np.frombuffer(whole[size:], np.uint8).reshape(60, -1)
+    head = whole[:192] + b"EDF+D" + whole[197:236] + b"59      " + whole[244:size]
+    return head + np.delete(records, 2, axis=0).tobytes()
+
+
+def labchart_variables(lead: Floats) -> dict[str, Any]:
+    """Variables of LabChart's MATLAB export: two channels in two blocks, the second 2.6 s after the first began."""
+    half = len(lead) // 2
+    return {
+        "data": np.concatenate([lead[:half], 60 * lead[:half], lead[half:], 60 * lead[half:]])[None],
+        "datastart": np.array([[1, 2 * half + 1], [half + 1, 3 * half + 1]]),
+        "dataend": np.array([[half, 3 * half], [2 * half, 4 * half]]),
+        "titles": np.array(["ECG", "Pressure"]),
+        "unittext": np.array(["mV", "mmHg"]),
+        "unittextmap": np.array([[1, 1], [2, 2]]),
+        "samplerate": np.full((2, 2), 240.0),
+        "blocktimes": np.array([[738_000.0, 738_000.0 + 2.6 / 86_400]]),
+    }
 
 
 def made_from_devices() -> dict[str, Files]:
@@ -80,7 +108,14 @@ def made_from_devices() -> dict[str, Files]:
         # The time of writing stands in the first line.
         path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(116) + path.read_bytes()[116:])
 
+    def labchart(path: Path) -> None:
+        import scipy.io
+
+        scipy.io.savemat(path, labchart_variables(spikes[0]))
+        path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(116) + path.read_bytes()[116:])
+
     for name, suffix, write in (
+        ("LabChart MATLAB", "mat", labchart),
         ("MATLAB 5", "mat", matlab),
         ("PDF", "pdf", pdf),
         ("Excel", "xlsx", workbook),
@@ -114,6 +149,7 @@ def made() -> dict[str, Files]:
         "WFDB signal": {"x.dat": np.stack([twelve["I"], twelve["II"]], 1).astype("<i2").tobytes(), "x.hea": header.encode()},
         "EDF": _edf("edf"),
         "BDF": _edf("bdf"),
+        "EDF+D": {"x.edf": interrupted_edf()},
         "NPY": {"x.npy": npy.getvalue()},
         "NPZ": {"x.npz": npz.getvalue()},
         "CSV": {"x.csv": f"time,I,II,V1\n{rows}\n".encode()},

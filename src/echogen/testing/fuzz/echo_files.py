@@ -24,6 +24,10 @@ from echogen.testing.fuzz.pictures import FPS, cine, colour_frames, drawn_frames
 
 #: Larger real files are left out: thousands of their copies are read.
 LARGEST_REAL_BYTES = 300_000
+#: Files of each folder of real files.
+_PATIENTS = 3
+#: Suffixes of the real files that are read as an echo.
+_ECHO_SUFFIXES = (".dcm", ".avi", ".mp4", ".mkv", ".gif", ".png", ".jpg", ".tif", ".nii", ".gz", ".mhd", ".webp", ".npz")
 
 
 def _video(name: str, codec: str, frames: ByteArray, pixels: str) -> bytes:
@@ -179,11 +183,41 @@ def echoxflow() -> dict[str, Files]:
 
 
 def real() -> dict[str, Files]:
-    """The echo files of $ECHOGEN_TEST_DATA that are small enough to be read a thousand times."""
+    """The echo files of $ECHOGEN_TEST_DATA that are small enough to be read a thousand times, long DICOM files by their start."""
     folder = os.environ.get("ECHOGEN_TEST_DATA")
-    paths = [path for path in sorted(Path(folder).glob("echo_*/*")) if path.is_file()] if folder else []
-    small = [path for path in paths if path.stat().st_size <= LARGEST_REAL_BYTES]
-    return {f"{path.parent.name}/{path.name}": {path.name: path.read_bytes()} for path in small}
+    places = ("echo_*/*", "reported/*", "real/*/*")
+    paths = [path for place in places for path in sorted(Path(folder).glob(place)) if path.is_file()] if folder else []
+    found = {}
+    for path in paths:
+        if path.suffix.lower() not in _ECHO_SUFFIXES:
+            continue
+        content = path.read_bytes()
+        if path.suffix == ".dcm" and len(content) > LARGEST_REAL_BYTES:
+            content = _first_frames(path)
+        if 0 < len(content) <= LARGEST_REAL_BYTES:
+            found[f"{path.parent.name}/{path.name}"] = {path.name: content}
+    # Of the many patients of one folder, who are alike, a few are enough.
+    reported = [name for name in found if name.startswith("reported/")]
+    folders = {name.split("/")[0] for name in found} - {"reported"}
+    others = [name for folder in sorted(folders) for name in [one for one in found if one.startswith(f"{folder}/")][:_PATIENTS]]
+    return {name: found[name] for name in [*reported, *others]}
+
+
+def _first_frames(path: Path, most: int = 4) -> bytes:
+    """Content of a plain DICOM file with its first frames only; empty for one that is compressed or holds no frames."""
+    import pydicom
+
+    data = pydicom.dcmread(path, force=True)
+    if "PixelData" not in data or (data.file_meta and data.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2").is_compressed):
+        return b""
+    frames = int(data.get("NumberOfFrames", 1))
+    data.PixelData = data.PixelData[: len(data.PixelData) // frames * min(frames, most)]
+    data.NumberOfFrames = min(frames, most)
+    if "FrameTimeVector" in data:
+        data.FrameTimeVector = list(data.FrameTimeVector)[:most]
+    stream = io.BytesIO()
+    data.save_as(stream, enforce_file_format=False)
+    return stream.getvalue()
 
 
 def corpus() -> dict[str, Files]:

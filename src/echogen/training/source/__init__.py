@@ -2,7 +2,7 @@
 
 from echogen.training.source.mixture import TrainingSource
 from echogen.training.source.parts import Needs
-from echogen.training.source.settings import SourceEntry, SourceSettings
+from echogen.training.source.settings import FORMER_NAMES, SourceEntry, SourceSettings
 from echogen.training.source.window import Window, WindowShape
 
-__all__ = ["Needs", "SourceEntry", "SourceSettings", "TrainingSource", "Window", "WindowShape"]
+__all__ = ["FORMER_NAMES", "Needs", "SourceEntry", "SourceSettings", "TrainingSource", "Window", "WindowShape"]

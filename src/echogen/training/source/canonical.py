@@ -4,59 +4,99 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from echogen.cine.sector import CANONICAL_SIZE, to_sector
+from echogen.arrays import ByteArray
+from echogen.cine.sector import CANONICAL_SIZE, CanonicalView, canonical_view
 from echogen.datasets.shards import Sample
-from echogen.errors import InputError
+from echogen.records import UNLABELLED
+from echogen.training.source.recent import Recent
 
 #: Number of clips in the canonical picture that are kept in memory.
 KEPT_CLIPS = 64
 
 
 class CanonicalPictures:
-    """Samples with their cine in the canonical 128 x 128 picture.
+    """Samples with their cine and their masks in the canonical picture.
 
-    The frames of a clip are kept in memory (the last `KEPT_CLIPS`) and, where a folder is given, as NPY files named by the
-    SHA-256 of the recorded frames, so that any later training finds them. The pixel size is not kept.
+    size: Side of the picture in pixels; a cine of this size is taken as canonical already.
+    folder: Folder in which they are kept, as NPY files named by the SHA-256 of what was recorded, so that any later training
+        finds them; None keeps the last `KEPT_CLIPS` in memory only.
+    whole: Take all that the file shows, resized, instead of looking for the sector.
+
+    The pixel size is not kept.
     """
 
-    def __init__(self, folder: str | Path | None = None) -> None:
+    def __init__(self, folder: str | Path | None = None, size: int = CANONICAL_SIZE, *, whole: bool = False) -> None:
+        self.size, self.whole = size, whole
         self.folder = None if folder is None else Path(folder)
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
-        self._last: OrderedDict[str, Sample] = OrderedDict()
+        self._last: Recent[Sample] = Recent(KEPT_CLIPS)
 
     def of(self, sample: Sample) -> Sample:
         """The sample in the canonical picture. Raises `InputError` for a cine that shows no sector."""
-        cine = sample.cine
-        if cine is None or cine.frames.shape[1:] == (CANONICAL_SIZE, CANONICAL_SIZE):
+        cine, masks = sample.cine, sample.masks
+        if cine is None or cine.frames.shape[1:] == (self.size, self.size):
             return sample
-        if sample.masks is not None:
-            raise InputError(
-                f"The masks of {sample.key} are those of a picture of another size; prepare the source with `echogen prepare`."
-            )
-        digest = hashlib.sha256(repr(cine.frames.shape).encode() + np.ascontiguousarray(cine.frames).data).hexdigest()[:32]
-        if digest not in self._last:
-            self._last[digest] = replace(sample, cine=replace(cine, frames=self._frames(cine.frames, digest), mm_per_pixel=None))
-            if len(self._last) > KEPT_CLIPS:
-                self._last.popitem(last=False)
-        self._last.move_to_end(digest)
-        return self._last[digest]
+        digest = f"{_digest(cine.frames)}-{self.size}{'-whole' if self.whole else ''}"
+        marks = "" if masks is None else _digest(masks)
 
-    def _frames(self, frames: np.ndarray, digest: str) -> np.ndarray:
-        """The canonical frames, from the folder where they are there."""
+        def make() -> Sample:
+            found: list[CanonicalView] = []  # at most once, and only where something is not in the folder yet
+
+            def view() -> CanonicalView:
+                if not found:
+                    found.append(whole_view(cine.frames, self.size) if self.whole else canonical_view(cine.frames, self.size))
+                return found[0]
+
+            frames = self._kept(digest, lambda: view().frames(cine.frames))
+            shown = None if masks is None else self._kept(f"{digest}-{marks}", lambda: _masks_in(view(), masks))
+            alike = {name: values for name, values in sample.maps.items() if values.shape == cine.frames.shape}
+            maps = {**sample.maps, **{name: view().frames(np.asarray(values)) for name, values in alike.items()}}
+            return replace(sample, cine=replace(cine, frames=frames, mm_per_pixel=None), masks=shown, maps=maps)
+
+        return self._last.get((sample.key, digest, marks), make)
+
+    def _kept(self, name: str, make: Callable[[], ByteArray]) -> ByteArray:
+        """An array from the folder, made and stored where it is not there yet."""
         if self.folder is None:
-            return to_sector(frames, CANONICAL_SIZE)[0]
-        path = self.folder / f"{digest}.npy"
+            return make()
+        path = self.folder / f"{name}.npy"
         if not path.is_file():
+            made = make()
             partial = path.with_suffix(f".{os.getpid()}.partial")
             with partial.open("wb") as file:
-                np.save(file, to_sector(frames, CANONICAL_SIZE)[0])
+                np.save(file, made)
             os.replace(partial, path)
-        stored: np.ndarray = np.load(path, mmap_mode="r")
+        stored: ByteArray = np.load(path, mmap_mode="r")
         return stored
+
+
+def whole_view(frames: ByteArray, size: int) -> CanonicalView:
+    """View of all of a picture (..., height, width) in a square of `size` pixels, black beside its longer side."""
+    height, width = frames.shape[-2:]
+    side = max(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    return CanonicalView((left, top, left + side, top + side), np.ones((size, size), bool))
+
+
+def _masks_in(view: CanonicalView, masks: ByteArray) -> ByteArray:
+    """Masks in a canonical picture; frames that nobody outlined stay without labels."""
+    shown = view.masks(masks)
+    shown[~outlined_frames(masks)] = UNLABELLED
+    return shown
+
+
+def outlined_frames(masks: ByteArray) -> np.ndarray:
+    """(frames,) True for the frames of masks (frames, height, width) that somebody outlined."""
+    outlined: np.ndarray = masks[:, 0, 0] != UNLABELLED
+    return outlined
+
+
+def _digest(values: ByteArray) -> str:
+    return hashlib.sha256(repr(values.shape).encode() + np.ascontiguousarray(values).data).hexdigest()[:32]

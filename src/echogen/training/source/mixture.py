@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from echogen.cine.sector import CANONICAL_SIZE
+from echogen.datasets.patients import hash_of, patient_of
 from echogen.datasets.shards import Sample
 from echogen.errors import InputError
 from echogen.training.source.canonical import CanonicalPictures
@@ -16,7 +17,7 @@ from echogen.training.source.parts import Needs, lacking_sentence, parts_of
 from echogen.training.source.permutation import shuffled_place
 from echogen.training.source.samples import Samples, open_samples
 from echogen.training.source.settings import SourceEntry, SourceSettings
-from echogen.training.source.window import Window, WindowShape, cut_window, patient_of
+from echogen.training.source.window import Window, WindowShape, cut_window
 
 #: Number of other samples that are tried in place of one that is of no use, before the source is refused.
 TRIES = 200
@@ -41,7 +42,7 @@ class TrainingSource:
         shape: WindowShape,
         seed: int,
         *,
-        canonical: bool = True,
+        size: int = CANONICAL_SIZE,
         check: Callable[[Window], Any] | None = None,
     ) -> None:
         """Open all sources.
@@ -50,7 +51,7 @@ class TrainingSource:
         needs: The parts that a window must have, and those that it may have.
         shape: The size of the windows.
         seed: The recipe's seed.
-        canonical: Bring every cine into the canonical 128 x 128 picture of its sector.
+        size: Side in pixels of the picture into which every cine is brought.
         check: Raises `InputError` for a window that is of no use to the task, which is then left out.
         Raises `InputError` for a source that is not there, or whose samples lack a needed part.
         """
@@ -59,31 +60,27 @@ class TrainingSource:
         self.samples: tuple[Samples, ...] = tuple(open_samples(entry, pictures=shape.frames > 0) for entry in self.entries)
         weights = np.array([entry.weight for entry in self.entries])
         self.shares = weights / weights.sum()
-        self._canonical = CanonicalPictures(settings.cache) if canonical else None
+        self._canonical = CanonicalPictures(settings.cache, size, whole=settings.picture == "whole")
         self._check = check
         self._named: set[str] = set()
         for number in range(len(self.entries)):
             self._find(number, 0, np.random.default_rng([seed, number]))
-
-    def window(self, step: int, rank: int, world: int, row: int, batch_size: int) -> Window:
-        """The window of a row of one process's batch at a step."""
-        return self.at((step * world + rank) * batch_size + row)
-
-    def windows(self, step: int, rank: int, world: int, batch_size: int) -> list[Window]:
-        """All windows of one process's batch at a step."""
-        return [self.window(step, rank, world, row, batch_size) for row in range(batch_size)]
 
     def at(self, position: int) -> Window:
         """The window of a place in the endless order of all windows.
 
         Raises `InputError` where the source has no sample of use near it.
         """
+        return self.several(position, 1)[0]
+
+    def several(self, position: int, count: int) -> tuple[Window, ...]:
+        """Windows of one sample, that of a place in the endless order of all windows; raises as `at`."""
         rng = np.random.default_rng([self.seed, position])
         number = int(rng.choice(len(self.entries), p=self.shares))
-        return self._find(number, position, rng)
+        return self._find(number, position, rng, count)
 
-    def _find(self, number: int, position: int, rng: np.random.Generator) -> Window:
-        """The window of the first sample of use, from the one at this position on."""
+    def _find(self, number: int, position: int, rng: np.random.Generator, count: int = 1) -> tuple[Window, ...]:
+        """Windows of the first sample of use, from the one at this position on."""
         entry, samples = self.entries[number], self.samples[number]
         lacking: frozenset[str] | None = None
         reason = ""
@@ -100,10 +97,12 @@ class TrainingSource:
                 lacking = missing if lacking is None else lacking & missing
                 continue
             try:
-                window = cut_window(self._pictured(sample), self.shape, rng)
-                if self._check is not None:
-                    self._check(window)
-                return window
+                shown = self._canonical.of(sample)
+                windows = tuple(cut_window(shown, self.shape, rng) for _ in range(count))
+                for window in windows:
+                    if self._check is not None:
+                        self._check(window)
+                return windows
             except InputError as error:
                 lacking, reason = frozenset(), str(error)
                 self._name(sample.key, reason)
@@ -130,17 +129,8 @@ class TrainingSource:
         bucket = hash_of(patient_of(sample)) % BUCKETS
         return (bucket < self.settings.held_out * BUCKETS) == self.settings.of_held_out
 
-    def _pictured(self, sample: Sample) -> Sample:
-        """The sample with its cine in the canonical picture, where the task wants that."""
-        return sample if self._canonical is None else self._canonical.of(sample)
-
     def _name(self, key: str, reason: str) -> None:
         """Name a sample that is left out, once, in the log."""
         if key not in self._named:
             self._named.add(key)
             logger.warning("Left out %s: %s", key, reason)
-
-
-def hash_of(text: str) -> int:
-    """A number from a text, the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

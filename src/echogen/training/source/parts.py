@@ -8,6 +8,7 @@ from echogen.datasets.shards import Sample
 from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.records import Ecg
+from echogen.training.source.canonical import outlined_frames
 
 #: Parts that a sample may have, each with the sentence that tells how to get it.
 PARTS = {
@@ -50,7 +51,7 @@ def parts_of(sample: Sample) -> frozenset[str]:
         "ecg": sample.ecg is not None and (sample.cine is None or synchronous),
         "twelve_leads": sample.ecg is not None and _has_twelve_leads(sample.ecg),
         "ef": sample.labels.get("ef_percent") is not None,
-        "masks": sample.masks is not None,
+        "masks": sample.masks is not None and bool(outlined_frames(sample.masks).any()),
         "beats": bool(sample.labels.get("beats")),
         "structure": "structure" in sample.maps,
         "displacement": "displacement" in sample.maps,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from echogen.datasets.clip_store import (
     ECG_BEFORE_S,
     ECG_RATE_HZ,
     FIRST_TRAINING_SEED,
     FPS,
+    LABEL_EVERY,
     ClipStore,
+    cavity_cells,
     describe,
     draw_recording,
     store_shards,
@@ -26,11 +29,10 @@ from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.phantom.looks import HELD_OUT_MACHINES, LOOKS
 from echogen.phantom.simulate import render
-from echogen.records import Cine, Ecg
+from echogen.records import STRUCTURES, UNLABELLED, Cine, Ecg
+from echogen.training.source.recent import Recent
 from echogen.training.source.settings import PHANTOM, SourceEntry
 
-#: Number of simulated hearts that the source `phantom` has; more than any training sees.
-PHANTOM_HEARTS = 1_000_000
 #: Number of rendered clips that are kept in memory, so that several windows of one heart cost one rendering.
 KEPT_CLIPS = 8
 
@@ -49,19 +51,20 @@ class PhantomSamples:
 
     look: Look of the pictures.
     seconds: Length of each clip in s.
+    hearts: Number of hearts.
     pictures: False draws the ECGs alone, for tasks that take no frames.
     Raises `InputError` for an unknown look, or one of the looks that no training may see.
     """
 
-    def __init__(self, look: str, seconds: float, pictures: bool = True) -> None:
+    def __init__(self, look: str, seconds: float, hearts: int, pictures: bool = True) -> None:
         if look not in LOOKS:
             raise InputError(f"There is no look {look!r}; it must be one of {', '.join(LOOKS)}.")
         if look in HELD_OUT_MACHINES:
             raise InputError(f"The look {look} is held out from all training; take another one.")
-        self.look, self.frames, self.pictures = look, round(seconds * FPS) + 1, pictures
+        self.look, self.frames, self.hearts, self.pictures = look, round(seconds * FPS) + 1, hearts, pictures
 
     def __len__(self) -> int:
-        return PHANTOM_HEARTS
+        return self.hearts
 
     def __getitem__(self, index: int) -> Sample:
         seed = FIRST_TRAINING_SEED + index
@@ -79,12 +82,21 @@ class PhantomSamples:
             ecg=ecg,
             masks=drawn.labels,
             labels=labels,
-            maps={"structure": drawn.structure, "displacement": drawn.displacement},
+            maps={
+                "structure": drawn.structure,
+                "displacement": stored_displacement(drawn.displacement),
+                "cavity": cavity_cells(drawn.labels == STRUCTURES["lv"]),
+                "outline": outline_of(facts),
+            },
         )
 
 
 class StoredClips:
-    """The clips of a clip store; its masks are those of every eighth frame, so they are left out of the samples."""
+    """The clips of a clip store, with masks of every eighth frame.
+
+    folder: Folder of the store.
+    fps: Frames per second of the clips, which a store does not state.
+    """
 
     def __init__(self, folder: Path, fps: float = FPS) -> None:
         self.store, self.fps = ClipStore(folder), fps
@@ -96,12 +108,20 @@ class StoredClips:
         clip = self.store[index]
         facts = clip.heart
         times = np.arange(len(clip.frames)) / self.fps
+        masks = np.full(clip.frames.shape, UNLABELLED, np.uint8)
+        masks[::LABEL_EVERY] = clip.labels
         return Sample(
             key=f"phantom_{facts['seed']:07d}",
             cine=Cine(np.asarray(clip.frames), times, facts["mm_per_pixel"], facts["view"]),
             ecg=Ecg(clip.ecg, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S),
+            masks=masks,
             labels=facts | {"beats": beats_of(facts)},
-            maps={"structure": clip.structure, "displacement": clip.displacement, "cavity": clip.cavity},
+            maps={
+                "structure": clip.structure,
+                "displacement": clip.displacement,
+                "cavity": clip.cavity,
+                "outline": outline_of(facts),
+            },
         )
 
 
@@ -135,19 +155,14 @@ class KeptSamples:
     """The last samples of another source, kept in memory."""
 
     def __init__(self, samples: Samples, kept: int = KEPT_CLIPS) -> None:
-        self.samples, self.kept = samples, kept
-        self._last: OrderedDict[int, Sample] = OrderedDict()
+        self.samples = samples
+        self._last: Recent[Sample] = Recent(kept)
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Sample:
-        if index not in self._last:
-            self._last[index] = self.samples[index]
-            if len(self._last) > self.kept:
-                self._last.popitem(last=False)
-        self._last.move_to_end(index)
-        return self._last[index]
+        return self._last.get(index, lambda: self.samples[index])
 
 
 def open_samples(entry: SourceEntry, *, pictures: bool = True) -> Samples:
@@ -157,14 +172,14 @@ def open_samples(entry: SourceEntry, *, pictures: bool = True) -> Samples:
     Raises `InputError` for a folder that is not there or holds nothing to train on.
     """
     if entry.source == PHANTOM:
-        return KeptSamples(PhantomSamples(entry.look, entry.seconds, pictures))
+        return KeptSamples(PhantomSamples(entry.look, entry.seconds, entry.hearts, pictures))
     folder = Path(entry.source)
     if not folder.is_dir():
         raise InputError(f"The training source {folder} is no folder; name one with shards, a data set or videos, or `phantom`.")
     samples: Samples
     if read_summary(folder) is not None:
         samples = ShardFolder(folder)
-    elif entry.dataset is None and store_shards(folder):
+    elif entry.dataset == PHANTOM or (entry.dataset is None and store_shards(folder)):
         samples = StoredClips(folder, **entry.options)
     elif not pictures and entry.dataset is None and recognise(folder) is None and not _is_simulated(folder):
         samples = EcgFiles(EcgFolder(folder, **entry.options))
@@ -178,6 +193,17 @@ def open_samples(entry: SourceEntry, *, pictures: bool = True) -> Samples:
 def _is_simulated(folder: Path) -> bool:
     """True for a folder with clips that `echogen simulate` wrote."""
     return next(folder.glob("**/truth.json"), None) is not None
+
+
+def stored_displacement(displacement: NDArray[np.floating]) -> NDArray[np.int8]:
+    """Displacement (frames, 2, 64, 64) in quarter pixels, as a clip store holds it, of one (frames, 2, 128, 128) in pixels."""
+    coarse = displacement.reshape(len(displacement), 2, 64, 2, 64, 2).mean((3, 5))
+    return np.clip(np.round(coarse * 4), -127, 127).astype(np.int8)
+
+
+def outline_of(facts: Mapping[str, Any]) -> NDArray[np.float32]:
+    """(frames, 2) length and width of the cavity in pixels of the canonical picture, of a simulated heart's facts."""
+    return np.array([facts["length_px"], facts["width_px"]], dtype=np.float32).T
 
 
 def beats_of(facts: dict[str, list[float | None]]) -> list[dict[str, float | None]]:

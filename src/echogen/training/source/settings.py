@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from echogen.errors import InputError
 
-#: Name of the source that renders simulated hearts while training runs.
+#: Present names of settings of a source by their former ones, see `recipe.with_present_names`.
+FORMER_NAMES = {"data.clips": "data.source"}
+#: Name of the source that renders simulated hearts while training runs, and of the data set of a store of rendered clips.
 PHANTOM = "phantom"
 
 
@@ -22,6 +24,7 @@ class SourceEntry:
     split: Only samples of this split, by their label `split`; None takes all.
     look: Look of the phantom's pictures, one of `phantom.looks.LOOKS`; for the source `phantom` only.
     seconds: Length in s of the phantom's clips; for the source `phantom` only.
+    hearts: Number of simulated hearts; for the source `phantom` only.
     options: Further options of the data set's loader.
     """
 
@@ -31,6 +34,7 @@ class SourceEntry:
     split: str | None = None
     look: str = "varied"
     seconds: float = 3.0
+    hearts: int = 1_000_000
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -38,6 +42,8 @@ class SourceEntry:
             raise InputError(f"The weight of the source {self.source} must be above 0, not {self.weight}.")
         if not self.seconds > 0:
             raise InputError(f"The phantom's clips must be longer than 0 s, not {self.seconds}.")
+        if self.hearts < 1:
+            raise InputError(f"The phantom needs at least one heart, not {self.hearts}.")
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class SourceSettings:
     """Source of a task's training windows.
 
     source: A folder or `phantom`, or a list of them or of entries (`SourceEntry`) that are mixed by their weights.
+    picture: Picture of the frames: `canonical` finds the sector, `whole` takes all that the file shows.
     held_out: Share of the patients (0..1) that training never sees, chosen by a hash of the patient's name.
     of_held_out: True gives windows of the held-out patients instead, for validation.
     cache: Folder in which clips in the canonical picture are kept; None keeps the last ones in memory only.
@@ -52,6 +59,7 @@ class SourceSettings:
     """
 
     source: str | SourceEntry | tuple[str | SourceEntry, ...] | None = None
+    picture: Literal["canonical", "whole"] = "canonical"
     held_out: float = 0.0
     of_held_out: bool = False
     cache: str | None = None
@@ -65,6 +73,8 @@ class SourceSettings:
 
     @property
     def entries(self) -> tuple[SourceEntry, ...]:
-        """The sources of the mixture; none where no source is set."""
-        listed = () if self.source is None else (self.source,) if isinstance(self.source, str | SourceEntry) else self.source
+        """The sources of the mixture. Raises `InputError` where none is set."""
+        if self.source is None:
+            raise InputError("The recipe lacks the setting data.source; add it: a folder, phantom, or a list of them.")
+        listed = (self.source,) if isinstance(self.source, str | SourceEntry) else self.source
         return tuple(entry if isinstance(entry, SourceEntry) else SourceEntry(entry) for entry in listed)

@@ -1,4 +1,4 @@
-"""Task `echo-features`: a network learns to describe simulated clips and their degradations.
+"""Task `echo-features`: a network learns to describe clips and their degradations.
 
 Its features are behind the project's own distances between sets of clips.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from echogen.datasets.clip_store import FPS, Clip, ClipStore
-from echogen.errors import InputError
 from echogen.networks.config import load_network, save_network
 from echogen.networks.echo_features import ANSWERS, EchoFeatures, EchoFeaturesConfig, frame_pairs
 from echogen.records import VIEWS
 from echogen.training.recipe import Recipe
+from echogen.training.source import FORMER_NAMES, Needs, SourceSettings, TrainingSource, Window, WindowShape
+from echogen.training.source.targets import cavity_outline
 from echogen.training.task import Task
 
 #: Rhythms of the simulated clips; their places are the classes of the answer.
@@ -32,16 +33,6 @@ ORDERS = ("real", "shuffled", "frozen", "reversed")
 LARGEST_SHIFT = 6
 #: Answers that are classes; the others are numbers.
 _CLASSES = ("view", "rhythm", "order")
-
-
-@dataclass(frozen=True)
-class FeatureData:
-    """Clips to learn from.
-
-    clips: Folder of a clip store.
-    """
-
-    clips: str
 
 
 @dataclass(frozen=True)
@@ -102,6 +93,13 @@ def degrade(speckled: NDArray[np.uint8], plain: NDArray[np.uint8], how: Degradat
     return frames.clamp(0.0, 1.0)
 
 
+def pictures_of(window: Window) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Frames (frames, H, W) of a window with and without speckle; twice the same where the source does not know the latter."""
+    assert window.frames is not None
+    plain: NDArray[np.uint8] = window.frames if "structure" not in window.maps else np.asarray(window.maps["structure"], np.uint8)
+    return window.frames, plain
+
+
 def step_order(steps: int, order: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Numbers (steps,) of the steps of a clip in one of the `ORDERS`."""
     if ORDERS[order] == "shuffled":
@@ -112,49 +110,54 @@ def step_order(steps: int, order: int, rng: np.random.Generator) -> NDArray[np.i
     return forwards[::-1].copy() if ORDERS[order] == "reversed" else forwards
 
 
-def _beats(heart: Mapping[str, Any], start_s: float, end_s: float) -> tuple[float, float, float]:
-    """Mean EDV and ESV (ml) of the beats that a window shows, and the rate (bpm) by the median interval there."""
-
-    def column(name: str) -> NDArray[np.float64]:
-        return np.array([np.nan if value is None else value for value in heart[name]], dtype=np.float64)
-
-    ed_s, r_s, edv, esv = column("ed_s"), column("r_s"), column("edv_ml"), column("esv_ml")
-    visible = (ed_s < end_s) & (ed_s > start_s - 0.5) & np.isfinite(edv) & np.isfinite(esv)
-    visible = visible if visible.any() else np.isfinite(edv) & np.isfinite(esv)
-    begins, lasts = r_s[:-1], np.diff(r_s)
-    inside = (begins < end_s) & (begins + lasts > start_s)
-    interval = float(np.nanmedian(lasts[inside] if inside.any() else lasts))
-    return float(edv[visible].mean()), float(esv[visible].mean()), 60.0 / interval
+def shown_volumes(window: Window) -> tuple[float, float, float]:
+    """Mean EDV and ESV in ml and rate in bpm (by the median interval) of the beats that a window shows; nan where unknown."""
+    start, end = window.times_s[0], window.times_s[-1]
+    with_volumes = [beat for beat in window.beats if beat.edv_ml and beat.esv_ml]
+    shown = [beat for beat in with_volumes if start - 0.5 < beat.ed_s < end] or with_volumes
+    edv, esv = (float(np.mean([getattr(beat, name) for beat in shown])) if shown else np.nan for name in ("edv_ml", "esv_ml"))
+    known = window.labels.get("r_s") or [beat.r_s if beat.r_s is not None else beat.ed_s for beat in window.beats]
+    begins = np.array([value for value in known if value is not None], dtype=np.float64)
+    lasts = np.diff(begins)
+    inside = (begins[:-1] < end) & (begins[:-1] + lasts > start)
+    interval = float(np.median(lasts[inside] if inside.any() else lasts)) if len(lasts) else np.nan
+    return edv, esv, 60.0 / interval
 
 
 def true_answers(
-    clip: Clip, start: int, config: EchoFeaturesConfig, how: Degradation, steps: NDArray[np.int64]
+    window: Window, config: EchoFeaturesConfig, how: Degradation, steps: NDArray[np.int64]
 ) -> dict[str, NDArray[Any]]:
-    """True answers about one window, by the names of `ANSWERS`: class ids, or numbers scaled to about -1..1; nan: not asked.
+    """True answers about one window, by the names of `ANSWERS`: class ids, or numbers scaled to about -1..1.
 
-    start: First frame of the window. steps: Numbers of the steps in the order in which the window shows them.
+    steps: Numbers of the steps in the order in which the window shows them.
 
-    The rate needs the real order (or its reverse); EF and volumes need frames that are not frozen.
+    The rate needs the real order (or its reverse); EF and volumes need frames that are not frozen. What is unknown, or not asked,
+    is nan, or a class of -1.
     """
-    heart = clip.heart
-    edv, esv, rate = _beats(heart, start / FPS, (start + config.frames) / FPS)
-    at = start + steps * config.stride
+    edv, esv, rate = shown_volumes(window)
+    ef = 100.0 * (edv - esv) / edv if np.isfinite(edv) else window.ef_percent if window.ef_percent is not None else np.nan
+    length, width = cavity_outline(window)[steps * config.stride].T
+    mm_per_pixel = window.labels["mm_per_pixel"] if "outline" in window.maps else np.nan  # of simulated pictures only
     moves, runs = ORDERS[how.order] != "frozen", ORDERS[how.order] in ("real", "reversed")
     numbers: dict[str, Any] = {
-        "ef": (100.0 * (edv - esv) / edv - 50.0) / 15.0 if moves else np.nan,
+        "ef": (ef - 50.0) / 15.0 if moves else np.nan,
         "heart_rate": np.log(rate / 75.0) / 0.3 if runs else np.nan,
         "edv": np.log(edv / 110.0) / 0.35 if moves else np.nan,
         "esv": np.log(esv / 50.0) / 0.5 if moves else np.nan,
-        "mm_per_pixel": np.log(heart["mm_per_pixel"] / 1.5) / 0.15,
-        "length": (np.array(heart["length_px"], dtype=np.float64)[at] - 50.0) / 8.0,
-        "width": (np.array(heart["width_px"], dtype=np.float64)[at] - 20.0) / 5.0,
-        "speckle": 2.0 * how.speckle - 1.0,
+        "mm_per_pixel": np.log(mm_per_pixel / 1.5) / 0.15,
+        "length": (length - 50.0) / 8.0,
+        "width": (width - 20.0) / 5.0,
+        "speckle": 2.0 * how.speckle - 1.0 if "structure" in window.maps else np.nan,
         "blur": how.blur,
         "noise": 10.0 * how.noise,
         "gamma": 5.0 * np.log(how.gamma),
         "gain": 5.0 * np.log(how.gain),
     }
-    classes: dict[str, Any] = {"view": VIEWS.index(heart["view"]), "rhythm": RHYTHMS.index(heart["rhythm"]), "order": how.order}
+    classes: dict[str, Any] = {
+        "view": VIEWS.index(window.view) if window.view in VIEWS else -1,
+        "rhythm": RHYTHMS.index(window.labels["rhythm"]) if window.labels.get("rhythm") in RHYTHMS else -1,
+        "order": how.order,
+    }
     return {name: np.atleast_1d(np.float32(value)) for name, value in {**numbers, **classes}.items()}
 
 
@@ -164,45 +167,41 @@ class EchoFeaturesTask(Task):
     The loss is the mean of one loss per answer: cross-entropy for classes, Huber's for numbers.
     """
 
-    Data = FeatureData
+    Data = SourceSettings
     Network = EchoFeaturesConfig
+    former_names = MappingProxyType(FORMER_NAMES)
 
-    data: FeatureData
+    data: SourceSettings
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.store = ClipStore(self.data.clips)
         start = self.starting_weights("echo-features")
         self.network = load_network(EchoFeatures, start) if start else EchoFeatures(self.network_config(recipe))
         self.config = self.network.config
-        if self.config.fps != FPS:
-            raise InputError(f"The clips have {FPS:g} frames per second; set network.fps to that.")
-        if self.store[0].frames.shape[0] < self.config.frames:
-            found = self.store[0].frames.shape[0]
-            raise InputError(f"The clips have {found} frames, but the network spans {self.config.frames}; set fewer steps.")
+        needs = Needs(frozenset({"frames"}), frozenset({"structure", "masks", "ef", "beats"}))
+        self.source = TrainingSource(self.data, needs, WindowShape(self.config.frames, self.config.fps), recipe.seed)
 
     def networks(self) -> dict[str, nn.Module]:
         """The network."""
         return {"echo-features": self.network}
 
-    def _example(self, rng: np.random.Generator) -> tuple[Tensor, dict[str, NDArray[Any]]]:
-        clip = self.store[int(rng.integers(len(self.store)))]
-        start = int(rng.integers(clip.frames.shape[0] - self.config.frames + 1))
+    def _example(self, position: int) -> tuple[Tensor, dict[str, NDArray[Any]]]:
+        rng, window = self.row_random(position), self.source.at(position)
         how = draw_degradation(rng)
         steps = step_order(self.config.steps, how.order, rng)
-        at = start + steps * self.config.stride
+        at = steps * self.config.stride
         # A reversed step shows its two frames the other way round, a frozen one twice the same.
         first = at + (1 if ORDERS[how.order] == "reversed" else 0)
         second = {"frozen": at, "reversed": at}.get(ORDERS[how.order], at + 1)
         which, places = np.unique(np.stack([first, second], 1), return_inverse=True)
-        frames = degrade(clip.frames[which], clip.structure[which], how, rng)[torch.from_numpy(places.ravel())]
+        speckled, plain = pictures_of(window)
+        frames = degrade(speckled[which], plain[which], how, rng)[torch.from_numpy(places.ravel())]
         in_pairs = EchoFeaturesConfig(steps=self.config.steps, stride=2, image_size=self.config.image_size)
-        return frame_pairs(frames[None], in_pairs)[0], true_answers(clip, start, self.config, how, steps)
+        return frame_pairs(frames[None], in_pairs)[0], true_answers(window, self.config, how, steps)
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
-        """Degraded random windows of random clips, as pairs of frames, with the true answers about them."""
-        rng = self.random(step, rank)
-        pictures, answers = zip(*(self._example(rng) for _ in range(self.recipe.batch_size)), strict=True)
+        """Degraded windows, as pairs of frames, with the true answers about them."""
+        pictures, answers = zip(*(self._example(at) for at in self.positions(step, rank, world)), strict=True)
         true = {name: torch.from_numpy(np.stack([answer[name] for answer in answers])) for name in ANSWERS}
         return {"pairs": torch.stack(pictures), **true}
 
@@ -213,15 +212,19 @@ class EchoFeaturesTask(Task):
         for name, answer in answers.items():
             truth = batch[name].float()
             if name == "view":
-                parts[name] = F.binary_cross_entropy_with_logits(answer, truth)
+                known = truth >= 0
+                each = F.binary_cross_entropy_with_logits(answer, truth.clamp_min(0), reduction="none")
+                parts[name] = (each * known).sum() / known.sum().clamp_min(1)
             elif name in _CLASSES:
-                parts[name] = F.cross_entropy(answer, truth[:, 0].long())
+                known = truth >= 0
+                each = F.cross_entropy(answer, truth[:, 0].long(), ignore_index=-1, reduction="sum")
+                parts[name] = each / known.sum().clamp_min(1)
             else:
                 known = torch.isfinite(truth)
                 off = F.smooth_l1_loss(answer, torch.where(known, truth, answer.detach()), reduction="none")
                 parts[name] = off.sum() / known.sum().clamp_min(1)
         right = {
-            "view_right": ((answers["view"] > 0) == (batch["view"] > 0.5)).float().mean(),
+            "view_right": ((answers["view"] > 0) == (batch["view"] > 0.5))[batch["view"] >= 0].float().mean().nan_to_num(),
             "order_right": (answers["order"].argmax(1) == batch["order"][:, 0]).float().mean(),
         }
         return {

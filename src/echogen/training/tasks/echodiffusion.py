@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from echogen.datasets.clip_store import FPS, ClipStore
+from echogen.datasets.clip_store import FPS
 from echogen.errors import InputError
 from echogen.generators.echodiffusion.cascade import Stage, resized
 from echogen.networks.config import load_network, save_network
@@ -26,10 +27,9 @@ from echogen.networks.ef_regressor import at_size
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
 from echogen.samplers.edm import Denoiser, Edm, add_noise, edm_loss, log_snr, multistep, random_normal
 from echogen.training.recipe import Recipe, settings
-from echogen.training.source import Needs, SourceSettings, TrainingSource, Window, WindowShape
-from echogen.training.source.window import shown_ef_percent as shown_ef_in
+from echogen.training.source import FORMER_NAMES, Needs, SourceSettings, TrainingSource, Window, WindowShape
+from echogen.training.source.window import shown_ef_percent
 from echogen.training.task import Task
-from echogen.training.tasks.ef_regressor import shown_ef_percent
 
 #: Name of the network's folder.
 NETWORK = "video-unet"
@@ -45,13 +45,11 @@ _SAMPLE_LEVEL = 0.2
 class DiffusionData(SourceSettings):
     """Windows of a source of echo video with ejection fractions.
 
-    clips: Former name of `source` for a clip store.
     frame_step: Frames at 32 per second from one frame of a window to the next; 1 uses all.
     at_ed: Begin windows at end-diastole, where a clip has one early enough, and condition every other row on that frame; else
         windows begin anywhere. With it a few thousand steps teach what an EF means, since each moment of the beat has its place.
     """
 
-    clips: str | None = None
     frame_step: int = 4
     at_ed: bool = False
 
@@ -110,6 +108,7 @@ class EchoDiffusionTask(Task):
     Data = DiffusionData
     Options = DiffusionOptions
     Network = VideoUnetConfig
+    former_names = MappingProxyType(FORMER_NAMES)
 
     data: DiffusionData
     options: DiffusionOptions
@@ -117,15 +116,8 @@ class EchoDiffusionTask(Task):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         options = self.options
-        self.store: ClipStore | None = None
-        self.source: TrainingSource | None = None
-        if self.data.source is not None:
-            shape = WindowShape(options.frames, FPS / self.data.frame_step, at_ed=self.data.at_ed)
-            self.source = TrainingSource(self.data, Needs(frozenset({"frames", "ef"})), shape, recipe.seed)
-        elif self.data.clips is not None:
-            self.store = ClipStore(self.data.clips)
-        else:
-            raise InputError("The recipe lacks the setting data.source; add it.")
+        shape = WindowShape(options.frames, FPS / self.data.frame_step, at_ed=self.data.at_ed)
+        self.source = TrainingSource(self.data, Needs(frozenset({"frames", "ef"})), shape, recipe.seed)
         own = options.edm if options.difference else None
         self.stage = Stage(options.size, options.frames, options.steps, options.churn, options.difference, own)
         start = self.starting_weights(NETWORK)
@@ -139,11 +131,6 @@ class EchoDiffusionTask(Task):
 
     def _check(self) -> None:
         config, options = self.network.config, self.options
-        needed = options.frames * self.data.frame_step
-        if self.store is not None and (found := self.store[0].frames.shape[0]) < needed:
-            raise InputError(
-                f"The clips have {found} frames, but the stage spans {needed}; set options.frames or data.frame_step."
-            )
         if config.lowres != (options.before is not None):
             raise InputError("A network that takes a smaller video needs options.before, and only such a one.")
         if options.before and (options.before.size > options.size or options.frames % options.before.frames):
@@ -159,58 +146,35 @@ class EchoDiffusionTask(Task):
         """The U-Net."""
         return {NETWORK: self.network}
 
-    def _source_example(self, window: Window, rng: np.random.Generator) -> tuple[Tensor, Tensor, float]:
-        """Video (T, size, size) and frame (size, size) in 0..1 of a source's window, and the EF in % that it shows."""
-        ef = shown_ef_in(window)
+    def _example(self, window: Window, rng: np.random.Generator) -> tuple[Tensor, Tensor, float, bool]:
+        """Video (T, size, size) and frame (size, size) in 0..1 of a window, the EF in % that it shows, and if that is given."""
+        ef = shown_ef_percent(window)
         assert window.frames is not None
         assert window.reference is not None
         assert ef is not None
         frame = window.frames[0] if self.data.at_ed and rng.random() < 0.5 else window.reference
         pictures = torch.from_numpy(np.concatenate([window.frames, frame[None]])).float()[None] / 255.0
         small = at_size(pictures, self.options.size)[0]
-        return small[:-1], small[-1], ef
-
-    def _example(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, float]:
-        """Video (T, size, size) and frame (size, size) in 0..1 of the clip store, and the EF in % that the video shows."""
-        assert self.store is not None
-        options, step = self.options, self.data.frame_step
-        clip = self.store[int(rng.integers(len(self.store)))]
-        length = clip.frames.shape[0]
-        starts = np.arange(length - options.frames * step + 1)
-        frame = int(rng.integers(length))
-        if self.data.at_ed:
-            ed_s = [each for each in clip.heart["ed_s"] if each is not None]
-            found = np.intersect1d(np.rint(np.array(ed_s) * FPS).astype(int), starts)
-            starts = found if found.size else starts
-        start = int(rng.choice(starts))
-        if self.data.at_ed and rng.random() < 0.5:
-            frame = start
-        which = [*range(start, start + options.frames * step, step), frame]
-        pictures = at_size(torch.from_numpy(clip.frames[which]).float()[None] / 255.0, options.size)[0]
-        return pictures[:-1], pictures[-1], shown_ef_percent(clip.heart, start / FPS, (start + options.frames * step) / FPS)
+        return small[:-1], small[-1], ef, bool(rng.random() >= self.options.ef_dropout)
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Videos (B, C, T, H, W), enlarged smaller videos, frames (B, C, H, W), EF (B,) as fractions, and EF mask (B,)."""
-        rng, options = self.random(step, rank), self.options
-        rows = self.recipe.batch_size
-        if self.source is None:
-            examples = [self._example(rng) for _ in range(rows)]
-        else:
-            examples = [self._source_example(window, rng) for window in self.source.windows(step, rank, world, rows)]
-        videos, frames, fractions = zip(*examples, strict=True)
+        options, places = self.options, self.positions(step, rank, world)
+        examples = [self._example(self.source.at(position), self.row_random(position)) for position in places]
+        videos, frames, fractions, keep = zip(*examples, strict=True)
         channels = self.network.config.channels
         video = torch.stack(videos)[:, None].expand(-1, channels, -1, -1, -1)
         batch = {
             "video": video,
             "frame": torch.stack(frames)[:, None].expand(-1, channels, -1, -1),
             "ef": torch.tensor(fractions, dtype=torch.float32) / 100.0,
-            "keep": torch.from_numpy(rng.random(len(videos)) >= options.ef_dropout),
+            "keep": torch.tensor(keep),
         }
         if options.before is not None:
             small = resized(video, options.before.frames, options.before.size, "trilinear")
             batch["lowres"] = resized(small, options.frames, options.size, "trilinear")
         if options.crop is not None:
-            top, left = (int(v) for v in rng.integers(0, options.size - options.crop + 1, 2))
+            top, left = (int(v) for v in self.random(step, rank).integers(0, options.size - options.crop + 1, 2))
             part = (..., slice(top, top + options.crop), slice(left, left + options.crop))
             batch |= {name: batch[name][part] for name in ("video", "frame", "lowres") if name in batch}
         return {name: tensor.contiguous() for name, tensor in batch.items()}

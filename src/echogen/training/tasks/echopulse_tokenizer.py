@@ -17,34 +17,32 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from echogen.datasets.clip_store import FPS, LABEL_EVERY, ClipStore
-from echogen.datasets.paired_folder import PairedFolder, change_contrast, resize, window
+from echogen.datasets.clip_store import FPS
+from echogen.datasets.paired_folder import change_contrast, resize
+from echogen.datasets.preparation import VIDEOS
 from echogen.errors import InputError
 from echogen.networks.config import config_to_dict, load_network, save_network
-from echogen.networks.perceptual import FeatureNetwork, PhantomFeatures, load_features, perceptual_distance
 from echogen.networks.published_discriminator import PublishedDiscriminator, hinge_generator_loss
 from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
 from echogen.training.adversarial import DiscriminatorOptions, discriminator_config, discriminator_losses, last_layer
 from echogen.training.losses import CodebookUse, adaptive_weight, collapse, some_frames
+from echogen.training.perceptual import LABELLED_FRAMES, PerceptualLoss
 from echogen.training.recipe import Recipe
-from echogen.training.source import Needs, SourceSettings, TrainingSource, WindowShape
+from echogen.training.source import Needs, SourceEntry, SourceSettings, TrainingSource, WindowShape
 from echogen.training.task import OptimizerGroup, Task
 from echogen.training.trainer import TrainingStopped
 
 logger = logging.getLogger("echogen.training")
-
-#: Labelled phantom frames from which the feature network learns in a step: few, since each holds thousands of labels.
-LABELLED_FRAMES = 8
 
 
 @dataclass(frozen=True)
 class VideoData(SourceSettings):
     """Windows of a source of echo video.
 
-    clips: Folder of a clip store (simulated); beside a source it only teaches the feature network.
-    videos: Former name of `source` for a folder of videos, taken in the shape that they have.
+    clips: Source whose outlined frames teach the feature network, `phantom` unless it is given; alone, former name of `source`.
+    videos: Former name of `source` for a folder of videos, with `picture` whole.
     frames: Frames of a window, 1 plus a multiple of the tokenizer's time patch.
-    frame_step: Frames of the file from one frame of a window to the next; of a `source`, frames at 32 per second.
+    frame_step: Frames at 32 per second from one frame of a window to the next.
     contrast: Lowest and highest factor by which the contrast is changed at random.
     """
 
@@ -137,11 +135,11 @@ class EchoPulseTokenizerTask(Task):
                     raise InputError(
                         f"The discriminator in {earlier} has other settings than the recipe's options.discriminator."
                     )
-        self.features: FeatureNetwork | None = None
-        self.features_steps = 0
+        self.perceptual: PerceptualLoss | None = None
         if options.perceptual > 0:
-            self._choose_features(start)
-        self._open_data(config)
+            weights, steps = options.perceptual_weights, options.features_steps
+            self.perceptual = PerceptualLoss(weights, steps, start, config.image_size, recipe.seed, self.data.clips)
+        self.source = self._open_data()
 
     @classmethod
     def network_defaults(cls, recipe: Recipe) -> Mapping[str, Any]:
@@ -174,51 +172,25 @@ class EchoPulseTokenizerTask(Task):
                 f"The recipe's options.fewest_codes must be below the {config.quantizer.vocabulary} codes that there are."
             )
 
-    def _choose_features(self, start: Path | None) -> None:
-        earlier = start.parent / "features" if start else None
-        given = self.options.perceptual_weights or (earlier if earlier and earlier.is_dir() else None)
-        if given:
-            self.features = load_features(given)
-            logger.info("The perceptual loss compares features of %s from %s.", self.features.name, given)
-            return
-        if not self.data.clips or self.options.features_steps < 1:
-            raise InputError(
-                "The perceptual loss needs options.perceptual_weights (VGG16 or LPIPS), or data.clips and some"
-                " features_steps to train its features; or set options.perceptual=0."
-            )
-        self.features = PhantomFeatures()
-        self.features_steps = self.options.features_steps
-        logger.info("The perceptual loss compares features of a network trained on the phantom in the first steps of this run.")
-
-    def _open_data(self, config: VideoTokenizerConfig) -> None:
-        least = (self.data.frames - 1) * self.data.frame_step + 1
-        self.store = ClipStore(self.data.clips) if self.data.clips else None
-        self.windows: TrainingSource | None = None
-        if self.data.source is not None:
-            shape = WindowShape(self.data.frames, FPS / self.data.frame_step)
-            self.windows = TrainingSource(self.data, Needs(frozenset({"frames"})), shape, self.recipe.seed)
-            return
-        videos = PairedFolder(self.data.videos, ecg=False, least_frames=least) if self.data.videos else None
-        source = videos or self.store
-        if source is None:
-            raise InputError("The recipe's data needs clips (a clip store) or source (a folder of videos, shards, a data set).")
-        if videos is not None:
-            logger.warning("data.videos is the former name of data.source, which also takes shards, data sets and mixtures.")
-        self.source: PairedFolder | ClipStore = source
-        if len(source[0].frames) < least:
-            raise InputError(
-                f"The clips in {self.data.clips} have {len(source[0].frames)} frames, but {least} are needed for"
-                f" {self.data.frames} frames {self.data.frame_step} apart."
-            )
+    def _open_data(self) -> TrainingSource:
+        """Windows of the source, or of a folder of videos by its former name."""
+        data = self.data
+        former = "videos" if data.videos is not None else "clips"
+        if data.source is None and getattr(data, former) is not None:
+            logger.warning("data.%s is the former name of data.source, which takes shards, data sets and mixtures, too.", former)
+            if data.videos is not None:
+                data = replace(data, source=SourceEntry(data.videos, dataset=VIDEOS), picture="whole")
+            else:
+                data = replace(data, source=data.clips)
+        shape = WindowShape(data.frames, FPS / data.frame_step)
+        return TrainingSource(data, Needs(frozenset({"frames"})), shape, self.recipe.seed)
 
     def networks(self) -> dict[str, nn.Module]:
         """Tokenizer, discriminator, feature network where it is trained here, and the counts of the codebook's use."""
         found: dict[str, nn.Module] = {"tokenizer": self.tokenizer, "codebook_use": self.use}
         if self.discriminator is not None:
             found["discriminator"] = self.discriminator
-        if isinstance(self.features, PhantomFeatures):
-            found["features"] = self.features
-        return found
+        return found if self.perceptual is None else found | self.perceptual.networks()
 
     def optimized(self) -> tuple[OptimizerGroup, ...]:
         """An optimizer each for the tokenizer, the discriminator, and the feature network while it learns."""
@@ -226,43 +198,27 @@ class EchoPulseTokenizerTask(Task):
         if self.discriminator is not None:
             share = self.options.discriminator.learning_rate_share
             groups.append(OptimizerGroup("discriminator", ("discriminator",), "discriminator_loss", share))
-        if self.features_steps:
-            groups.append(OptimizerGroup("features", ("features",), "features_loss"))
-        return tuple(groups)
+        return (*groups, *(self.perceptual.optimized() if self.perceptual else ()))
 
     def to(self, device: torch.device) -> None:
         """Move to a device, with a feature network from a file."""
         super().to(device)
-        if self.features is not None:
-            self.features.to(device)
+        if self.perceptual is not None:
+            self.perceptual.to(device)
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
-        """Random windows of random clips (B, T, H, W) uint8; while the feature network learns, labelled phantom frames too."""
-        rng = self.random(step, rank)
-        size = self.tokenizer.config.image_size
-        clips = []
-        for row in range(self.recipe.batch_size):
-            taken = self._window(rng, step, rank, world, row)
-            clips.append(change_contrast(resize(taken, size), self.data.contrast, rng))
-        batch = {"frames": torch.from_numpy(np.stack(clips))}
-        if step < self.features_steps and self.store is not None:
-            labelled, labels = [], []
-            for _ in range(LABELLED_FRAMES):
-                clip = self.store[int(rng.integers(len(self.store)))]
-                index = int(rng.integers(len(clip.labels)))
-                labelled.append(resize(np.asarray(clip.frames[index * LABEL_EVERY]), size))
-                labels.append(clip.labels[index])
-            batch |= {"labelled": torch.from_numpy(np.stack(labelled)), "labels": torch.from_numpy(np.stack(labels))}
+        """Windows (B, T, H, W) uint8; while the feature network learns, labelled phantom frames too."""
+        rows = [self._frames(position) for position in self.positions(step, rank, world)]
+        batch = {"frames": torch.from_numpy(np.stack(rows))}
+        if self.perceptual is not None and self.perceptual.lessons is not None and step < self.perceptual.first_step:
+            batch |= self.perceptual.lessons.batch(self.positions(step, rank, world, LABELLED_FRAMES))
         return batch
 
-    def _window(self, rng: np.random.Generator, step: int, rank: int, world: int, row: int) -> NDArray[np.uint8]:
-        """Frames (T, H, W) of one row of a batch."""
-        if self.windows is None:
-            frames = self.source[int(rng.integers(len(self.source)))].frames
-            return window(frames, self.data.frames, self.data.frame_step, rng)
-        found = self.windows.window(step, rank, world, row, self.recipe.batch_size).frames
-        assert found is not None
-        return found
+    def _frames(self, position: int) -> NDArray[np.uint8]:
+        """Frames (T, H, W) of one row of a batch, their contrast changed at random."""
+        frames = self.source.at(position).frames
+        assert frames is not None
+        return change_contrast(resize(frames, self.tokenizer.config.image_size), self.data.contrast, self.row_random(position))
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """The loss and its parts; discriminator_loss and features_loss in the steps in which those networks learn."""
@@ -277,13 +233,13 @@ class EchoPulseTokenizerTask(Task):
         row = torch.arange(len(drawn), device=drawn.device)[:, None]
         fake, real = drawn[row, looked_at].flatten(0, 1), target[row, looked_at].flatten(0, 1)
         balanced = options.reconstruction * mse  # the loss that the adversarial one is weighed by
-        if self.features is not None and step >= self.features_steps:
-            perceptual = perceptual_distance(self.features, fake, real)  # Eq. 3
+        if self.perceptual is not None and step >= self.perceptual.first_step:
+            perceptual = self.perceptual.distance(fake, real)  # Eq. 3
             balanced = options.perceptual * perceptual
             loss = loss + balanced
-            parts[f"perceptual_{self.features.name}"] = perceptual
-        if "labelled" in batch and isinstance(self.features, PhantomFeatures):
-            parts["features_loss"] = self.features.loss(self._pixels(batch["labelled"][:, None])[:, 0], batch["labels"])
+            parts[f"perceptual_{self.perceptual.features.name}"] = perceptual
+        if self.perceptual is not None and "labelled" in batch:
+            parts["features_loss"] = self.perceptual.lesson(self._pixels(batch["labelled"][:, None])[:, 0], batch["labels"])
         if self.discriminator is not None and step >= options.discriminator_from:
             # Without low precision: the penalty takes a gradient of a gradient.
             with torch.autocast(self.device.type, enabled=False):
@@ -319,9 +275,8 @@ class EchoPulseTokenizerTask(Task):
     def sample(self, step: int) -> NDArray[np.uint8]:
         """Two clips, each above its reconstruction."""
         rows = []
-        for index in range(min(2, len(self.source))):
-            frames = self.source[index].frames[:: self.data.frame_step][: self.data.frames]
-            video = self._pixels(torch.tensor(resize(frames, self.tokenizer.config.image_size), device=self.device)[None])
+        for position in range(2):
+            video = self._pixels(torch.tensor(self._frames(position), device=self.device)[None])
             drawn = self.tokenizer(self._tokenizer_input(video)).reconstruction
             for pictures in (video[0], drawn[0].float().clamp(0, 1)):
                 rows.append(np.hstack(list((pictures.mean(1) * 255).round().byte().cpu().numpy())))

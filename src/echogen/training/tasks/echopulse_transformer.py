@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -16,9 +17,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
+from echogen.datasets.clip_store import FPS
+from echogen.datasets.paired_folder import resize
 from echogen.ecg.leads import STANDARD_LEADS
-from echogen.ecg.st_mem_input import st_mem_input
+from echogen.ecg.st_mem_input import StMemInput, st_mem_input
 from echogen.ecg_window.spec import latent_times
 from echogen.errors import InputError
 from echogen.networks.attention import Tokens
@@ -26,14 +28,37 @@ from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.config import config_to_dict, load_config, load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.st_mem import StMem, StMemConfig
-from echogen.networks.text import TextEncoder, ef_sentence
-from echogen.networks.video_tokenizer import VideoTokenizer, VideoTokenizerConfig
+from echogen.networks.text import DEFAULT_TEXT_ENCODER, TextEncoder, ef_sentence
+from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.records import Ecg
 from echogen.samplers.maskgit import guided, sample
 from echogen.training.masked_tokens import CriticTraining, check_tokens
 from echogen.training.recipe import Recipe
+from echogen.training.source import FORMER_NAMES, Needs, SourceSettings, TrainingSource, Window, WindowShape
 from echogen.training.task import OptimizerGroup, Task
-from echogen.training.token_windows import WindowData, encode_windows
+
+#: Length in s of ECG beside the encoder's input, for filters and for a window that lies anywhere over the video.
+_MARGIN_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowData(SourceSettings):
+    """Windows of echo with an ECG on the same clock, and the networks that encode them.
+
+    tokenizer: Folder of a trained tokenizer.
+    ecg_encoder: Folder of a trained ST-MEM; needed for options.condition=ecg.
+    frames: Frames of a window, 1 plus a multiple of the tokenizer's time patch.
+    frame_step: Frames at 32 per second from one frame of a window to the next.
+    leads: Leads that the ECG encoder sees.
+    text_encoder: Folder or hub name of a T5 encoder, for options.condition=text.
+    """
+
+    tokenizer: str
+    ecg_encoder: str | None = None
+    frames: int = 11
+    frame_step: int = 3
+    leads: tuple[str, ...] = STANDARD_LEADS
+    text_encoder: str = DEFAULT_TEXT_ENCODER
 
 
 @dataclass(frozen=True)
@@ -73,6 +98,7 @@ class EchoPulseTransformerTask(Task):
     Data = WindowData
     Options = EchoPulseTransformerOptions
     Network = MaskedTransformerConfig
+    former_names = MappingProxyType(FORMER_NAMES | {"data.starts": ""})
     network_from_files = frozenset({"vocabulary", "groups", "spatial_positions", "max_latents", "context_dim"})
 
     data: WindowData
@@ -80,15 +106,14 @@ class EchoPulseTransformerTask(Task):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        tokenizer: VideoTokenizerConfig = load_config(VideoTokenizer, self.data.tokenizer)
+        self.tokenizer = load_network(VideoTokenizer, self.data.tokenizer).eval().requires_grad_(False)
+        tokenizer = self.tokenizer.config
         self.time_patch = tokenizer.time_patch
         if self.data.frames < 1 or (self.data.frames - 1) % self.time_patch:
             raise InputError(
                 f"The recipe's data.frames must be 1 plus a multiple of the time patch {self.time_patch}, not {self.data.frames}."
             )
         self.latents = 1 + (self.data.frames - 1) // self.time_patch
-        self.store = ClipStore(self.data.clips)
-        self._check_clips()
         self.ecg_encoder: StMem | None = None
         self.text_encoder: TextEncoder | None = None
         width = self._open_encoder()
@@ -113,24 +138,12 @@ class EchoPulseTransformerTask(Task):
             )
         self.transformer = load_network(MaskedTransformer, start) if start else MaskedTransformer(config)
         self.critics = CriticTraining(self.options.critic, self.options.critic_weight, self.transformer, start)
-        self.ids = encode_windows(self.data, self.store, tokenizer)
+        self.source = self._open_source()
 
     @classmethod
     def network_defaults(cls, recipe: Recipe) -> Mapping[str, Any]:
         """The paper's transformer (Table 5)."""
         return config_to_dict(MaskedTransformerConfig.paper())
-
-    def _check_clips(self) -> None:
-        """Raise `InputError` when a window does not lie within the clips."""
-        data, there = self.data, len(self.store[0].frames)
-        if data.frame_step < 1 or not data.starts or min(data.starts) < 0:
-            raise InputError("The recipe's data.frame_step must be at least 1, and data.starts at least one frame from 0 on.")
-        needed = max(data.starts) + (data.frames - 1) * data.frame_step + 1
-        if there < needed:
-            raise InputError(
-                f"The clips in {data.clips} have {there} frames, but the windows of the recipe's data need {needed}; "
-                "give earlier starts or render longer clips."
-            )
 
     def _open_encoder(self) -> int:
         """Load the condition's encoder and give its width; raises `InputError` where it does not fit the clips."""
@@ -144,14 +157,20 @@ class EchoPulseTransformerTask(Task):
         unknown = [lead for lead in data.leads if lead not in STANDARD_LEADS]
         if unknown or not data.leads:
             raise InputError(f"The recipe's data.leads must be some of {', '.join(STANDARD_LEADS)}, not {unknown or 'none'}.")
-        length_s, there_s = config.seq_len / config.rate_hz, self.store[0].ecg.shape[1] / ECG_RATE_HZ
-        if there_s < length_s - 0.5 / ECG_RATE_HZ:
-            raise InputError(
-                f"The ECG encoder needs {length_s:g} s, but the ECGs of the clips in {data.clips} have {there_s:.2f} s; "
-                "render longer clips, or train an encoder with a shorter seq_len."
-            )
         self.ecg_encoder = load_network(StMem, data.ecg_encoder).requires_grad_(False)
         return config.width
+
+    def _open_source(self) -> TrainingSource:
+        """Windows with the ECG that the encoder needs, or with the EF of the sentence."""
+        data = self.data
+        if data.frame_step < 1:
+            raise InputError("The recipe's data.frame_step must be at least 1.")
+        encoder = self.ecg_encoder
+        around_s = 0.0 if encoder is None else encoder.config.seq_len / encoder.config.rate_hz + _MARGIN_S
+        shape = WindowShape(data.frames, FPS / data.frame_step, ecg_before_s=around_s, ecg_after_s=around_s)
+        condition, others = ("ef", "ecg") if encoder is None else ("ecg", "ef")
+        needs = Needs(frozenset({"frames", condition}), frozenset({others}))
+        return TrainingSource(data, needs, shape, self.recipe.seed, check=self._check_ecg)
 
     def networks(self) -> dict[str, nn.Module]:
         """The masked transformer, and its critic if there is one."""
@@ -162,49 +181,64 @@ class EchoPulseTransformerTask(Task):
         return self.critics.optimized()
 
     def to(self, device: torch.device) -> None:
-        """Move to a device, with the encoders."""
+        """Move to a device, with the tokenizer and the encoders."""
         super().to(device)
-        for encoder in (self.ecg_encoder, self.text_encoder):
+        for encoder in (self.tokenizer, self.ecg_encoder, self.text_encoder):
             if encoder is not None:
                 encoder.to(device)
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Random windows, some of their tokens and conditions hidden."""
-        rng = self.random(step, rank)
-        rows = [self._window(rng, int(rng.integers(len(self.store)))) for _ in range(self.recipe.batch_size)]
+        rows = [self._row(position) for position in self.positions(step, rank, world)]
         return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
 
-    def _window(self, rng: np.random.Generator, index: int) -> dict[str, NDArray[Any]]:
-        options, clip = self.options, self.store[index]
-        which = int(rng.integers(len(self.data.starts)))
-        times = (self.data.starts[which] + self.data.frame_step * np.arange(self.data.frames)) / FPS
-        ids = self.ids[which][index].astype(np.int64)
+    def _row(self, position: int) -> dict[str, NDArray[Any]]:
+        options, rng, window = self.options, self.row_random(position), self.source.at(position)
+        assert window.frames is not None
+        times = window.times_s
         given = int(rng.integers(1, options.prefix + 1)) if rng.random() < options.first_given else 0
-        hidden = np.zeros(ids.shape[:2], bool)
+        given = min(given, self.latents - 1)
+        hidden = np.zeros((self.latents, self.tokenizer.config.positions), bool)
         places = hidden[given:].size
         share = np.cos(0.5 * np.pi * rng.random())  # Eq. 8
         hidden[given:].reshape(-1)[rng.permutation(places)[: max(1, int(np.ceil(share * places)))]] = True
         keep = rng.random() >= options.drop
-        heart = clip.heart
         row: dict[str, NDArray[Any]] = {
-            "ids": ids,
+            "frames": resize(window.frames, self.tokenizer.config.image_size),
             "hidden": hidden,
             "times_s": latent_times(times - times[0], True, self.time_patch).astype(np.float32),
             "is_first": np.array(True),
             "keep": np.array(keep),
-            "ef_percent": np.array(heart["ef_percent"], np.float32),
-            "view": np.array(VIEW_IDS[heart["view"]]),
-            "sex": np.array(SEX_IDS[heart["sex"]]),
+            "ef_percent": np.array(np.nan if window.ef_percent is None else window.ef_percent, np.float32),
+            "view": np.array(VIEW_IDS[window.view]),
+            "sex": np.array(SEX_IDS[window.sex]),
         }
         if self.ecg_encoder is not None:
-            config = self.ecg_encoder.config
-            ecg = Ecg(clip.ecg, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S)
-            start = ecg_start(ecg, float(times[0]), float(times[-1]), config.seq_len / config.rate_hz, rng)
-            excerpt = st_mem_input(ecg, start, leads=self.data.leads, samples=config.seq_len, rate_hz=config.rate_hz)
+            config, excerpt = self.ecg_encoder.config, self._excerpt(window, rng)
             row["ecg"] = excerpt.signal
             row["ecg_start_s"] = np.array(excerpt.start_s - times[0], np.float32)
             row["patches"] = rng.random(config.patches) >= options.ecg_mask * rng.random()
         return row
+
+    def _excerpt(self, window: Window, rng: np.random.Generator) -> StMemInput:
+        """ECG of a window as the encoder sees it; raises `InputError` for one that is too short, flat, or lacks a lead."""
+        assert self.ecg_encoder is not None
+        assert window.ecg is not None
+        config, times = self.ecg_encoder.config, window.times_s
+        start = ecg_start(window.ecg, float(times[0]), float(times[-1]), config.seq_len / config.rate_hz, rng)
+        return st_mem_input(window.ecg, start, leads=self.data.leads, samples=config.seq_len, rate_hz=config.rate_hz)
+
+    def _check_ecg(self, window: Window) -> None:
+        """Raise `InputError` for a window whose ECG the encoder cannot take."""
+        if self.ecg_encoder is not None:
+            self._excerpt(window, np.random.default_rng(0))
+
+    @torch.no_grad()
+    def token_ids(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Token ids (B, latents, positions, groups) of the windows."""
+        video, channels = batch["frames"].float() / 255.0, self.tokenizer.config.channels_in
+        ids: Tensor = self.tokenizer.tokenize(video.unsqueeze(1).expand(-1, channels, -1, -1, -1) if channels > 1 else video)
+        return ids
 
     def _context(self, batch: Mapping[str, Tensor], keep: Tensor) -> Tokens:
         """Tokens of the conditions of a batch; those of windows that do not keep theirs are masked."""
@@ -228,7 +262,8 @@ class EchoPulseTransformerTask(Task):
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Negative log-likelihood of the hidden tokens (Eq. 7), how many are guessed right, and the critic's loss."""
-        ids, hidden, keep = batch["ids"], batch["hidden"], batch["keep"]
+        ids, hidden, keep = self.token_ids(batch), batch["hidden"], batch["keep"]
+        batch = {**batch, "ids": ids}
         context = self._context(batch, keep)
 
         def condition(network: MaskedTransformer) -> Conditioning:
@@ -244,7 +279,7 @@ class EchoPulseTransformerTask(Task):
     @torch.no_grad()
     def generate(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
         """Ids of the batch's windows sampled from their conditions alone, no frame given; a critic decides the order, if any."""
-        ids = torch.full_like(batch["ids"], self.transformer.config.mask_id)
+        ids = torch.full_like(self.token_ids(batch), self.transformer.config.mask_id)
         keep = torch.ones_like(batch["keep"])
         known, nothing = (self._context(batch, each) for each in (keep, ~keep))
         with_condition = self._condition(self.transformer, batch, known, keep)
@@ -271,14 +306,12 @@ class EchoPulseTransformerTask(Task):
 
     def sample(self, step: int) -> NDArray[np.uint8]:
         """Two windows, each above what is made from its condition alone."""
-        tokenizer = load_network(VideoTokenizer, self.data.tokenizer).to(self.device)
-        rng = np.random.default_rng(self.recipe.seed)
-        rows = [self._window(rng, index) for index in range(min(2, len(self.store)))]
+        rows = [self._row(position) for position in range(2)]
         batch = {name: torch.from_numpy(np.stack([row[name] for row in rows])).to(self.device) for name in rows[0]}
         made = self.generate(batch, torch.Generator().manual_seed(self.recipe.seed))
         strips = []
-        for ids in (batch["ids"], made):
-            pictures = tokenizer.decode_ids(ids)[:, :, 0].float().clamp(0, 1)
+        for ids in (self.token_ids(batch), made):
+            pictures = self.tokenizer.decode_ids(ids)[:, :, 0].float().clamp(0, 1)
             strips.append((pictures * 255).round().byte().cpu().numpy())
         return np.vstack([np.hstack(list(clip)) for both in zip(*strips, strict=True) for clip in both])
 

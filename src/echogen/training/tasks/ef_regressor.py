@@ -1,4 +1,4 @@
-"""Task `ef-regressor`: a network learns the ejection fraction that a window of a simulated clip shows."""
+"""Task `ef-regressor`: a network learns the ejection fraction that a window of a clip shows."""
 
 from __future__ import annotations
 
@@ -14,23 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from echogen.datasets.clip_store import FPS, ClipStore
-from echogen.errors import InputError
+from echogen.arrays import Floats
 from echogen.networks.config import config_to_dict, load_network, save_network
 from echogen.networks.ef_regressor import EfRegressor, EfRegressorConfig, at_size
-from echogen.physiology import ejection_fraction_percent
 from echogen.training.recipe import Recipe
+from echogen.training.source import FORMER_NAMES, Needs, SourceSettings, TrainingSource, WindowShape
+from echogen.training.source.targets import cavity_outline
+from echogen.training.source.window import shown_ef_percent
 from echogen.training.task import Task
-
-
-@dataclass(frozen=True)
-class RegressorData:
-    """Clips to learn from.
-
-    clips: Folder of a clip store.
-    """
-
-    clips: str
+from echogen.training.tasks.echo_features import pictures_of
 
 
 @dataclass(frozen=True)
@@ -53,21 +45,12 @@ class RegressorOptions:
     normalisation_batches: int = 50
 
 
+#: Number of windows in which outlines are looked for before training begins.
+_LOOKED_AT = 8
+#: Mean and spread of the cavity's length and width in pixels of the canonical picture.
+_USUAL_PX, _SPREAD_PX = np.array([50.0, 20.0]), np.array([8.0, 5.0])
 #: Moments at which the cavity's length and width are asked, for each step in time of the network's last map.
 MOMENTS = 4
-
-
-def shown_ef_percent(heart: Mapping[str, Any], start_s: float, end_s: float) -> float:
-    """Median EF in % of the beats that begin and empty between two times in s; where none does, that of the nearest beat.
-
-    heart: Description of a clip, as `datasets.clip_store.describe` makes it.
-    """
-    ed_s, es_s, edv, esv = (np.array(heart[name], dtype=np.float64) for name in ("ed_s", "es_s", "edv_ml", "esv_ml"))
-    fractions = ejection_fraction_percent(edv, esv)
-    complete = (ed_s >= start_s) & (es_s <= end_s)
-    if complete.any():
-        return float(np.median(fractions[complete]))
-    return float(fractions[np.argmin(np.abs((ed_s + es_s) - (start_s + end_s)))])
 
 
 def varied(speckled: NDArray[np.uint8], plain: NDArray[np.uint8], size: int, pad: int, rng: np.random.Generator) -> Tensor:
@@ -81,10 +64,9 @@ def varied(speckled: NDArray[np.uint8], plain: NDArray[np.uint8], size: int, pad
     return functional.pad(picture, (pad, pad, pad, pad))[:, top : top + size, left : left + size]
 
 
-def outline_at(heart: Mapping[str, Any], frames: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Length and width of the cavity (n, 2) in these frames, scaled to about -1..1."""
-    length, width = (np.array(heart[name], dtype=np.float32)[frames] for name in ("length_px", "width_px"))
-    return np.stack([(length - 50.0) / 8.0, (width - 20.0) / 5.0], 1)
+def scaled_outline(outline: Floats) -> NDArray[np.float32]:
+    """Length and width (n, 2) of the cavity in pixels, scaled to about -1..1."""
+    return ((outline - _USUAL_PX) / _SPREAD_PX).astype(np.float32)
 
 
 @torch.no_grad()
@@ -109,31 +91,29 @@ def recompute_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
 class EfRegressorTask(Task):
     """Regressor from a window of a clip to its EF in %; the loss is the mean squared error (EchoNet-Dynamic, Nature 2020).
 
-    In training, a light head also says how long and wide the cavity is all along the window: dozens of truths a window instead
-    of one. Training begins with that alone, on short windows, since many hearts teach more than many frames of one. The head is
-    not saved.
+    In training, a light head also says how long and wide the cavity is all along the window, where the source has outlines:
+    dozens of truths a window instead of one. Training begins with that alone, on short windows, since many hearts teach more
+    than many frames of one. The head is not saved.
     """
 
-    Data = RegressorData
+    Data = SourceSettings
     Options = RegressorOptions
     Network = EfRegressorConfig
-    former_names = MappingProxyType({"options.settling_batches": "options.normalisation_batches"})
+    former_names = MappingProxyType(FORMER_NAMES | {"options.settling_batches": "options.normalisation_batches"})
 
-    data: RegressorData
+    data: SourceSettings
     options: RegressorOptions
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.store = ClipStore(self.data.clips)
         start = self.starting_weights("ef-regressor")
         self.network = load_network(EfRegressor, start) if start else EfRegressor(self.network_config(recipe))
         self.config = self.network.config
-        if self.config.fps != FPS:
-            raise InputError(f"The clips have {FPS:g} frames per second; set network.fps to that.")
         self.outline = nn.Linear(self.config.widths[-1], 2 * MOMENTS)
-        found = self.store[0].frames.shape[0]
-        if found < self.config.frames:
-            raise InputError(f"The clips have {found} frames, but the network spans {self.config.frames}; set network.frames.")
+        needs = Needs(frozenset({"frames", "ef"}), frozenset({"structure", "masks"}))
+        self.source = TrainingSource(self.data, needs, WindowShape(self.config.frames, self.config.fps), recipe.seed)
+        outlined = any(np.isfinite(cavity_outline(self.source.at(at))).any() for at in range(_LOOKED_AT))
+        self.outline_steps = self.options.outline_steps if outlined else 0
 
     @classmethod
     def network_defaults(cls, recipe: Recipe) -> Mapping[str, Any]:
@@ -144,27 +124,27 @@ class EfRegressorTask(Task):
         """The regressor, and the head that is used in training only."""
         return {"ef-regressor": self.network, "outline": self.outline}
 
-    def _example(self, frames: int, rng: np.random.Generator) -> tuple[Tensor, float, Tensor]:
-        clip = self.store[int(rng.integers(len(self.store)))]
-        start = int(rng.integers(clip.frames.shape[0] - frames + 1))
+    def _example(self, frames: int, position: int) -> tuple[Tensor, float, Tensor]:
+        rng, window = self.row_random(position), self.source.at(position)
+        start = int(rng.integers(self.config.frames - frames + 1))
         short = frames == self.config.frames and rng.random() < self.options.short_share
         length = int(rng.integers(frames // 2, frames)) if short else frames
-        window = slice(start, start + length)
-        video = varied(clip.frames[window], clip.structure[window], self.config.size, self.options.pad, rng)
-        truth = shown_ef_percent(clip.heart, start / FPS, (start + length) / FPS)
+        shown = window.part(start, start + length)
+        video = varied(*pictures_of(shown), self.config.size, self.options.pad, rng)
+        truth = shown_ef_percent(shown)
+        assert truth is not None
         outline = torch.full((frames, 2), torch.nan)
-        outline[:length] = torch.from_numpy(outline_at(clip.heart, np.arange(start, start + length)))
+        outline[:length] = torch.from_numpy(scaled_outline(cavity_outline(shown)))
         return functional.pad(video, (0, 0, 0, 0, 0, frames - length)), truth, outline
 
     def _only_outline(self, step: int) -> bool:
-        return step < self.options.outline_steps
+        return step < self.outline_steps
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
-        """Varied windows (B, frames, H, W) of random clips, their EF in %, and the cavity's length and width in every frame."""
-        rng = self.random(step, rank)
+        """Varied windows (B, frames, H, W), their EF in %, and the cavity's length and width in every frame; nan if unknown."""
         frames = self.options.outline_frames if self._only_outline(step) else self.config.frames
-        count = self.recipe.batch_size * self.config.frames // frames
-        videos, truths, outlines = zip(*(self._example(frames, rng) for _ in range(count)), strict=True)
+        places = self.positions(step, rank, world, self.recipe.batch_size * self.config.frames // frames)
+        videos, truths, outlines = zip(*(self._example(frames, position) for position in places), strict=True)
         return {
             "videos": torch.stack(videos),
             "ef_percent": torch.tensor(truths, dtype=torch.float32),
@@ -180,7 +160,7 @@ class EfRegressorTask(Task):
         moments = ((torch.arange(drawn.shape[1]) + 0.5) * batch["outlines"].shape[1] / drawn.shape[1]).long()
         true = batch["outlines"][:, moments]
         known = torch.isfinite(true)
-        outline_loss = functional.mse_loss(drawn[known], true[known])
+        outline_loss = functional.mse_loss(drawn[known], true[known], reduction="sum") / known.sum().clamp_min(1)
         return {
             "loss": self.options.outline_weight * outline_loss + (0.0 if self._only_outline(step) else 1.0) * ef_loss,
             "ef_loss": ef_loss,
@@ -190,7 +170,7 @@ class EfRegressorTask(Task):
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
         """Write the network in steps of 8 bits, its batch normalisations over whole windows."""
-        first = max(self.recipe.steps, self.options.outline_steps)
+        first = max(self.recipe.steps, self.outline_steps)
         videos = (self.batch(first + i, 0, 1)["videos"] for i in range(self.options.normalisation_batches))
         recompute_batch_norm(networks["ef-regressor"], videos)
         save_network(networks["ef-regressor"], folder / "ef-regressor", torch.int8)

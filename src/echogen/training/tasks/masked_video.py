@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -17,25 +18,27 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from echogen import ecg as ecg_module
-from echogen.arrays import Floats
-from echogen.datasets.clip_store import ECG_BEFORE_S, ECG_RATE_HZ, FPS, ClipStore
+from echogen.datasets.clip_store import FPS
 from echogen.ecg.leads import STANDARD_LEADS
 from echogen.ecg_window.beats import Beats
 from echogen.ecg_window.features import CELLS_PER_FRAME, FEATURES, latent_features
 from echogen.ecg_window.lead import lead_window, normalised_lead
-from echogen.ecg_window.outline import Outline
 from echogen.ecg_window.spec import EcgWindowSpec, latent_times
-from echogen.files import whole_file
 from echogen.generators.echopulse.config import EchoPulseConfig
 from echogen.generators.echopulse.generator import EchoPulse
+from echogen.generators.sampling import Span
 from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
-from echogen.networks.config import load_config, load_network, save_network
+from echogen.networks.config import load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.video_tokenizer import VideoTokenizer
-from echogen.records import STRUCTURES, Ecg
+from echogen.records import STRUCTURES, Conditions, Ecg
 from echogen.training.masked_tokens import CriticTraining, check_tokens
-from echogen.training.outlines import cells_of_tokens, true_outline
+from echogen.training.outlines import cells_of_tokens, outline_over_time
 from echogen.training.recipe import Recipe
+from echogen.training.source import FORMER_NAMES, Needs, SourceSettings, TrainingSource, Window, WindowShape
+from echogen.training.source.canonical import outlined_frames
+from echogen.training.source.recent import Recent
+from echogen.training.source.targets import beats_of_window, covered_cells
 from echogen.training.task import OptimizerGroup, Task
 
 #: Sizes of the ECG window and of the latents that the network learns; the generator stores them with it.
@@ -50,22 +53,18 @@ NO_P_SHARE = 0.08
 P_JITTER_S = 0.010
 
 
-@dataclass(frozen=True)
-class TokenData:
-    """Clips with their tokens.
+@dataclass(frozen=True, kw_only=True)
+class TokenData(SourceSettings):
+    """Windows of echo with an ECG on the same clock, and the tokenizer that encodes them.
 
-    clips: Folder of a clip store.
     tokenizer: Folder of the trained tokenizer.
-    cache: Folder in which the clips' token ids are kept.
     latents: Length of a training window in latent frames.
-    starts: Frames from which each clip is encoded, each as a first frame.
+    lead_in: Most latent frames before a window that begins in mid-stream, encoded with it.
     """
 
-    clips: str
     tokenizer: str
-    cache: str
     latents: int = 17
-    starts: tuple[int, ...] = (0, 7, 18, 29)
+    lead_in: int = 8
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,8 @@ class MaskedVideoOptions:
     drop_sex: Dropout probability of the sex.
     first_share: Share of windows that begin with a single-frame latent; the others begin in mid-stream.
     first_given: Share of those windows in which the single-frame latent is given.
-    clearest: Share of the clips, those with most contrast of wall and cavity, from which windows without a given frame come.
+    clearest: Share of the windows, those with most contrast of wall and cavity, that are taken where no frame is given: the best
+        of 1 / clearest windows. It counts where the source knows its pictures without speckle.
     prefix: Most latents given at the beginning of a window.
     r_jitter_s: SD in s of the error that R peaks get, as a detector has one.
     outline_error: SD of the relative error of a window's cavity outlines.
@@ -112,32 +112,6 @@ class MaskedVideoOptions:
     critic_weight: float = 1.0
 
 
-def encode_store(data: TokenData, device: torch.device, batch: int = 4) -> Path:
-    """Tokenize every clip of the store from each start, once; gives the folder of the ids.
-
-    There is one int16 file (clips, latents, positions, groups) a start.
-    """
-    folder = Path(data.cache)
-    folder.mkdir(parents=True, exist_ok=True)
-    store = ClipStore(data.clips)
-    tokenizer = load_network(VideoTokenizer, data.tokenizer).to(device)
-    for start in data.starts:
-        path = folder / f"ids_{start:03d}.npy"
-        if path.is_file() and len(np.load(path, mmap_mode="r")) == len(store):
-            continue
-        parts = []
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-            for first in range(0, len(store), batch):
-                clips = [store[i].frames[start:] for i in range(first, min(first + batch, len(store)))]
-                whole = (len(clips[0]) - 1) // SPEC.frames_per_latent
-                usable = SPEC.frames(1 + whole, True)
-                video = torch.from_numpy(np.stack([clip[:usable] for clip in clips])).to(device).float() / 255.0
-                parts.append(tokenizer.tokenize(video).to(torch.int16).cpu().numpy())
-        with whole_file(path) as unfinished:
-            np.save(unfinished, np.concatenate(parts))
-    return folder
-
-
 class MaskedVideoTask(Task):
     """Masked transformer that guesses hidden tokens of a window from the others, their share by the cosine schedule.
 
@@ -149,6 +123,7 @@ class MaskedVideoTask(Task):
     Data = TokenData
     Options = MaskedVideoOptions
     Network = MaskedTransformerConfig
+    former_names = MappingProxyType(FORMER_NAMES | {"data.starts": ""})
 
     data: TokenData
     options: MaskedVideoOptions
@@ -161,17 +136,17 @@ class MaskedVideoTask(Task):
         else:
             self.transformer = MaskedTransformer(self.network_config(recipe))
         self.critics = CriticTraining(self.options.critic, self.options.critic_weight, self.transformer, start)
-        patches = load_config(VideoTokenizer, self.data.tokenizer)
+        self.tokenizer = load_network(VideoTokenizer, self.data.tokenizer).eval().requires_grad_(False)
+        patches = self.tokenizer.config
         check_tokens(self.transformer.config, patches, self.data.latents)
         self.grid = patches.grid
         self.places = np.arange(patches.grid**2) if patches.active_patches is None else np.array(patches.active_patches)
-        folder = encode_store(self.data, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        self.ids = {start: np.load(folder / f"ids_{start:03d}.npy", mmap_mode="r") for start in self.data.starts}
-        store = self.store = ClipStore(self.data.clips)
-        self.hearts = [store[i].heart for i in range(len(store))]
-        self.leads = _clean_leads(store, folder / "leads.npy")
-        contrast = [_contrast(store, index) for index in range(len(store))]
-        self.clear = np.argsort(contrast)[min(round((1.0 - self.options.clearest) * len(store)), len(store) - 1) :]
+        shape = WindowShape(
+            SPEC.frames(self.data.latents, True), FPS, longest=SPEC.frames(self.data.latents + self.data.lead_in, True)
+        )
+        needs = Needs(frozenset({"frames", "ecg"}), frozenset({"ef", "masks", "structure"}))
+        self._known_beats: Recent[Beats] = Recent(_KEPT_BEATS)
+        self.source = TrainingSource(self.data, needs, shape, recipe.seed, check=self._beats_found)
 
     @classmethod
     def network_defaults(cls, recipe: Recipe) -> Mapping[str, Any]:
@@ -191,62 +166,96 @@ class MaskedVideoTask(Task):
         """One optimizer, or one each where a critic has a transformer of its own."""
         return self.critics.optimized()
 
+    def to(self, device: torch.device) -> None:
+        """Move to a device, with the tokenizer."""
+        super().to(device)
+        self.tokenizer.to(device)
+
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
-        """Random windows with their conditions, some of them hidden."""
-        rng = self.random(step, rank)
-        rows = [self._window(rng) for _ in range(self.recipe.batch_size)]
+        """Random windows with their conditions, some of them hidden; frames (B, T, H, W) from before each window to its end."""
+        rows = [self._row(position) for position in self.positions(step, rank, world)]
+        longest = max(len(row["frames"]) for row in rows)
+        for row in rows:
+            row["frames"] = np.pad(row["frames"], ((0, longest - len(row["frames"])), (0, 0), (0, 0)), mode="edge")
         return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
 
-    def _window(self, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        options, latents = self.options, self.data.latents
-        start = int(rng.choice(self.data.starts))
-        longest = self.ids[start].shape[1] - latents
-        offset = 0 if rng.random() < options.first_share or longest == 0 else int(rng.integers(1, longest + 1))
-        first = offset == 0
-        given = int(rng.random() < options.first_given) if first else int(rng.integers(2, options.prefix + 1))
-        index = int(rng.integers(len(self.hearts)) if given else rng.choice(self.clear))
-        heart = self.hearts[index]
-        ids = self.ids[start][index][offset : offset + latents].astype(np.int64)
-        begin = start if first else start + SPEC.frames(offset, True)
-        frames = (begin + np.arange(SPEC.frames(latents, first))) / FPS
+    def _beats_found(self, window: Window) -> Beats:
+        """Beats of a window's sample, found once; raises `InputError` for an ECG without any."""
+        return self._known_beats.get(window.key, lambda: beats_of_window(window))
 
-        if first and given and rng.random() < LONGER_START_SHARE:
-            given = int(rng.integers(1, options.prefix + 1))
-        hidden = np.zeros(ids.shape[:2], bool)
+    def _clear_window(self, position: int) -> Window:
+        """The window of a place, or one of others drawn with it, in which wall and cavity differ most."""
+        window = self.source.at(position)
+        candidates = min(round(1.0 / max(self.options.clearest, 1e-3)), _MOST_CANDIDATES)
+        if candidates < 2 or wall_contrast_of(window) is None:
+            return window
+        others = (self.source.at(position + number * _OTHERS) for number in range(1, candidates))
+        return max((window, *others), key=lambda each: wall_contrast_of(each) or 0.0)
+
+    def _row(self, position: int) -> dict[str, NDArray[Any]]:
+        options, latents, rng = self.options, self.data.latents, self.row_random(position)
+        first, given = rng.random() < options.first_share, 0
+        if first and rng.random() < options.first_given:
+            given = int(rng.integers(1, options.prefix + 1)) if rng.random() < LONGER_START_SHARE else 1
+        window = self._clear_window(position) if first and not given else self.source.at(position)
+        assert window.frames is not None
+        spare = (len(window.frames) + SPEC.frames_per_latent - 1) // SPEC.frames_per_latent - latents
+        offset = 0 if first or spare < 1 else int(rng.integers(1, spare + 1))
+        if not first:
+            first, given = offset == 0, int(rng.integers(2 if offset else 1, options.prefix + 1))
+        begin = 0 if first else SPEC.frames(offset, True)
+        part = slice(begin, begin + SPEC.frames(latents, first))
+        frames = window.times_s[part]
+
+        given = min(given, latents - 1)
+        hidden = np.zeros((latents, len(self.places)), bool)
         share = np.cos(0.5 * np.pi * rng.random())  # Eq. 8
         places = hidden[given:].size
         chosen = rng.permutation(places)[: max(1, int(np.ceil(share * places)))]
         hidden[given:].reshape(-1)[chosen] = True
 
         everything = rng.random() >= options.drop_all
-        beats = _beats(heart, rng, options.r_jitter_s)
-        ef_known = everything and rng.random() >= options.drop_ef
-        sex = heart["sex"] if everything and rng.random() >= options.drop_sex else None
-        view = heart["view"] if everything and rng.random() >= options.drop_view else None
-        ef = float(heart["ef_percent"])
-        outline: Outline | None = true_outline(heart, 1.0 + rng.normal(0.0, options.outline_error))
+        beats = as_detected(self._beats_found(window), rng, options.r_jitter_s)
+        ef_known = everything and window.ef_percent is not None and rng.random() >= options.drop_ef
+        sex = window.sex if everything and rng.random() >= options.drop_sex else None
+        view = window.view if everything and rng.random() >= options.drop_view else None
+        outline = outline_over_time(window, 1.0 + rng.normal(0.0, options.outline_error))
         if not ef_known or rng.random() < options.drop_outline:
             outline = None
-        features = latent_features(frames, first, beats, sex, ef if ef_known else None, outline)
-        lead = self.leads[index, int(rng.choice(12, p=_LEAD_SHARE))]
+        ef = window.ef_percent if ef_known else None
+        features = latent_features(frames, first, beats, sex, ef, outline)
+        covered = covered_cells(window)
+        cells = np.zeros((len(window.frames), CELLS, CELLS), np.uint8) if covered is None else covered
+        lead = _lead(window, rng)
+        signal = normalised_lead(lead.signal_mv[0])
         return {
-            "ids": ids,
+            "frames": window.frames[: part.stop],
+            "offset": np.array(offset),
             "hidden": hidden,
-            "cavity": cells_of_tokens(self.store[index].cavity[begin : begin + len(frames)], first, self.grid, self.places),
+            "cavity": cells_of_tokens(cells[part], first, self.grid, self.places),
+            "outlined": np.array(covered is not None),
             "times_s": (latent_times(frames, first, SPEC.frames_per_latent) - frames[0]).astype(np.float32),
             "is_first": np.array(first),
             "features": features,
             "features_keep": np.array(everything and rng.random() >= options.drop_features),
-            "ecg": lead_window(lead, -ECG_BEFORE_S, frames[0], SPEC.samples(latents), SPEC),
+            "ecg": lead_window(signal, lead.start_s, float(frames[0]), SPEC.samples(latents), SPEC),
             "ecg_keep": np.array(everything and rng.random() >= options.drop_ecg),
-            "ef_percent": np.array(ef if ef_known else np.nan, np.float32),
+            "ef_percent": np.array(np.nan if ef is None else ef, np.float32),
             "view": np.array(VIEW_IDS[view]),
             "sex": np.array(SEX_IDS[sex]),
         }
 
+    @torch.no_grad()
+    def token_ids(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Token ids (B, latents, positions, groups) of the windows."""
+        ids = self.tokenizer.tokenize(batch["frames"].float() / 255.0)
+        taken = batch["offset"][:, None] + torch.arange(self.data.latents, device=ids.device)
+        return ids[torch.arange(len(ids), device=ids.device)[:, None], taken]
+
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Cross-entropy and accuracy of the hidden tokens, and cross-entropy of the cells that are cavity."""
-        ids, hidden = batch["ids"], batch["hidden"]
+        ids, hidden = self.token_ids(batch), batch["hidden"]
+        batch = {**batch, "ids": ids}
 
         def condition(network: MaskedTransformer) -> Conditioning:
             return network.condition(
@@ -273,7 +282,9 @@ class MaskedVideoTask(Task):
         weight = 1.0 + self.options.edge * ((share > 0) & (share < 1)).float().repeat_interleave(ids.shape[-1])
         tokens = (each * weight).sum() / weight.sum()
         assert self.transformer.cavity is not None
-        cavity = F.binary_cross_entropy_with_logits(self.transformer.cavity(features).float(), covered)
+        each_cell = F.binary_cross_entropy_with_logits(self.transformer.cavity(features).float(), covered, reduction="none")
+        outlined = batch["outlined"].float()
+        cavity = (each_cell.flatten(1).mean(1) * outlined).sum() / outlined.sum().clamp_min(1.0)
         accuracy = (logits.argmax(-1) == target).float().mean()
         losses = {
             "loss": tokens + self.options.cavity * cavity,
@@ -285,16 +296,18 @@ class MaskedVideoTask(Task):
 
     def sample(self, step: int) -> NDArray[np.uint8]:
         """Two clips, each as it is and as it is made from its ECG and EF, frame 0 not given."""
-        tokenizer = load_network(VideoTokenizer, self.data.tokenizer)
         latents = self.data.latents
-        maker = EchoPulse(EchoPulseConfig(latents=latents), tokenizer, self.transformer, self.device)
+        maker = EchoPulse(EchoPulseConfig(latents=latents), self.tokenizer, self.transformer, self.device)
         rows = []
-        for index in range(min(2, len(self.store))):
-            clip = self.store[index]
-            ecg = Ecg(clip.ecg, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S)
+        for position in range(2):
+            window = self.source.at(position)
+            assert window.frames is not None
+            assert window.ecg is not None
             frames = SPEC.frames(latents, True)
-            made = maker(ecg, start_s=0.0, seconds=frames / FPS, ef_percent=clip.heart["ef_percent"], view=clip.heart["view"])
-            rows += [np.hstack([row[i] for i in range(0, frames, SPEC.frames_per_latent)]) for row in (clip.frames, made.frames)]
+            shown = Conditions(ef_percent=window.ef_percent, view=window.view)
+            made = maker(window.ecg, shown, span=Span(float(window.times_s[0]), frames / FPS))
+            for row in (window.frames, made.frames):
+                rows.append(np.hstack([row[i] for i in range(0, frames, SPEC.frames_per_latent)]))
         return np.vstack(rows)
 
     def save(self, folder: Path, networks: Mapping[str, nn.Module]) -> None:
@@ -303,39 +316,47 @@ class MaskedVideoTask(Task):
             save_network(network, folder / name, torch.bfloat16)
 
 
-#: Probability of each of the twelve leads in training: the usual rhythm leads, which users have most, come most.
-_LEAD_SHARE = np.array([3, 6, 1, 0.5, 1, 1, 1, 1, 1, 1.5, 2, 2]) / 21.0
+#: Number of cells along a side of a picture of which the cavity's share is known.
+CELLS = 32
+#: Share of each of the standard leads in training: the usual rhythm leads, which users have most, come most.
+_LEAD_SHARE = dict(zip(STANDARD_LEADS, (3, 6, 1, 0.5, 1, 1, 1, 1, 1, 1.5, 2, 2), strict=True))
+#: Share of a lead with another name.
+_OTHER_LEAD_SHARE = 1.0
+#: Number of samples whose beats are kept in memory.
+_KEPT_BEATS = 4096
+#: Most windows of which the clearest is taken.
+_MOST_CANDIDATES = 20
+#: Distance in places from a window to the next one that is tried in its stead, past any place that a training reaches.
+_OTHERS = 2**40
 
 
-def _clean_leads(store: ClipStore, cache: Path) -> NDArray[np.float32]:
-    """Leads (clips, 12, samples) cleaned and normalised at `ECG_RATE_HZ`, kept beside the ids."""
-    if cache.is_file() and len(np.load(cache, mmap_mode="r")) == len(store):
-        cached: NDArray[np.float32] = np.load(cache, mmap_mode="r")
-        return cached
-    rows = []
-    for index in range(len(store)):
-        cleaned = ecg_module.clean(Ecg(store[index].ecg, ECG_RATE_HZ, STANDARD_LEADS, -ECG_BEFORE_S))
-        rows.append(np.stack([normalised_lead(lead) for lead in cleaned.signal_mv]))
-    leads = np.stack(rows)
-    np.save(cache, leads)
-    return leads
+def _lead(window: Window, rng: np.random.Generator) -> Ecg:
+    """A random lead of a window's ECG, cleaned, at the rate that the network reads."""
+    ecg = window.ecg
+    assert ecg is not None
+    shares = np.array([_LEAD_SHARE.get(name, _OTHER_LEAD_SHARE) for name in ecg.lead_names])
+    name = ecg.lead_names[int(rng.choice(len(shares), p=shares / shares.sum()))]
+    return ecg_module.resample(ecg_module.clean(Ecg(ecg.lead(name)[None], ecg.rate_hz, (name,), ecg.start_s)), SPEC.rate_hz)
 
 
-def _contrast(store: ClipStore, index: int) -> float:
-    """Contrast of wall and cavity in a clip's first frame: the wall's lower quartile minus the cavity's mean, in grey levels."""
-    clip = store[index]
-    labels, picture = clip.labels[0], clip.structure[0].astype(np.float64)
+def wall_contrast_of(window: Window) -> float | None:
+    """Contrast of wall and cavity in a window's first outlined frame: the wall's lower quartile minus the cavity's mean, in grey.
+
+    None where the source does not know its pictures without speckle, or no frame is outlined.
+    """
+    if "structure" not in window.maps or window.masks is None or not outlined_frames(window.masks).any():
+        return None
+    frame = int(np.argmax(outlined_frames(window.masks)))
+    labels, picture = window.masks[frame], window.maps["structure"][frame].astype(np.float64)
     cavity, wall = (picture[labels == STRUCTURES[name]] for name in ("lv", "myocardium"))
     return float(np.percentile(wall, 25) - cavity.mean()) if cavity.size and wall.size else 0.0
 
 
-def _beats(heart: Mapping[str, Any], rng: np.random.Generator, jitter_s: float) -> Beats:
-    """Beats of a clip as a detector would find them: R peaks a little off, now and then a P wave missed."""
-    r = np.asarray(heart["r_s"], dtype=np.float64)
-    off = rng.normal(0.0, jitter_s, len(r)) + rng.normal(0.0, jitter_s)
-    p = np.array([np.nan if value is None else value for value in heart["p_onset_s"]], dtype=np.float64)
-    p = np.where(rng.random(len(p)) < MISSED_P_SHARE, np.nan, p + rng.normal(0.0, P_JITTER_S, len(p)))
+def as_detected(beats: Beats, rng: np.random.Generator, jitter_s: float) -> Beats:
+    """Beats as a detector might find them: a little off, now and then without their P wave."""
+    off = rng.normal(0.0, jitter_s, len(beats.r_s)) + rng.normal(0.0, jitter_s)
+    missed = rng.random(len(beats.r_s)) < MISSED_P_SHARE
+    p = np.where(missed, np.nan, beats.p_onset_s + rng.normal(0.0, P_JITTER_S, len(beats.r_s)))
     if rng.random() < NO_P_SHARE:
         p = np.full(len(p), np.nan)
-    onset: Floats = np.asarray(heart["qrs_onset_s"], dtype=np.float64) + off
-    return Beats(r + off, onset, p, np.asarray(heart["wide_qrs"], dtype=bool))
+    return Beats(beats.r_s + off, beats.qrs_onset_s + off, p, beats.wide_qrs)

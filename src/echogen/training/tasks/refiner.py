@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from echogen.datasets.clip_store import ClipStore
+from echogen.datasets.clip_store import FPS
 from echogen.errors import InputError
 from echogen.generators.wrappers.refined import (
     Refiner,
@@ -25,10 +26,10 @@ from echogen.generators.wrappers.refined import (
     halfway_input,
 )
 from echogen.networks.config import load_network
-from echogen.networks.ef_regressor import at_size
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
 from echogen.samplers.edm import Edm, edm_loss
 from echogen.training.recipe import Recipe
+from echogen.training.source import FORMER_NAMES, Needs, SourceSettings, TrainingSource, WindowShape
 from echogen.training.task import Task
 
 #: Name of the network's folder.
@@ -38,14 +39,12 @@ _SPANNED = {"2x-time": 3, "2x-space": 1}
 
 
 @dataclass(frozen=True)
-class RefinerData:
+class RefinerData(SourceSettings):
     """Frames of clips.
 
-    clips: Folder of a clip store.
-    frame_step: Frames of the clip from one used frame to the next; 1 uses all.
+    frame_step: Frames at 32 per second from one used frame to the next; 1 uses all.
     """
 
-    clips: str
     frame_step: int = 1
 
 
@@ -75,6 +74,7 @@ class RefinerTask(Task):
     Data = RefinerData
     Options = RefinerOptions
     Network = VideoUnetConfig
+    former_names = MappingProxyType(FORMER_NAMES)
 
     data: RefinerData
     options: RefinerOptions
@@ -82,14 +82,12 @@ class RefinerTask(Task):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         options = self.options
-        self.store = ClipStore(self.data.clips)
         start = self.starting_weights(NETWORK)
         self.network = load_network(VideoUnet, start) if start else VideoUnet(self.network_config(recipe))
         check_network(self.network)
         self.spanned, self.side = _SPANNED[options.kind], options.crop or options.size
-        found, needed = self.store[0].frames.shape[0], self.spanned * self.data.frame_step
-        if found < needed:
-            raise InputError(f"The clips have {found} frames, but a refiner needs {needed}; set data.frame_step.")
+        shape = WindowShape(self.spanned, FPS / self.data.frame_step)
+        self.source = TrainingSource(self.data, Needs(frozenset({"frames"})), shape, recipe.seed, size=options.size)
         multiple = 2 * self.network.config.shrinks
         if self.side > options.size or self.side % multiple:
             raise InputError(f"The network needs frames of a multiple of {multiple} pixels, not {self.side}; set options.crop.")
@@ -105,15 +103,12 @@ class RefinerTask(Task):
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Fine frames (B, 1, 1, H, W), and the refiner's view of them in the fields of `RefinerInput`; all in 0..1."""
-        rng, apart, side = self.random(step, rank), self.data.frame_step, self.side
-        rows = []
-        for _ in range(self.recipe.batch_size):
-            clip = self.store[int(rng.integers(len(self.store)))]
-            start = int(rng.integers(clip.frames.shape[0] - (self.spanned - 1) * apart))
-            which = slice(start, start + (self.spanned - 1) * apart + 1, apart)
-            fine = at_size(torch.from_numpy(np.array(clip.frames[which])).float()[None] / 255.0, self.options.size)
-            top, left = (int(v) for v in rng.integers(0, self.options.size - side + 1, 2))
-            rows.append(fine[..., top : top + side, left : left + side])
+        side, rows = self.side, []
+        for position in self.positions(step, rank, world):
+            frames = self.source.at(position).frames
+            assert frames is not None
+            top, left = (int(v) for v in self.row_random(position).integers(0, self.options.size - side + 1, 2))
+            rows.append(torch.from_numpy(frames[:, top : top + side, left : left + side]).float()[None] / 255.0)
         fine = torch.cat(rows)
         in_time = self.options.kind == "2x-time"
         seen = halfway_input(fine[:, :1], fine[:, 2:]) if in_time else double_size_input(nn.functional.avg_pool2d(fine, 2))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from echogen.phantom.electrical import LEAD_NAMES, make_ecg
 from echogen.phantom.rhythm import make_rhythm
 from echogen.records import Ecg, FloatArray
 from echogen.training.recipe import Recipe
-from echogen.training.source import Needs, SourceSettings, TrainingSource, Window, WindowShape
+from echogen.training.source import FORMER_NAMES, Needs, SourceSettings, TrainingSource, Window, WindowShape
 from echogen.training.task import Task
 
 #: Height in pixels of each trace in a filmstrip.
@@ -59,6 +60,7 @@ class StMemTask(Task):
 
     Data = EcgData
     Network = StMemPretrainingConfig
+    former_names = MappingProxyType(FORMER_NAMES)
 
     data: EcgData
 
@@ -107,7 +109,7 @@ class StMemTask(Task):
         if self.source is None:
             rng = self.random(step, rank)
             return [simulated_ecg(self.data, self.network.config.encoder, rng) for _ in range(rows)]
-        ecgs = [window.ecg for window in self.source.windows(step, rank, world, rows)]
+        ecgs = [self.source.at(position).ecg for position in self.positions(step, rank, world, rows)]
         return [ecg for ecg in ecgs if ecg is not None]
 
     def batch(self, step: int, rank: int, world: int) -> Tensor:

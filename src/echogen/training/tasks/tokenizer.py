@@ -1,4 +1,4 @@
-"""Task `tokenizer`: the video tokenizer learns to draw a heart's structure and motion from frames with speckle.
+"""Task `tokenizer`: the video tokenizer learns to draw a heart's structure and motion, or the frames as they are.
 
 It is the first step of the shipped default, before the task `masked-video`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from echogen.datasets.clip_store import ClipStore
+from echogen.datasets.clip_store import FPS
 from echogen.errors import InputError
 from echogen.generators.echopulse.frame_renderer import MOTION_SCALE
 from echogen.networks.config import load_network, save_network
@@ -26,7 +27,10 @@ from echogen.networks.video_tokenizer import CELL, VideoTokenizer, VideoTokenize
 from echogen.training.adversarial import DiscriminatorOptions, discriminator_config, discriminator_losses, last_layer
 from echogen.training.losses import adaptive_weight, some_frames
 from echogen.training.outlines import cells_of_tokens
+from echogen.training.perceptual import LABELLED_FRAMES, PerceptualLoss
 from echogen.training.recipe import Recipe
+from echogen.training.source import FORMER_NAMES, Needs, SourceSettings, TrainingSource, Window, WindowShape
+from echogen.training.source.targets import covered_cells
 from echogen.training.task import OptimizerGroup, Task
 
 #: Settings of the recipe's network that add an output or an input to a trained decoder.
@@ -35,19 +39,19 @@ ADDITIONS = ("cavity_cells", "noise_channels")
 NOISE_WEIGHTS = "smooth.0.weight"
 #: Frames over which the loss of change compares, one time patch: walls move within it, little else does.
 CHANGE_FRAMES = 4
+#: Least mean weight of pixels, which keeps the loss of motion finite where no row has a displacement.
+_LITTLE = 1e-6
 #: Weight of pixels without tissue in the loss of motion, over that of tissue, so that it stays still there.
 STILL_WEIGHT = 0.05
 
 
 @dataclass(frozen=True)
-class ClipData:
+class ClipData(SourceSettings):
     """Windows of clips.
 
-    clips: Folder of a clip store.
     frames: Frames of a window, 1 plus a multiple of 4.
     """
 
-    clips: str
     frames: int = 33
 
 
@@ -62,10 +66,13 @@ class TokenizerOptions:
     decoder_only: Train the decoder alone: codes stay as they are, so that a transformer trained on these ids goes on fitting.
     wrong_codes: Largest share of codes that are a step off, as codes that a transformer guesses are; in half of the windows.
     cavity: Weight of saying which cells are cavity, where the network can.
-    speckle: Draw frames with their speckle instead of the structure.
+    speckle: Draw frames as they are, with their speckle, instead of the structure, which recordings lack.
     adversarial: Weight of the adversarial loss, besides its adaptive weight; 0 for no discriminator.
     looked_at: Random frames of each clip that the discriminator sees.
     gradient_penalty: Weight of the discriminator's gradient penalty on real frames.
+    perceptual: Weight of the perceptual loss of those frames; 0 for none.
+    perceptual_weights: File of VGG16 or LPIPS, or folder of a feature network trained before; null to train one in this run.
+    features_steps: Steps in which that network learns from labelled frames of the phantom; the perceptual loss begins after them.
     discriminator: Sizes and learning rate of the discriminator.
     """
 
@@ -80,14 +87,18 @@ class TokenizerOptions:
     adversarial: float = 0.0
     looked_at: int = 2
     gradient_penalty: float = 10.0
+    perceptual: float = 0.0
+    perceptual_weights: str | None = None
+    features_steps: int = 300
     discriminator: DiscriminatorOptions = field(
         default_factory=lambda: DiscriminatorOptions(widths=(32, 64, 96, 128, 128), attention_after=())
     )
 
 
 class TokenizerTask(Task):
-    """Tokenizer from frames with speckle to frames without it and the tissue's displacement, through discrete codes.
+    """Tokenizer from frames with speckle to frames without it (or with it) and the tissue's displacement, through discrete codes.
 
+    The displacement and the cavity's cells are learned where the source has them (the phantom; outlines give cells).
     The loss is the squared error of the structure, of its change over 4 frames (walls move, little else does), and of the
     displacement where there is tissue, plus the quantizer's own.
     """
@@ -95,6 +106,7 @@ class TokenizerTask(Task):
     Data = ClipData
     Options = TokenizerOptions
     Network = VideoTokenizerConfig
+    former_names = MappingProxyType(FORMER_NAMES)
 
     data: ClipData
     options: TokenizerOptions
@@ -106,43 +118,59 @@ class TokenizerTask(Task):
         self.tokenizer = with_additions(self.tokenizer, {name: recipe.network.get(name, 0) for name in ADDITIONS})
         if self.options.decoder_only:
             self.tokenizer.freeze_encoder()
+        self.perceptual: PerceptualLoss | None = None
+        if self.options.perceptual > 0:
+            weights, steps, side = self.options.perceptual_weights, self.options.features_steps, self.tokenizer.config.image_size
+            self.perceptual = PerceptualLoss(weights, steps, start, side, recipe.seed)
         self.discriminator: PublishedDiscriminator | None = None
         if self.options.adversarial > 0:
             if not 1 <= self.options.looked_at <= self.data.frames:
                 raise InputError("The recipe's options.looked_at must be between 1 and data.frames.")
             self.discriminator = PublishedDiscriminator(discriminator_config(self.options.discriminator, self.tokenizer.config))
-        self.store = ClipStore(self.data.clips)
+        pictures = {"frames"} if self.options.speckle else {"frames", "structure", "displacement"}
+        needs = Needs(frozenset(pictures), frozenset({"masks", "structure", "displacement"}))
+        self.source = TrainingSource(self.data, needs, WindowShape(self.data.frames, FPS), recipe.seed)
 
     def networks(self) -> dict[str, nn.Module]:
-        """The tokenizer, and its discriminator if there is one."""
+        """The tokenizer, its discriminator if there is one, and the feature network that learns beside it."""
         found: dict[str, nn.Module] = {"tokenizer": self.tokenizer}
-        return found if self.discriminator is None else found | {"discriminator": self.discriminator}
+        if self.discriminator is not None:
+            found["discriminator"] = self.discriminator
+        return found if self.perceptual is None else found | self.perceptual.networks()
 
     def optimized(self) -> tuple[OptimizerGroup, ...]:
-        """An optimizer each for the tokenizer and its discriminator."""
-        groups = (OptimizerGroup("tokenizer", ("tokenizer",)),)
-        if self.discriminator is None:
-            return groups
-        share = self.options.discriminator.learning_rate_share
-        return (*groups, OptimizerGroup("discriminator", ("discriminator",), "discriminator_loss", share))
+        """An optimizer each for the tokenizer, its discriminator, and the feature network while it learns."""
+        groups = [OptimizerGroup("tokenizer", ("tokenizer",))]
+        if self.discriminator is not None:
+            share = self.options.discriminator.learning_rate_share
+            groups.append(OptimizerGroup("discriminator", ("discriminator",), "discriminator_loss", share))
+        return (*groups, *(self.perceptual.optimized() if self.perceptual else ()))
+
+    def to(self, device: torch.device) -> None:
+        """Move to a device, with a feature network from a file."""
+        super().to(device)
+        if self.perceptual is not None:
+            self.perceptual.to(device)
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
-        """Random windows of random clips."""
-        rng = self.random(step, rank)
-        frames, structure, displacement, cavity = [], [], [], []
-        for _ in range(self.recipe.batch_size):
-            clip = self.store[int(rng.integers(len(self.store)))]
-            start = int(rng.integers(clip.frames.shape[0] - self.data.frames + 1))
-            window = slice(start, start + self.data.frames)
-            frames.append(clip.frames[window])
-            structure.append(clip.structure[window])
-            displacement.append(clip.displacement[window])
-            cavity.append(clip.cavity[window])
+        """Windows: frames, those to be drawn, displacement and cavity, and in which rows (B,) the last two are known."""
+        rows = [self._row(self.source.at(position)) for position in self.positions(step, rank, world)]
+        batch = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+        if self.perceptual is not None and self.perceptual.lessons is not None and step < self.perceptual.first_step:
+            batch |= self.perceptual.lessons.batch(self.positions(step, rank, world, LABELLED_FRAMES))
+        return batch
+
+    def _row(self, window: Window) -> dict[str, NDArray[Any]]:
+        assert window.frames is not None
+        displacement, cavity = window.maps.get("displacement"), covered_cells(window)
+        frames = len(window.frames)
         return {
-            "frames": torch.from_numpy(np.stack(frames)),
-            "structure": torch.from_numpy(np.stack(structure)),
-            "displacement": torch.from_numpy(np.stack(displacement)),
-            "cavity": torch.from_numpy(np.stack(cavity)),
+            "frames": window.frames,
+            "target": window.frames if self.options.speckle else np.asarray(window.maps["structure"]),
+            "displacement": np.zeros((frames, 2, 64, 64), np.int8) if displacement is None else np.asarray(displacement),
+            "moves": np.array(displacement is not None),
+            "cavity": np.zeros((frames, 32, 32), np.uint8) if cavity is None else cavity,
+            "outlined": np.array(cavity is not None),
         }
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
@@ -161,7 +189,7 @@ class TokenizerTask(Task):
         features = self.tokenizer.decode_features(values[:, part])
         drawn = self.tokenizer.picture(features, begin == 0).float()
         decoded_frames = slice(0, self.data.frames) if crop is None else self.tokenizer.frames(*crop)
-        target = batch["frames" if self.options.speckle else "structure"][:, decoded_frames].float() / 255.0
+        target = batch["target"][:, decoded_frames].float() / 255.0
         picture, movement = drawn.split([1, drawn.shape[2] - 1], dim=2)
         error = picture.squeeze(2) - target
         mse = error.square().mean()
@@ -173,15 +201,26 @@ class TokenizerTask(Task):
         later, earlier = error[:, CHANGE_FRAMES:], error[:, :-CHANGE_FRAMES]
         change = (weight[:, CHANGE_FRAMES:] * (later - earlier).square()).mean()
         moved = batch["displacement"][:, decoded_frames].float() / (4.0 * MOTION_SCALE)
-        coarse = F.avg_pool2d(movement.flatten(0, 1), 2).view_as(moved)
-        tissue = (moved != 0).any(2, keepdim=True).float() + STILL_WEIGHT
-        motion = ((coarse - moved).square() * tissue).mean() / tissue.mean()
+        motion = torch.zeros((), device=video.device)
+        if movement.shape[2]:
+            coarse = F.avg_pool2d(movement.flatten(0, 1), 2).view_as(moved)
+            tissue = ((moved != 0).any(2, keepdim=True).float() + STILL_WEIGHT) * _rows(batch["moves"], moved)
+            motion = ((coarse - moved).square() * tissue).mean() / tissue.mean().clamp_min(_LITTLE)
         loss = picture_loss + self.options.change * change + self.options.motion * motion + quantized.loss
         losses = {}
         if self.tokenizer.cavity is not None:
             cells = _cells(batch["cavity"], self.tokenizer.config)[:, part]
-            losses["cavity"] = F.binary_cross_entropy_with_logits(self.tokenizer.cavity(features).float(), cells)
+            each = F.binary_cross_entropy_with_logits(self.tokenizer.cavity(features).float(), cells, reduction="none")
+            known = _rows(batch["outlined"], each).expand_as(each)
+            losses["cavity"] = (each * known).sum() / known.sum().clamp_min(1.0)
             loss = loss + self.options.cavity * losses["cavity"]
+        if self.perceptual is not None:
+            if "labelled" in batch:
+                pictures = batch["labelled"][:, None].float() / 255.0
+                losses["features_loss"] = self.perceptual.lesson(pictures, batch["labels"])
+            if step >= self.perceptual.first_step:
+                losses["perceptual"] = self.perceptual.distance(*_some_of(picture, target, self.options.looked_at))
+                loss = loss + self.options.perceptual * losses["perceptual"]
         if self.discriminator is not None:
             adversarial = self._adversarial_losses(self.discriminator, picture, target, picture_loss)
             loss = loss + self.options.adversarial * adversarial["adaptive_weight"] * adversarial["adversarial"]
@@ -202,9 +241,7 @@ class TokenizerTask(Task):
 
         balanced: The loss that the adaptive weight makes the adversarial one as strong as.
         """
-        looked_at = some_frames(drawn, self.options.looked_at)
-        row = torch.arange(len(drawn), device=drawn.device)[:, None]
-        fake, real = drawn[row, looked_at].flatten(0, 1), target[row, looked_at].flatten(0, 1).unsqueeze(1)
+        fake, real = _some_of(drawn, target, self.options.looked_at)
         # Without low precision: the penalty takes a gradient of a gradient.
         with torch.autocast(self.device.type, enabled=False):
             found = discriminator_losses(discriminator, fake.detach(), real, self.options.gradient_penalty)
@@ -225,13 +262,13 @@ class TokenizerTask(Task):
         return quantized, quantized.values + (wrong - quantized.values).detach()
 
     def sample(self, step: int) -> NDArray[np.uint8]:
-        """Two clips: frames with speckle, structure, reconstruction."""
+        """Two windows: frames, frames to be drawn, reconstruction."""
         rows = []
-        for index in range(min(2, len(self.store))):
-            clip = self.store[index]
-            video = torch.from_numpy(clip.frames[: self.data.frames].astype(np.float32) / 255.0)[None].to(self.device)
+        for position in range(2):
+            window = self._row(self.source.at(position))
+            video = torch.from_numpy(window["frames"].astype(np.float32) / 255.0)[None].to(self.device)
             drawn = self.tokenizer(video).reconstruction[0, :, 0].float().clamp(0, 1).cpu().numpy()
-            for row in (clip.frames, clip.structure, (drawn * 255).astype(np.uint8)):
+            for row in (window["frames"], window["target"], (drawn * 255).astype(np.uint8)):
                 rows.append(np.hstack([row[i] for i in range(0, self.data.frames, self.tokenizer.config.time_patch)]))
         return np.vstack(rows)
 
@@ -260,6 +297,18 @@ def _cells(cavity: Tensor, config: VideoTokenizerConfig) -> Tensor:
     places = np.arange(config.grid**2) if config.active_patches is None else np.array(config.active_patches)
     cells = [cells_of_tokens(window.cpu().numpy(), True, config.grid, places) for window in cavity]
     return torch.from_numpy(np.stack(cells)).to(cavity.device).float() / 255.0
+
+
+def _some_of(drawn: Tensor, target: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Random frames (n, 1, H, W) of drawn (B, T, 1, H, W) and real video (B, T, H, W), the same of both."""
+    looked_at = some_frames(drawn, count)
+    row = torch.arange(len(drawn), device=drawn.device)[:, None]
+    return drawn[row, looked_at].flatten(0, 1), target[row, looked_at].flatten(0, 1).unsqueeze(1)
+
+
+def _rows(known: Tensor, values: Tensor) -> Tensor:
+    """Weights 0 or 1 of rows (B,) of which something is known, in the shape of the values (B, ...) but for sizes of 1."""
+    return known.float().view(-1, *[1] * (values.dim() - 1))
 
 
 def _near_edge(cavity: Tensor, side: int) -> Tensor:

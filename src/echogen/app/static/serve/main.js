@@ -3,6 +3,7 @@
 import { Pane } from "./pane.js";
 import { base64, floats, generate, status, upload } from "./service.js";
 import { drawPreview } from "./drawing.js";
+import { fillReading, showReading } from "./reading.js";
 
 const element = (id) => document.getElementById(id);
 const RHYTHMS = { sinus: "Sinus", af: "Atrial fibrillation", pvc: "Premature beats", pause: "Pauses", paced: "Paced" };
@@ -229,6 +230,7 @@ async function readEcg() {
     recorded = await upload("ecg", files, { rate_hz: element("ecg-rate").value, unit: element("ecg-unit").value });
     text.textContent = files.map((file) => file.name).join(", ");
     preview(recorded);
+    fillReading(recorded);
     askAnew();
   } catch (error) {
     recorded = null;
@@ -329,6 +331,7 @@ function listen() {
   }
   element("ecg").addEventListener("change", () => attempt(element("ecg"), readEcg));
   for (const id of ["ecg-rate", "ecg-unit"]) element(id).addEventListener("change", () => attempt(element("ecg"), readEcg));
+  element("reading-open").addEventListener("click", showReading);
   element("feeds").addEventListener("click", () => attempt(element("feeds"), lookForFeeds));
   element("frame").addEventListener("change", () => attempt(element("frame"), readFrame));
   element("frame-remove").addEventListener("click", () => { removeFrame(); askAnew(); });
@@ -345,7 +348,7 @@ function listen() {
   }
   element("controls").addEventListener("submit", (event) => event.preventDefault());
   document.addEventListener("keydown", (event) => {
-    if (event.key !== " " || event.target.closest("input, select, button, summary, a")) return;
+    if (event.key !== " " || element("reading").open || event.target.closest("input, select, button, summary, a")) return;
     event.preventDefault();
     toggle();
   });

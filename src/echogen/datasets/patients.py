@@ -1,0 +1,23 @@
+"""Patients of samples, by which all splits are made."""
+
+from __future__ import annotations
+
+import hashlib
+
+from echogen.datasets.shards import Sample
+
+#: Labels that may name a patient, the first that is there counts.
+LABELS = ("patient", "patient_id", "subject_id", "subject", "exam")
+
+
+def patient_of(sample: Sample) -> str:
+    """Name of a sample's patient by its labels, else the sample's key."""
+    for name in LABELS:
+        if sample.labels.get(name) is not None:
+            return str(sample.labels[name])
+    return sample.key
+
+
+def hash_of(text: str) -> int:
+    """A number from a text, the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
