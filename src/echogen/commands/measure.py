@@ -210,7 +210,7 @@ def _print(reading: VideoReading) -> None:
     console.print(facts)
     console.print(beats)
     if reading.numbers:
-        numbers = Table("number", "value", "90 % within", "unit", box=None)
+        numbers = Table("number", "value", "90 % within, on phantom clips", "unit", box=None)
         for name, each in reading.numbers.items():
             within = "-" if each.within is None else f"± {each.within:.1f}"
             numbers.add_row(name.rsplit("_", 1)[0].replace("_", " "), number(each.value, 1), within, each.unit)
