@@ -61,6 +61,7 @@ EXTRAS = {
     "testing/fuzz/echo_files.py": {"datasets"},
     "networks/text.py": {"text"},
     "measurement/sam2.py": {"text"},
+    "measurement/dicom_segmentation.py": {"segmentation"},
     "metrics/sets/video_mae.py": {"text"},
     "ecg/hdf5.py": {"formats"},
     "ecg/xlsx.py": {"formats"},

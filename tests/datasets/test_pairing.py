@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 
 import echogen as package
-from echogen.datasets.measured import with_measured_labels
 from echogen.datasets.pairing import GROUPS, EcgArchive, Pairing, echo_beats, with_paired_ecg
 from echogen.datasets.patients import BUCKETS, group_of, hash_of
 from echogen.datasets.shards import Sample, ShardFolder, sample_of
 from echogen.datasets.video_folder import VideoFolder
 from echogen.ecg import find_landmarks
 from echogen.errors import InputError
+from echogen.measurement.sample_labels import with_measured_labels
 from echogen.records import STRUCTURES
 from echogen.testing.data_sets import FakePatient, FakeVideo, make_camus, make_echonet_dynamic
-from echogen.training.source import mixture
 
 
 @pytest.fixture(scope="module")
@@ -198,9 +197,8 @@ def test_a_video_without_a_drawn_ecg_is_rejected_with_the_reason(
 
 @pytest.mark.parametrize("held_out_groups", [1, 2, 5])
 def test_patients_held_out_share_no_group_of_recordings_with_others(held_out_groups: int):
-    assert mixture.BUCKETS == BUCKETS
-    edge = held_out_groups / GROUPS * mixture.BUCKETS
+    edge = held_out_groups / GROUPS * BUCKETS
     names = [f"patient {number}" for number in range(3000)]
-    held_out = {name for name in names if hash_of(name) % mixture.BUCKETS < edge}
+    held_out = {name for name in names if hash_of(name) % BUCKETS < edge}
     groups = [{group_of(name, GROUPS) for name in names if (name in held_out) == inside} for inside in (True, False)]
     assert groups == [set(range(held_out_groups)), set(range(held_out_groups, GROUPS))]

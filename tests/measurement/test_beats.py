@@ -134,3 +134,31 @@ def test_period_of_a_regular_heart(heart):
     for rate in (45, 72, 120):
         truth = heart(rate, 55, noise=0.01)
         assert typical_period_s(truth.times_s, truth.volume_ml) == pytest.approx(60 / rate, rel=0.08)
+
+
+@pytest.mark.parametrize("rhythm", ["sinus", "premature beats"])
+@pytest.mark.parametrize("ef_percent", [25.0, 45.0, 65.0])
+@pytest.mark.parametrize("rate_bpm", [55.0, 72.0, 90.0])
+def test_eight_frames_a_second_are_enough_for_beats(heart, rate_bpm, ef_percent, rhythm):
+    found, expected, off, fractions = 0, 0, [], []
+    for seed in range(6):
+        made = heart(rate_bpm, ef_percent, rhythm, fps=8.0, seconds=6.0, noise=0.02, seed=seed)
+        beats = find_beats(made.times_s, made.volume_ml)
+        truth = made.clock.avc_s[made.beats_to_find()]
+        expected += len(truth)
+        for moment in truth:
+            near = [beat for beat in beats if abs(beat.es_s - moment) < 0.2]
+            found += bool(near)
+            if near:
+                off.append(abs(near[0].es_s - moment))
+                fractions.append(near[0].ef_percent)
+    assert found >= 0.8 * expected
+    assert np.median(off) < 0.07
+    assert np.median(fractions) == pytest.approx(ef_percent, abs=8)
+
+
+def test_slow_noise_holds_no_beats():
+    random = np.random.default_rng(0)
+    times = np.arange(16) / 8.0
+    beats = [find_beats(times, 100 + 2.0 * random.standard_normal(16)) for _ in range(50)]
+    assert sum(len(found) > 0 for found in beats) <= 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -111,6 +111,27 @@ def write(
             cine = resample_frames(cine, float(Fraction(cine.fps).limit_denominator(1000)))
         job = _job(cine, ecg, r_s, lead, label, scale)
         _whole_or_not_at_all({path: lambda target: _MOVING[suffix](job, target)})
+
+
+@dataclass(frozen=True)
+class _Coloured(_Job):
+    """Pictures that are drawn already, and the cine whose frame times they take."""
+
+    colours: Iterable[ByteArray] = ()
+
+    def pictures(self) -> Iterator[ByteArray]:
+        """(rows, columns, 3) RGB, one a frame."""
+        return iter(self.colours)
+
+
+def write_coloured(pictures: Iterable[ByteArray], cine: Cine, size: tuple[int, int], path: Path) -> None:
+    """Write drawn pictures as MP4 at the frame times of a cine, whole or not at all.
+
+    pictures: (rows, columns, 3) uint8 RGB, one for each frame of the cine. size: (columns, rows) of each.
+    Raises `InputError` for a folder that does not exist.
+    """
+    job = _Coloured(cine, None, *size, colours=pictures)
+    _whole_or_not_at_all({path: lambda target: _write_mp4(job, target)})
 
 
 def ecg_path(path: Path) -> Path:

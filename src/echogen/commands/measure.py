@@ -7,14 +7,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from echogen.commands.common import EcgRate, EcgUnit, EchoRate, check_fps, check_input, json_text
+from echogen.commands.common import (
+    EcgRate,
+    EcgUnit,
+    EchoRate,
+    check_folder,
+    check_fps,
+    check_input,
+    check_output,
+    json_text,
+)
+from echogen.commands.measure_batch import measure_folder
+from echogen.errors import InputError
 
 if TYPE_CHECKING:
     from echogen.measurement.video import VideoReading
 
+#: Names of the shipped networks that outline.
+SHIPPED = ("segmenter", "reader")
+
 
 def measure(
-    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="An apical four- or two-chamber echo video.")],
+    videos: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="VIDEO...", help="An apical four- or two-chamber echo video; both with --biplane; a folder with --csv."
+        ),
+    ],
     ecg: Annotated[
         Path | None,
         typer.Option("--ecg", metavar="ECG", help="The ECG that the video should follow; `drawn`: the one in its pictures."),
@@ -27,26 +46,134 @@ def measure(
     ecg_rate: EcgRate = None,
     ecg_unit: EcgUnit = None,
     fps: EchoRate = None,
+    biplane: Annotated[
+        bool, typer.Option("--biplane", help="Also measure both views, A4C and A2C, of one patient as one.")
+    ] = False,
+    network: Annotated[str, typer.Option("--network", metavar="NAME", help="The network that outlines: segmenter or reader.")] = (
+        "segmenter"
+    ),
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            "--masks", metavar="FILE", help="Measure from these outlines: NIfTI, NPZ, folder of PNG, VolumeTracings.csv."
+        ),
+    ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option("--overlay", metavar="MP4", help="Write a video of the outlines with the volume curve.")
+    ] = None,
+    masks_out: Annotated[
+        Path | None,
+        typer.Option("--masks-out", metavar="FILE", help="Write the outlines: .nii.gz, .npz, or .dcm (DICOM Segmentation)."),
+    ] = None,
+    frames_out: Annotated[
+        Path | None, typer.Option("--frames-out", metavar="DIR", help="Write the frames at ED and ES as PNG.")
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Measure every video below a folder into a table; a stopped run goes on."),
+    ] = None,
 ) -> None:
     """Measure ejection fraction, beats and times of an echo video; with an ECG, how well the two agree in time.
 
     The ejection fraction is measured twice: from the outlined ventricle, and by a network that looks at the whole video of 1 s
     or more and outlines nothing. Where the two differ by much more than their errors, trust neither.
     """
-    check_input(video)
+    for video in videos:
+        check_input(video)
+    check_fps(fps)
+    if network not in SHIPPED:
+        raise InputError(f"The network is one of {', '.join(SHIPPED)}, not {network!r}.")
+    if csv is not None:
+        _refuse_beside(csv=True, others=(ecg, regressor, masks, overlay, masks_out, frames_out, biplane or None))
+        if len(videos) != 1 or not videos[0].is_dir():
+            raise InputError("--csv measures the videos of one folder; name a folder.")
+        measure_folder(videos[0], csv, fps, network)
+        return
+    if biplane:
+        _refuse_beside(csv=False, others=(ecg, masks, overlay, masks_out, frames_out))
+        _print_biplane(videos, fps, network, json)
+        return
+    if len(videos) != 1:
+        raise InputError("One video is measured at a time; give --biplane for the two views of a patient, or a folder and --csv.")
+    video = videos[0]
+    if video.is_dir():
+        raise InputError(f"{video} is a folder; give --csv FILE to measure all that it holds.")
     drawn = ecg == Path("drawn") and not ecg.exists()
     check_input(None if drawn else ecg)
-    check_fps(fps)
+    check_input(masks)
+    if overlay is not None:
+        check_output(overlay, (".mp4",), (video, ecg, masks))
+    if masks_out is not None:
+        check_output(masks_out, (".nii", ".gz", ".npz", ".dcm"), (video, ecg, masks))
+    if frames_out is not None:
+        check_folder(frames_out.parent)
     from echogen.measurement.video import DRAWN
     from echogen.measurement.video import measure as measure_video
 
-    reading = measure_video(video, DRAWN if drawn else ecg, fps=fps, ecg_rate_hz=ecg_rate, ecg_unit=ecg_unit, regressor=regressor)
+    reading = measure_video(
+        video,
+        DRAWN if drawn else ecg,
+        fps=fps,
+        ecg_rate_hz=ecg_rate,
+        ecg_unit=ecg_unit,
+        regressor=regressor,
+        masks=masks,
+        network=network,
+    )
+    _write_beside(reading, video, overlay, masks_out, frames_out)
     for note in reading.notes:
         typer.echo(f"Note: {note}", err=True)
     if json:
         typer.echo(json_text(reading.to_json()))
     else:
         _print(reading)
+
+
+def _refuse_beside(*, csv: bool, others: tuple[object, ...]) -> None:
+    """Raise `InputError` where an option is given that --csv or --biplane does not take."""
+    if any(other is not None for other in others):
+        name = "--csv" if csv else "--biplane"
+        raise InputError(f"{name} takes no ECG, outlines or output of a single video; leave these options out.")
+
+
+def _write_beside(
+    reading: VideoReading, video: Path, overlay: Path | None, masks_out: Path | None, frames_out: Path | None
+) -> None:
+    """Write what was asked for beside the numbers."""
+    outlines = reading.outlines
+    if outlines is None:
+        return
+    if masks_out is not None:
+        from echogen.measurement.mask_writing import write_masks
+
+        write_masks(outlines, masks_out, video)
+    if overlay is not None:
+        from echogen.measurement.overlay import write_overlay
+
+        write_overlay(outlines, reading, overlay)
+    if frames_out is not None:
+        from echogen.measurement.mask_writing import write_phases
+
+        write_phases(outlines, reading, frames_out)
+
+
+def _print_biplane(videos: list[Path], fps: float | None, network: str, json: bool) -> None:
+    """Measure two views of a patient and print what they say together."""
+    if len(videos) != 2:
+        raise InputError("--biplane takes two videos, the A4C and the A2C of one patient.")
+    from echogen.measurement.biplane import biplane
+    from echogen.measurement.video import measure as measure_video
+
+    readings = [measure_video(video, fps=fps, network=network) for video in videos]
+    both = biplane(readings[0], readings[1])
+    notes = [f"{video.name}: {note}" for video, reading in zip(videos, readings, strict=True) for note in reading.notes]
+    for note in notes:
+        typer.echo(f"Note: {note}", err=True)
+    if json:
+        typer.echo(json_text({"biplane": both.to_json(), "views": [reading.to_json() for reading in readings]}))
+        return
+    for name, value in both.to_json().items():
+        typer.echo(f"{name}: {'-' if value is None else f'{value:.1f}'}")
 
 
 def _print(reading: VideoReading) -> None:
@@ -59,6 +186,8 @@ def _print(reading: VideoReading) -> None:
         return "-" if value is None else f"{value:.{digits}f}"
 
     def measured(value: float | None, unit: str, key: str, digits: int = 0) -> str:
+        if not error:
+            return f"{number(value, digits)} {unit}"
         known = "unknown" if error[key] is None else f"{error[key]:.3g} {'points' if unit == '%' else unit}"
         return f"{number(value, digits)} {unit} (error on truth clips: {known})"
 
@@ -80,6 +209,14 @@ def _print(reading: VideoReading) -> None:
     console = Console()
     console.print(facts)
     console.print(beats)
+    if reading.numbers:
+        numbers = Table("number", "value", "90 % within, on phantom clips", "unit", box=None)
+        for name, each in reading.numbers.items():
+            within = "-" if each.within is None else f"± {each.within:.1f}"
+            numbers.add_row(name.rsplit("_", 1)[0].replace("_", " "), number(each.value, 1), within, each.unit)
+        console.print(numbers)
+    if not error:
+        return
     console.print(
         f"On {error['n']} phantom clips with known truth this errs by {error['ef_mae_percent']:.1f} points of ejection fraction "
         f"(mean) and {error['es_median_ms']:.0f} ms at end-systole (median)."

@@ -91,7 +91,7 @@ class EchoNetDynamic(TableVideos[Entry]):
 
     @cached_property
     def _tracings(self) -> dict[str, dict[int, Floats]]:
-        return _read_tracings(self.folder)
+        return read_tracings(self.folder / _TRACINGS)
 
     def _cine(self, index: int) -> Cine:
         entry = self.entries[index]
@@ -133,9 +133,10 @@ def _read_file_list(folder: Path) -> list[Entry]:
     return entries
 
 
-def _read_tracings(folder: Path) -> dict[str, dict[int, Floats]]:
+def read_tracings(table: Path) -> dict[str, dict[int, Floats]]:
+    """Traced lines (n, 4) of x1, y1, x2, y2 in pixels by video name and frame. Raises `InputError` for a damaged table."""
     found: dict[str, dict[int, list[list[float]]]] = {}
-    for row in read_rows(folder / _TRACINGS, _TRACING_COLUMNS, SOURCE):
+    for row in read_rows(table, _TRACING_COLUMNS, SOURCE):
         *corners, frame = (row.number(column) for column in _TRACING_COLUMNS[1:])
         found.setdefault(row.text("FileName").removesuffix(".avi"), {}).setdefault(int(frame), []).append(corners)
     # An area needs the axis and at least two chords.

@@ -8,7 +8,7 @@ from echogen.datasets.shards import Sample
 
 #: Labels that may name a patient, the first that is there counts.
 LABELS = ("patient", "patient_id", "subject_id", "subject", "exam")
-#: Parts into which patients are divided by their hash; a training holds out the first ones (`training.source.mixture.BUCKETS`).
+#: Parts into which patients are divided by their hash; a training holds out the first ones.
 BUCKETS = 10_000
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from echogen.datasets.drawn_ecg import read_drawn_ecg
-from echogen.datasets.measured import with_measured_labels
 from echogen.datasets.pairing import Pairing, with_paired_ecg
 from echogen.datasets.registry import DATASETS, dataset_loader, loader_options, open_dataset, recognise
 from echogen.datasets.shard_writing import Origin, Plan, names_digest, plan_for, write_shard
@@ -24,6 +24,8 @@ from echogen.records import Ecg, Study
 
 #: Name of a source that is a plain folder of videos and no data set of the registry.
 VIDEOS = "videos"
+#: Function that fills in labels by measurement, as "module:function".
+MEASURE = "echogen.measurement.sample_labels:with_measured_labels"
 #: Bytes of a file that are hashed at a time.
 _CHUNK = 1 << 20
 
@@ -103,7 +105,7 @@ class RecordSamples:
         if added.drawn_ecg and sample.ecg is None:
             sample = self._with_drawn_ecg(sample, index)
         if added.measured:
-            sample = with_measured_labels(sample, further_beats=added.pairing is not None)
+            sample = _measure()(sample, further_beats=added.pairing is not None)
         return sample if added.pairing is None else with_paired_ecg(sample, added.pairing)
 
     def _with_drawn_ecg(self, sample: Sample, index: int) -> Sample:
@@ -204,6 +206,13 @@ def prepare_shard(job: Job) -> int:
         raise InputError(f"{job.source.folder} changed while it was read; prepare it again into a new folder.")
     write_shard(job.output, job.plan, samples, job.shard)
     return job.shard
+
+
+def _measure() -> Callable[..., Sample]:
+    """The function that measures labels; looked up when it is needed, since measuring builds on data sets."""
+    module, _, name = MEASURE.partition(":")
+    function: Callable[..., Sample] = getattr(import_module(module), name)
+    return function
 
 
 @lru_cache(maxsize=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.interpolate import PchipInterpolator
 from scipy.signal import savgol_coeffs, savgol_filter
 
 from echogen.arrays import Floats
@@ -28,6 +29,9 @@ SMALLEST_NOISE_RATIO = 4.0
 SMOOTHING_S = 0.15
 #: Longest time before the first frame, in s, at which ED may seem to lie; it then counts as the first frame.
 EDGE_S = 0.040
+#: Below this many frames per second a beat has too few to tell its noise from itself: the curve is interpolated to FILLED_FPS,
+#: and a beat must eject this share of its EDV.
+FEWEST_FPS, FILLED_FPS, SMALLEST_EF_SLOW = 15.0, 32.0, 0.08
 R_BEFORE_ED_S, R_AFTER_ED_S = 0.250, 0.150
 
 
@@ -146,7 +150,8 @@ def find_beats(
 ) -> tuple[Beat, ...]:
     """The beats of a volume curve, in time order, each with ED, ES, EDV and ESV.
 
-    times_s: (T,) in s, increasing. volume_ml: (T,) as measured (any unit serves for times and EF); it is smoothed here.
+    times_s: (T,) in s, increasing. volume_ml: (T,) as measured (any unit serves for times and EF); it is smoothed here, and
+    interpolated where there are fewer than 15 frames per second.
     ES is where the falling volume comes within 15 % of the stroke volume above its minimum, plus `es_offset_s` (at 75 bpm;
     0.5 ms less for each bpm of the beat's own rate above that); ED where it has fallen by 5 %, minus an offset of that kind.
     Beats whose ED or ES lies outside the curve are left out, and so are falls of less than a quarter of the median stroke.
@@ -155,6 +160,10 @@ def find_beats(
     times, volume = np.asarray(times_s, dtype=np.float64), np.asarray(volume_ml, dtype=np.float64)
     if len(times) < 5:
         return ()
+    if np.median(np.diff(times)) > 1.0 / FEWEST_FPS:
+        filled = np.append(np.arange(times[0], times[-1], 1.0 / FILLED_FPS), times[-1])
+        coarse = find_beats(filled, PchipInterpolator(times, volume)(filled), es_offset_s=es_offset_s, r_s=r_s)
+        return tuple(beat for beat in coarse if (beat.ef_percent or 0.0) >= 100.0 * SMALLEST_EF_SLOW)
     # From the first frame on and to the ns, so that the origin of the clock cannot turn a tie between two frames.
     clock = np.round(times - times[0], 9)
     ejections = _ejections(clock, volume)

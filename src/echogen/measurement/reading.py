@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,8 @@ class Reading:
     ef_percent: median over the beats of the single-plane area-length EF, None without a whole beat. heart_rate_bpm: 60 / median
     interval between end-systoles, None with fewer than two beats. beats: ED and ES in s on the cine's clock, volumes None where
     the pixel size is unknown. beat_ef_percent: one per beat, known even then. times_s, volume_ml: the smoothed volume curve, its
-    volumes None where the pixel size is unknown. timing: against the ECG, None without one.
+    volumes None where the pixel size is unknown. timing: against the ECG, None without one. curve: the smoothed volume curve in
+    any case, (T,), in ml or, where the pixel size is unknown, in thousands of cubic pixels.
     """
 
     ef_percent: float | None
@@ -42,6 +43,7 @@ class Reading:
     times_s: Floats
     volume_ml: Floats | None
     timing: TimingReport | None = None
+    curve: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
 
     @property
     def matched_fraction(self) -> float | None:
@@ -109,11 +111,7 @@ def read_masks(
     masks: (T, H, W) uint8 with the ids of `STRUCTURES`, apex above base. times_s: (T,) in s. mm_per_pixel: None if unknown.
     Raises `InputError` if less than half of the frames show a left ventricle.
     """
-    area_mm2, length_mm = lv_geometry(masks, mm_per_pixel or 1.0)
-    seen = area_mm2 >= SMALLEST_VENTRICLE * masks[0].size * (mm_per_pixel or 1.0) ** 2
-    if seen.mean() < 0.5:
-        raise InputError("No left ventricle can be made out in this video; give an apical four- or two-chamber view.")
-    volume = np.interp(times_s, times_s[seen], area_length_volume_ml(area_mm2, length_mm)[seen])
+    volume = _volume(masks, times_s, mm_per_pixel)
     beats = find_beats(times_s, volume, r_s=None if landmarks is None else landmarks.r_s)
     es_s = np.array([beat.es_s for beat in beats])
     fractions = tuple(float(beat.ef_percent) for beat in beats if beat.ef_percent is not None)
@@ -131,7 +129,34 @@ def read_masks(
         times_s=times_s,
         volume_ml=None if mm_per_pixel is None else smooth_volume(times_s, volume),
         timing=timing,
+        curve=smooth_volume(times_s, volume),
     )
+
+
+def read_extremes(masks: ByteArray, times_s: Floats, mm_per_pixel: float | None = None) -> Reading:
+    """The reading of frames that hold no whole beat: the largest volume is taken for ED and the smallest for ES.
+
+    masks: (T, H, W) uint8 with the ids of `STRUCTURES`, apex above base, at least two. times_s: (T,) in s. mm_per_pixel: None if
+    unknown. In the one beat of the result ES may lie before ED. Raises `InputError` as `read_masks`, and for a single frame.
+    """
+    if len(masks) < 2:
+        raise InputError("This is a single picture, but an ejection fraction needs at least ED and ES; give a video.")
+    volume = _volume(masks, times_s, mm_per_pixel)
+    curve = smooth_volume(times_s, volume)
+    ed, es = int(np.argmax(curve)), int(np.argmin(curve))
+    sized = Beat(float(times_s[ed]), float(times_s[es]), float(curve[ed]), float(curve[es]))
+    fraction = sized.ef_percent or 0.0
+    beat = sized if mm_per_pixel is not None else Beat(sized.ed_s, sized.es_s)
+    return Reading(fraction, None, (beat,), (fraction,), times_s, None if mm_per_pixel is None else curve, curve=curve)
+
+
+def _volume(masks: ByteArray, times_s: Floats, mm_per_pixel: float | None) -> Floats:
+    """(T,) area-length volumes; frames without ventricle are bridged. Raises `InputError` if these are more than half."""
+    area_mm2, length_mm = lv_geometry(masks, mm_per_pixel or 1.0)
+    seen = area_mm2 >= SMALLEST_VENTRICLE * masks[0].size * (mm_per_pixel or 1.0) ** 2
+    if seen.mean() < 0.5:
+        raise InputError("No left ventricle can be made out in this video; give an apical four- or two-chamber view.")
+    return np.asarray(np.interp(times_s, times_s[seen], area_length_volume_ml(area_mm2, length_mm)[seen]))
 
 
 def canonical_cine(cine: Cine) -> Cine:

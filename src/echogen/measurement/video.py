@@ -7,17 +7,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from echogen.arrays import ByteArray, Floats
 from echogen.cine import read_cine, to_sector
 from echogen.cine.sector import CANONICAL_SIZE
 from echogen.cine.writing import ecg_path
 from echogen.datasets.drawn_ecg import read_drawn_ecg
-from echogen.ecg import ecg_info, read_around_gaps
+from echogen.ecg import ecg_info, find_landmarks, read_around_gaps
 from echogen.errors import InputError
 from echogen.measurement.apical import apical_doubt
-from echogen.measurement.reading import Reading, canonical_cine
-from echogen.measurement.reading import measure as measure_cine
+from echogen.measurement.mask_reading import read_given
+from echogen.measurement.matching import QrsLandmarks
+from echogen.measurement.numbers import Number, numbers_of, views_of
+from echogen.measurement.outlines import Outlines
+from echogen.measurement.reading import SHORTEST_S, Reading, canonical_cine, read_extremes, read_masks
 from echogen.measurement.regression import load_regressor, regressed_ef_percent, regressor_error
-from echogen.measurement.shipped import load_segmenter, truth_error
+from echogen.measurement.shipped import DEFAULT, load_segmenter, truth_error
 from echogen.measurement.view_check import doppler_in_file, other_view
 from echogen.networks.config import load_network
 from echogen.networks.ef_regressor import EfRegressor
@@ -29,6 +33,13 @@ DRAWN = "drawn"
 _BEFORE_S = 8.0
 #: ECG after the video in s, so that a beat at its end is seen whole.
 _AFTER_S = 1.0
+#: Longest video in s that may hold no ED and the ES after it of a heart that beats: the interval of 40 bpm and a systole.
+LONGEST_PART_S = 2.0
+PART_OF_A_BEAT = (
+    "This video holds no whole beat: its largest volume is taken for ED and its smallest for ES, so the ejection fraction may be "
+    "too small."
+)
+FEW_FRAMES = "Only some frames have outlines: the largest is taken for ED and the smallest for ES."
 
 
 @dataclass(frozen=True)
@@ -38,18 +49,25 @@ class VideoReading(Reading):
     ef_regressor_percent: EF in % by a regression network that outlines nothing; None for a video under 1 s.
     measuring_error: error of measuring clips of known truth; keys as of `truth_error`, and ef_regressor_mae_percent.
     notes: sentences on what looks doubtful, such as a picture that does not look like an apical view.
+    outlines: the video and its chambers, which `echogen.measurement.overlay` draws; not in the JSON.
+    numbers: volumes by discs, left atrium, wall and strain with their uncertainty, by name.
+    mm_per_pixel: side of a pixel of the masks of `outlines` in mm; None where it is unknown.
     """
 
     ef_regressor_percent: float | None = None
     measuring_error: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    outlines: Outlines | None = field(default=None, repr=False, compare=False)
+    numbers: dict[str, Number] = field(default_factory=dict)
+    mm_per_pixel: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready: keys as of `Reading.to_json`, ef_regressor_percent, measuring_error and notes."""
+        """JSON-ready: keys as of `Reading.to_json`, ef_regressor_percent, measuring_error, notes and numbers."""
         return super().to_json() | {
             "ef_regressor_percent": self.ef_regressor_percent,
             "measuring_error": self.measuring_error,
             "notes": list(self.notes),
+            "numbers": {name: number.to_json() for name, number in self.numbers.items()},
         }
 
 
@@ -61,14 +79,19 @@ def measure(
     ecg_rate_hz: float | None = None,
     ecg_unit: str | None = None,
     regressor: str | Path | None = None,
+    masks: str | Path | None = None,
+    network: str = DEFAULT,
 ) -> VideoReading:
     """Measure ejection fraction, beats and times of an echo video; with an ECG, how well the two agree in time.
 
-    video: an apical four- or two-chamber view of at least 0.7 s, as a `Cine` or a file.
+    video: an apical four- or two-chamber view, as a `Cine` or a file. In one shorter than a beat the largest volume is taken for
+    ED and the smallest for ES, and a note says so.
     ecg: on the clock of the video, as an `Ecg` or a file; "drawn" is the one in the video's pictures; None is none.
     fps: frames per second, instead of what the video's file says.
     ecg_rate_hz, ecg_unit: sampling rate and unit (mV, uV or V) of the ECG, where its file does not say.
     regressor: folder of another EF regressor, as `echogen import-weights ef-regressor` makes it.
+    masks: file or folder of outlines to measure from instead of the network's, as `read_given` takes them.
+    network: the shipped network that outlines, "segmenter" or "reader".
     Returns the reading; EF, heart rate and volumes that cannot be known are None.
     Raises `InputError` for a file that cannot be read, and a video that is too short, shows no sector or no left ventricle, or
     shows colour Doppler or no apical view.
@@ -82,7 +105,7 @@ def measure(
     second_opinion = load_network(EfRegressor, Path(regressor)) if regressor else load_regressor()
     path = None if isinstance(video, Cine) else Path(video)
     cine = video if isinstance(video, Cine) else read_cine(video, fps=fps)
-    if cine.frames.shape[1:] == (CANONICAL_SIZE, CANONICAL_SIZE):
+    if masks is None and cine.frames.shape[1:] == (CANONICAL_SIZE, CANONICAL_SIZE):
         to_sector(cine.frames)  # refuses what is no echo; other sizes are cropped anyway
     if ecg == DRAWN:
         recorded: Ecg | None = _drawn_ecg(path, fps)
@@ -90,19 +113,48 @@ def measure(
         recorded = _on_clock_of(cine, path, Path(ecg), ecg_rate_hz, ecg_unit)
     else:
         recorded = ecg
-    cine = canonical_cine(cine)
-    segmenter = load_segmenter()
+    landmarks = None if recorded is None else find_landmarks(recorded)
+    if masks is not None:
+        outlines = read_given(Path(masks), cine, "" if path is None else path.stem)
+        reading, notes = _read(outlines.masks, cine, landmarks, outlines.frames)
+        numbers = numbers_of([outlines.masks], _times(cine, outlines.frames), cine.mm_per_pixel, reading, None)
+        return VideoReading(
+            **vars(reading), notes=(*cine.notes, *notes), outlines=outlines, numbers=numbers, mm_per_pixel=cine.mm_per_pixel
+        )
+    shown, cine = cine, canonical_cine(cine)
+    segmenter = load_segmenter(network)
     if refusal := (doppler_in_file(path, fps) if path else None) or other_view(cine.frames, segmenter):
         raise InputError(refusal)
-    reading = measure_cine(cine, segmenter, recorded)
+    views = views_of(cine.frames, segmenter)
+    reading, notes = _read(views[0], cine, landmarks)
     doubt = apical_doubt(cine.frames, segmenter)
-    error = truth_error() | {"ef_regressor_mae_percent": None if regressor else regressor_error()["ef_mae_percent"]}
+    error = truth_error(network) | {"ef_regressor_mae_percent": None if regressor else regressor_error()["ef_mae_percent"]}
     return VideoReading(
         **vars(reading),
         ef_regressor_percent=regressed_ef_percent(cine, second_opinion),
         measuring_error=error,
-        notes=(*cine.notes, doubt) if doubt else cine.notes,
+        notes=(*cine.notes, *notes, *([doubt] if doubt else [])),
+        outlines=Outlines(shown, views[0]),
+        numbers=numbers_of(views, cine.times_s, cine.mm_per_pixel, reading, network),
+        mm_per_pixel=cine.mm_per_pixel,
     )
+
+
+def _times(cine: Cine, frames: tuple[int, ...] | None) -> Floats:
+    """Times in s of some frames of a cine, or of all."""
+    return cine.times_s if frames is None else cine.times_s[list(frames)]
+
+
+def _read(
+    masks: ByteArray, cine: Cine, landmarks: QrsLandmarks | None, frames: tuple[int, ...] | None = None
+) -> tuple[Reading, tuple[str, ...]]:
+    """Reading of masks on all or some frames of a cine, and a sentence where they hold no whole beat."""
+    if frames is None and cine.duration_s >= SHORTEST_S:
+        reading = read_masks(masks, cine.times_s, cine.mm_per_pixel, landmarks)
+        if reading.beats or cine.duration_s > LONGEST_PART_S:
+            return reading, ()
+    reading = read_extremes(masks, _times(cine, frames), cine.mm_per_pixel)
+    return reading, (PART_OF_A_BEAT if frames is None else FEW_FRAMES,)
 
 
 def _drawn_ecg(video: Path | None, fps: float | None) -> Ecg:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from echogen.cine.sector import CANONICAL_SIZE
-from echogen.datasets.patients import hash_of, patient_of
+from echogen.datasets.patients import BUCKETS, hash_of, patient_of
 from echogen.datasets.shards import Sample
 from echogen.errors import InputError
 from echogen.training.source.canonical import CanonicalPictures
@@ -21,8 +21,6 @@ from echogen.training.source.window import Window, WindowShape, cut_window
 
 #: Number of other samples that are tried in place of one that is of no use, before the source is refused.
 TRIES = 200
-#: Decimal places of the held-out share of patients.
-BUCKETS = 10_000
 
 logger = logging.getLogger("echogen.training")
 

@@ -24,6 +24,7 @@ from echogen.datasets.clip_store import (
 from echogen.datasets.ecg_folder import EcgFolder
 from echogen.datasets.preparation import RecordSamples, open_source, source_of
 from echogen.datasets.registry import recognise
+from echogen.datasets.remote_files import is_url
 from echogen.datasets.shards import Sample, ShardFolder, read_summary
 from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
@@ -173,6 +174,10 @@ def open_samples(entry: SourceEntry, *, pictures: bool = True) -> Samples:
     """
     if entry.source == PHANTOM:
         return KeptSamples(PhantomSamples(entry.look, entry.seconds, entry.hearts, pictures))
+    if is_url(entry.source):
+        remote = ShardFolder(entry.source)
+        remote.ahead(np.arange(len(remote)))
+        return remote
     folder = Path(entry.source)
     if not folder.is_dir():
         raise InputError(f"The training source {folder} is no folder; name one with shards, a data set or videos, or `phantom`.")

@@ -18,7 +18,8 @@ PHANTOM = "phantom"
 class SourceEntry:
     """One source of samples in a mixture.
 
-    source: Name `phantom`, or a folder: shards, a clip store, a data set that is recognised, or videos.
+    source: Name `phantom`, or a folder: shards, a clip store, a data set that is recognised, or videos; or the address (s3://,
+        gs://, hf://, https://) of a folder of shards.
     weight: Share of the windows that come from this source, relative to the other entries.
     dataset: Name of the data set in the folder, where it is not recognised by its files.
     split: Only samples of this split, by their label `split`; None takes all.
