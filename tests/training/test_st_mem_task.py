@@ -53,7 +53,7 @@ def recipe(**changes: Any) -> Recipe:
 class SameHearts(StMemTask):
     """The same ECGs at every step, each time with other patches hidden."""
 
-    def batch(self, step: int, rank: int, world: int) -> torch.Tensor:
+    def batch(self, step: int, rank: int, world: int) -> dict[str, torch.Tensor]:
         return super().batch(0, 0, 1)
 
 
@@ -104,10 +104,12 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
 
 def test_a_batch_depends_on_its_step_alone() -> None:
     task, again = make_task(RECIPE), make_task(RECIPE)
-    assert task.batch(5, 0, 1).shape == (4, 12, 600)
-    assert torch.equal(task.batch(5, 0, 1), again.batch(5, 0, 1))
-    assert not torch.equal(task.batch(5, 0, 1), task.batch(5, 1, 2))
-    assert not torch.equal(task.batch(5, 0, 1), task.batch(6, 0, 1))
+    first = task.batch(5, 0, 1)
+    assert first["ecg"].shape == (4, 12, 600)
+    for name, values in first.items():
+        assert torch.equal(values, again.batch(5, 0, 1)[name])
+        assert not torch.equal(values, task.batch(5, 1, 2)[name])
+        assert not torch.equal(values, task.batch(6, 0, 1)[name])
 
 
 @pytest.mark.parametrize(

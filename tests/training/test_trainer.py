@@ -340,7 +340,7 @@ def test_two_processes_take_the_same_steps_as_one(tmp_path):
     """Half the batch on each of two processes gives the mean gradient of the whole batch."""
     recipe = replace(RECIPE, steps=8)
     train(NoDropout(recipe), recipe, tmp_path / "one", progress=False)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", __file__]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__]
     subprocess.run([*launch, str(tmp_path / "two"), "two"], check=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
     one, two = (load_checkpoint(tmp_path / name)["networks"]["curve"] for name in ("one", "two"))
     for name in one:

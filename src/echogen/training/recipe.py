@@ -19,8 +19,9 @@ T = TypeVar("T")
 RECIPES = Path(__file__).parent / "recipes"
 #: Subject of sentences about a setting that a recipe gives.
 RECIPE = "The recipe"
-#: Settings that may differ between a run and its continuation: they change how long it goes on and what it reports.
-FREE_ON_RESUME = frozenset({"steps", "minutes", "save_every", "sample_every", "log_every", "workers"})
+#: Settings that may differ between a run and its continuation: they change how long it goes on, what it reports, and how the rows
+#: of a step, whose number stays, are divided.
+FREE_ON_RESUME = frozenset({"steps", "minutes", "save_every", "sample_every", "log_every", "workers", "batch_size", "accumulate"})
 #: Numbers such as 3e-4, which YAML 1.1 reads as text for want of a point.
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
@@ -33,7 +34,8 @@ class Recipe:
     steps: Number of optimizer steps.
     seed: Seed of the initial weights, the batches and all that is random in the losses.
     minutes: Wall time in min after which training stops if `steps` are not over by then; null for no limit.
-    batch_size: Samples a step and process.
+    batch_size: Samples of one process in one go.
+    accumulate: Goes of a step, one after the other: the gradient is that of all their samples, in the memory of one.
     learning_rate: Highest learning rate of AdamW, reached after warmup_steps.
     warmup_steps: Steps over which the learning rate rises linearly.
     schedule: Learning rate after the warm-up: constant, or half a cosine over the steps or minutes.
@@ -59,6 +61,7 @@ class Recipe:
     seed: int = 0
     minutes: float | None = None
     batch_size: int = 8
+    accumulate: int = 1
     learning_rate: float = 3e-4
     warmup_steps: int = 100
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -79,7 +82,7 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        least: dict[str, float] = dict.fromkeys(("steps", "batch_size", "ema_every", "save_every", "log_every"), 1)
+        least: dict[str, float] = dict.fromkeys(("steps", "batch_size", "accumulate", "ema_every", "save_every", "log_every"), 1)
         least |= dict.fromkeys(("seed", "warmup_steps", "weight_decay", "clip_norm", "sample_every", "workers"), 0)
         for name, lowest in least.items():
             if getattr(self, name) < lowest:

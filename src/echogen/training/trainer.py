@@ -68,11 +68,13 @@ def train(task: Task, recipe: Recipe, folder: str | Path, *, resume: bool = Fals
     asked for, or when the recipe differs from the one it began with; `TrainingStopped` when a loss or gradient is not finite.
     """
     folder = Path(folder)
-    accelerator = Accelerator()
+    # Without `cpu`, the processes of `torchrun` on a machine without a GPU would not find each other.
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     rank, world, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
-    saved = _earlier(folder, recipe, resume)
+    rows = recipe.batch_size * recipe.accumulate * world
+    saved = _earlier(folder, recipe, resume, rows)
     accelerator.wait_for_everyone()
-    state = _State(task, recipe, accelerator)
+    state = _State(task, recipe, accelerator, rows)
     if saved:
         state.load(saved)
     if main:
@@ -94,15 +96,20 @@ def train(task: Task, recipe: Recipe, folder: str | Path, *, resume: bool = Fals
                 task.save(unfinished, state.ema.networks)
 
     report = Report(folder, recipe.steps, first, progress) if main else None
-    batches = _batches(task, first, end, rank, world, recipe.workers)
+    parts = _Parts(task, rank, world, recipe.accumulate)
+    batches = _batches(parts, first * recipe.accumulate, end * recipe.accumulate, recipe.workers)
     began = time.monotonic()
     with _signals() as asked_to_stop, report or nullcontext(), closing(batches):
-        for step, batch in enumerate(batches, start=first):
+        for step in range(first, end):
             factor = learning_rate_factor(recipe, step, max(step / recipe.steps, clock_share))
-            torch.manual_seed(int(np.random.SeedSequence([recipe.seed, step, rank]).generate_state(1)[0]))
-            with low_precision:
-                losses = task.losses(send_to_device(batch, accelerator.device, non_blocking=True), step)
-            meter.add({**losses, **state.update(losses, factor)})
+            for number in range(recipe.accumulate):
+                batch = send_to_device(next(batches), accelerator.device, non_blocking=True)
+                torch.manual_seed(int(np.random.SeedSequence([recipe.seed, step, parts.place(number)]).generate_state(1)[0]))
+                with low_precision:
+                    losses = task.losses(batch, step)
+                meter.add(losses)
+                state.add_gradients(losses, begin=number == 0)
+            meter.add(state.update(factor))
             if accelerator.device.type == "cpu" and world == 1:
                 meter.check(state.step)
             state.seconds = seconds_before + time.monotonic() - began
@@ -136,8 +143,9 @@ def train(task: Task, recipe: Recipe, folder: str | Path, *, resume: bool = Fals
 class _State:
     """State of a run: networks, optimizers, averages, the step reached and the seconds used."""
 
-    def __init__(self, task: Task, recipe: Recipe, accelerator: Accelerator) -> None:
-        self.recipe, self.accelerator = recipe, accelerator
+    def __init__(self, task: Task, recipe: Recipe, accelerator: Accelerator, rows: int) -> None:
+        self.recipe, self.accelerator, self.rows = recipe, accelerator, rows
+        self.active: list[OptimizerGroup] = []
         self.networks = {name: network.to(accelerator.device).train() for name, network in task.networks().items()}
         task.to(accelerator.device)
         if accelerator.num_processes > 1:
@@ -165,17 +173,23 @@ class _State:
             fused=fused,
         )
 
-    def update(self, losses: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:
-        """Make one step of every optimizer whose loss is there, and of the averages; gives the gradient norms before clipping."""
+    def add_gradients(self, losses: Mapping[str, Tensor], *, begin: bool) -> None:
+        """Add the gradients of one part of a step, each part with the same weight; `begin` starts a step anew."""
         active = [group for group in self.groups if group.loss in losses]
         if not active:
             raise ValueError(f"The task's losses {sorted(losses)} hold none that an optimizer minimises.")
+        if begin:
+            self.active = active
+            for group in active:
+                self.optimizers[group.name].zero_grad(set_to_none=True)
         for group in active:
-            self.optimizers[group.name].zero_grad(set_to_none=True)
-        for group in active:
-            torch.autograd.backward(losses[group.loss], inputs=self.weights[group.name], retain_graph=group is not active[-1])
+            loss = losses[group.loss] / self.recipe.accumulate
+            torch.autograd.backward(loss, inputs=self.weights[group.name], retain_graph=group is not active[-1])
+
+    def update(self, factor: float) -> dict[str, Tensor]:
+        """Make one step of every optimizer that has gradients, and of the averages; gives the gradient norms before clipping."""
         norms = {}
-        for group in active:
+        for group in self.active:
             weights = self.weights[group.name]
             self._average_gradients(weights)
             name = "gradient_norm" if len(self.groups) == 1 else f"gradient_norm_{group.name}"
@@ -201,6 +215,7 @@ class _State:
         return {
             "step": self.step,
             "seconds": self.seconds,
+            "rows": self.rows,
             "recipe": recipe_values(self.recipe),
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
@@ -255,38 +270,46 @@ class _Meter:
         return means
 
 
-class _Steps(Dataset[Any]):
-    """Batches by step, for worker processes."""
+class _Parts(Dataset[Any]):
+    """Batches of one process, in order: `accumulate` parts of each step.
 
-    def __init__(self, task: Task, rank: int, world: int) -> None:
-        self.task, self.rank, self.world = task, rank, world
+    To the task, the parts are like processes: part m of process r of w is process m w + r of w `accumulate`. So the rows of a
+    step are the same, in the same order, however they are divided.
+    """
 
-    def __getitem__(self, step: int) -> Any:
+    def __init__(self, task: Task, rank: int, world: int, accumulate: int) -> None:
+        self.task, self.rank, self.world, self.accumulate = task, rank, world, accumulate
+
+    def place(self, number: int) -> int:
+        """Number of the process that a part of this process stands for."""
+        return number * self.world + self.rank
+
+    def __getitem__(self, index: int) -> Any:
+        step, number = divmod(index, self.accumulate)
         with torch.no_grad():
-            return self.task.batch(step, self.rank, self.world)
+            return self.task.batch(step, self.place(number), self.world * self.accumulate)
 
 
 def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _batches(task: Task, first: int, last: int, rank: int, world: int, workers: int) -> Generator[Any]:
-    """Batches of steps first..last - 1 in order, made ahead by one thread, or by worker processes."""
-    steps = _Steps(task, rank, world)
+def _batches(parts: _Parts, first: int, last: int, workers: int) -> Generator[Any]:
+    """Parts first..last - 1 in order, made ahead by one thread, or by worker processes."""
     if workers:
-        yield from DataLoader(steps, batch_size=None, sampler=range(first, last), num_workers=workers, collate_fn=_as_it_is)
+        yield from DataLoader(parts, batch_size=None, sampler=range(first, last), num_workers=workers, collate_fn=_as_it_is)
         return
     with ThreadPoolExecutor(1) as thread:
-        ahead = thread.submit(steps.__getitem__, first) if first < last else None
-        for step in range(first, last):
+        ahead = thread.submit(parts.__getitem__, first) if first < last else None
+        for index in range(first, last):
             assert ahead is not None
             batch = ahead.result()
-            ahead = thread.submit(steps.__getitem__, step + 1) if step + 1 < last else None
+            ahead = thread.submit(parts.__getitem__, index + 1) if index + 1 < last else None
             yield batch
 
 
-def _earlier(folder: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
-    """Checkpoint to continue from, if any."""
+def _earlier(folder: Path, recipe: Recipe, resume: bool, rows: int) -> dict[str, Any] | None:
+    """Checkpoint to continue from, if any; rows: Number of samples a step, over all processes."""
     if not resume:
         if checkpoint_files(folder):
             raise InputError(f"{folder} already holds a training run; continue it with --resume or choose another folder.")
@@ -298,6 +321,11 @@ def _earlier(folder: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | Non
     key = first_difference(saved["recipe"], recipe_values(recipe))
     if key:
         raise InputError(f"The run in {folder} began with another {key}; resume it with that value or train in another folder.")
+    if saved.get("rows", rows) != rows:
+        raise InputError(
+            f"The run in {folder} began with {saved['rows']} samples a step (batch_size x accumulate x processes), not {rows}; "
+            "resume it with that many or train in another folder."
+        )
     return saved
 
 

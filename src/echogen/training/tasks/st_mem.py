@@ -104,27 +104,34 @@ class StMemTask(Task):
         assert window.ecg is not None
         self._signal(window.ecg)
 
-    def _ecgs(self, step: int, rank: int, world: int, rows: int) -> list[Ecg]:
-        """ECGs of the source, or of simulated hearts where the recipe names none."""
+    def _ecg(self, position: int) -> Ecg:
+        """ECG of a row, of the source or of a simulated heart where the recipe names none."""
         if self.source is None:
-            rng = self.random(step, rank)
-            return [simulated_ecg(self.data, self.network.config.encoder, rng) for _ in range(rows)]
-        ecgs = [self.source.at(position).ecg for position in self.positions(step, rank, world, rows)]
-        return [ecg for ecg in ecgs if ecg is not None]
+            return simulated_ecg(self.data, self.network.config.encoder, self.row_random(position))
+        ecg = self.source.at(position).ecg
+        assert ecg is not None
+        return ecg
 
-    def batch(self, step: int, rank: int, world: int) -> Tensor:
-        """Standardised ECGs (B, 12, seq_len)."""
-        ecgs = self._ecgs(step, rank, world, self.recipe.batch_size)
-        return torch.from_numpy(np.stack([self._signal(ecg) for ecg in ecgs]))
+    def _kept(self, position: int) -> NDArray[np.int64]:
+        """Random indices (12, kept) of the patches of a row that the encoder sees, in order."""
+        config = self.network.config
+        order = self.row_random(position).random((len(LEAD_NAMES), config.encoder.patches)).argsort(-1)
+        return np.sort(order[:, : config.kept_patches], axis=-1)
+
+    def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
+        """Standardised ECGs (B, 12, seq_len), and the patches of each lead that are seen (B, 12, kept)."""
+        places = self.positions(step, rank, world)
+        ecgs = np.stack([self._signal(self._ecg(position)) for position in places])
+        return {"ecg": torch.from_numpy(ecgs), "kept": torch.from_numpy(np.stack([self._kept(place) for place in places]))}
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Mean squared error of the hidden patches, each normalised: 1 for drawing nothing."""
-        return {"loss": self.network(batch).loss}
+        return {"loss": self.network(batch["ecg"], kept=batch["kept"]).loss}
 
     @torch.no_grad()
     def sample(self, step: int) -> NDArray[np.uint8]:
         """Lead II of four ECGs, each above what was drawn of it; patches that were given are drawn grey."""
-        ecg = torch.from_numpy(np.stack([self._signal(each) for each in self._ecgs(0, 0, 1, 4)])).to(self.device)
+        ecg = torch.from_numpy(np.stack([self._signal(self._ecg(position)) for position in range(4)])).to(self.device)
         found = self.network(ecg)
         patches, drawn, hidden = (part[:, LEAD_II] for part in (self.network.encoder.patches(ecg), found.patches, found.hidden))
         hidden = hidden.unsqueeze(-1)
