@@ -70,3 +70,16 @@ def beats_of_window(window: Window) -> Beats:
     if window.ecg is None or window.recording is None:
         raise InputError(f"{window.key} has no ECG around a window.")
     return find_beats(window.recording)
+
+
+def wall_contrast_of(window: Window) -> float | None:
+    """Contrast of wall and cavity in a window's first outlined frame: the wall's lower quartile minus the cavity's mean, in grey.
+
+    None where the source does not know its pictures without speckle, or no frame is outlined.
+    """
+    if "structure" not in window.maps or window.masks is None or not outlined_frames(window.masks).any():
+        return None
+    frame = int(np.argmax(outlined_frames(window.masks)))
+    labels, picture = window.masks[frame], window.maps["structure"][frame].astype(np.float64)
+    cavity, wall = (picture[labels == STRUCTURES[name]] for name in ("lv", "myocardium"))
+    return float(np.percentile(wall, 25) - cavity.mean()) if cavity.size and wall.size else 0.0

@@ -17,9 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from echogen import ecg as ecg_module
 from echogen.datasets.clip_store import FPS
-from echogen.ecg.leads import STANDARD_LEADS
 from echogen.ecg_window.beats import Beats
 from echogen.ecg_window.features import CELLS_PER_FRAME, FEATURES, latent_features
 from echogen.ecg_window.lead import lead_window, normalised_lead
@@ -31,26 +29,20 @@ from echogen.networks.conditioning import SEX_IDS, VIEW_IDS
 from echogen.networks.config import load_network, save_network
 from echogen.networks.masked_transformer import Conditioning, MaskedTransformer, MaskedTransformerConfig
 from echogen.networks.video_tokenizer import VideoTokenizer
-from echogen.records import STRUCTURES, Conditions, Ecg
+from echogen.records import Conditions
+from echogen.training.ecg_variation import as_detected, random_lead
 from echogen.training.masked_tokens import CriticTraining, check_tokens
 from echogen.training.outlines import cells_of_tokens, outline_over_time
 from echogen.training.recipe import Recipe
 from echogen.training.source import FORMER_NAMES, Needs, SourceSettings, TrainingSource, Window, WindowShape
-from echogen.training.source.canonical import outlined_frames
 from echogen.training.source.recent import Recent
-from echogen.training.source.targets import beats_of_window, covered_cells
+from echogen.training.source.targets import beats_of_window, covered_cells, wall_contrast_of
 from echogen.training.task import OptimizerGroup, Task
 
 #: Sizes of the ECG window and of the latents that the network learns; the generator stores them with it.
 SPEC = EcgWindowSpec()
 #: Share of windows beginning with a given first frame that are given further latents too, as after a reminder of it.
 LONGER_START_SHARE = 0.3
-#: Share of P waves that are hidden one by one, as a detector misses some.
-MISSED_P_SHARE = 0.05
-#: Share of windows in which all P waves are hidden, as in an ECG in which none can be seen.
-NO_P_SHARE = 0.08
-#: SD in s of the error that the onsets of P waves get.
-P_JITTER_S = 0.010
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +191,7 @@ class MaskedVideoTask(Task):
             given = int(rng.integers(1, options.prefix + 1)) if rng.random() < LONGER_START_SHARE else 1
         window = self._clear_window(position) if first and not given else self.source.at(position)
         assert window.frames is not None
+        assert window.ecg is not None
         spare = (len(window.frames) + SPEC.frames_per_latent - 1) // SPEC.frames_per_latent - latents
         offset = 0 if first or spare < 1 else int(rng.integers(1, spare + 1))
         if not first:
@@ -226,7 +219,7 @@ class MaskedVideoTask(Task):
         features = latent_features(frames, first, beats, sex, ef, outline)
         covered = covered_cells(window)
         cells = np.zeros((len(window.frames), CELLS, CELLS), np.uint8) if covered is None else covered
-        lead = _lead(window, rng)
+        lead = random_lead(window.ecg, rng, SPEC.rate_hz)
         signal = normalised_lead(lead.signal_mv[0])
         return {
             "frames": window.frames[: part.stop],
@@ -318,45 +311,9 @@ class MaskedVideoTask(Task):
 
 #: Number of cells along a side of a picture of which the cavity's share is known.
 CELLS = 32
-#: Share of each of the standard leads in training: the usual rhythm leads, which users have most, come most.
-_LEAD_SHARE = dict(zip(STANDARD_LEADS, (3, 6, 1, 0.5, 1, 1, 1, 1, 1, 1.5, 2, 2), strict=True))
-#: Share of a lead with another name.
-_OTHER_LEAD_SHARE = 1.0
 #: Number of samples whose beats are kept in memory.
 _KEPT_BEATS = 4096
 #: Most windows of which the clearest is taken.
 _MOST_CANDIDATES = 20
 #: Distance in places from a window to the next one that is tried in its stead, past any place that a training reaches.
 _OTHERS = 2**40
-
-
-def _lead(window: Window, rng: np.random.Generator) -> Ecg:
-    """A random lead of a window's ECG, cleaned, at the rate that the network reads."""
-    ecg = window.ecg
-    assert ecg is not None
-    shares = np.array([_LEAD_SHARE.get(name, _OTHER_LEAD_SHARE) for name in ecg.lead_names])
-    name = ecg.lead_names[int(rng.choice(len(shares), p=shares / shares.sum()))]
-    return ecg_module.resample(ecg_module.clean(Ecg(ecg.lead(name)[None], ecg.rate_hz, (name,), ecg.start_s)), SPEC.rate_hz)
-
-
-def wall_contrast_of(window: Window) -> float | None:
-    """Contrast of wall and cavity in a window's first outlined frame: the wall's lower quartile minus the cavity's mean, in grey.
-
-    None where the source does not know its pictures without speckle, or no frame is outlined.
-    """
-    if "structure" not in window.maps or window.masks is None or not outlined_frames(window.masks).any():
-        return None
-    frame = int(np.argmax(outlined_frames(window.masks)))
-    labels, picture = window.masks[frame], window.maps["structure"][frame].astype(np.float64)
-    cavity, wall = (picture[labels == STRUCTURES[name]] for name in ("lv", "myocardium"))
-    return float(np.percentile(wall, 25) - cavity.mean()) if cavity.size and wall.size else 0.0
-
-
-def as_detected(beats: Beats, rng: np.random.Generator, jitter_s: float) -> Beats:
-    """Beats as a detector might find them: a little off, now and then without their P wave."""
-    off = rng.normal(0.0, jitter_s, len(beats.r_s)) + rng.normal(0.0, jitter_s)
-    missed = rng.random(len(beats.r_s)) < MISSED_P_SHARE
-    p = np.where(missed, np.nan, beats.p_onset_s + rng.normal(0.0, P_JITTER_S, len(beats.r_s)))
-    if rng.random() < NO_P_SHARE:
-        p = np.full(len(p), np.nan)
-    return Beats(beats.r_s + off, beats.qrs_onset_s + off, p, beats.wide_qrs)
