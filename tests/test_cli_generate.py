@@ -17,6 +17,7 @@ Run = Callable[..., Any]
 DOCUMENT_KEYS = {"model", "weights_hash", "seed", "settings", "r_s", "beats", "ef_percent", "heart_rate_bpm", "wall_time_s"}
 DOCUMENT_KEYS |= {"video_start_s", "fps", "native_fps", "resampled", "measuring_error"}
 MEASURE_KEYS = {
+    "numbers",
     "ef_percent",
     "heart_rate_bpm",
     "beats",

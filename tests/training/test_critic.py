@@ -192,7 +192,7 @@ def test_the_text_form_trains_on_sentences(runs: Path, tmp_path: Path) -> None:
         ({"data": {"frame_step": 5}}, "lasts 1.25 s, but a window needs 1.56 s"),
         ({"data": {"leads": ["II", "V9"]}}, "V9"),
         ({"data": {"ecg_encoder": None}}, "must name the folder of a trained ST-MEM"),
-        ({"data": {"source": "nowhere"}}, "nowhere is no folder"),
+        ({"data": {"source": "no/such/folder"}}, "no/such/folder is no folder"),
     ],
 )
 def test_what_cannot_be_trained_is_one_sentence_before_any_compute(

@@ -112,7 +112,7 @@ def _settings(
         if inner is not None:
             usual = config_to_dict(default) if is_dataclass(default) else default
             usual = usual if isinstance(usual, Mapping) else {}
-            yield from _settings(inner, None if value is None else vars(value), usual, f"{where}{entry.name}.")
+            yield from _settings(inner, vars(value) if is_dataclass(value) else None, usual, f"{where}{entry.name}.")
 
 
 def _sentence(meaning: str) -> str:
