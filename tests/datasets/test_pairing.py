@@ -72,6 +72,16 @@ def test_what_a_data_set_states_is_not_measured_again() -> None:
     assert partly.labels["measured"] == ["masks", "beats"]
 
 
+def test_a_parasternal_view_gets_no_labels(test_data: Path) -> None:
+    cine = package.read_study(test_data / "real" / "cines" / "godicom_I_000001_PLAX.dcm").cine
+    other = with_measured_labels(Sample("a", cine))
+    assert "apical" in other.labels["not_measured"]
+    assert other.masks is None
+    assert "ef_percent" not in other.labels
+    with pytest.raises(InputError, match="beats of this video are not known: This does not look like an apical"):
+        with_paired_ecg(other, Pairing())
+
+
 def test_a_clip_too_short_to_measure_says_so() -> None:
     study = package.simulate(seconds=0.4, seed=5)
     short = with_measured_labels(Sample("a", study.cine))

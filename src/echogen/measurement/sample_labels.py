@@ -13,6 +13,7 @@ from echogen.errors import InputError
 from echogen.measurement.reading import read_masks
 from echogen.measurement.segmentation import segment
 from echogen.measurement.shipped import load_segmenter
+from echogen.measurement.view_check import other_view
 from echogen.networks.segmenter import Segmenter
 
 #: Network that measures: the one that is best on pictures of patients.
@@ -28,8 +29,8 @@ def with_measured_labels(sample: Sample, *, further_beats: bool = False) -> Samp
     further_beats: Measure the beats of the video beside those that the data set states, too.
 
     The label "measured" names what was measured, "measured_by" the network; "not_measured" says why something could not be, for
-    instance in a clip shorter than a beat. Labels that the data set states stay as they are. Raises `InputError` for a sample
-    without a cine.
+    instance in a clip shorter than a beat, or in another view than an apical one. Labels that the data set states stay as they
+    are. Raises `InputError` for a sample without a cine.
     """
     if sample.cine is None:
         raise InputError(f"{sample.key} holds no echo video, so nothing can be measured in it; leave --labels out.")
@@ -40,9 +41,13 @@ def with_measured_labels(sample: Sample, *, further_beats: bool = False) -> Samp
     labels: dict[str, Any] = dict(sample.labels)
     try:
         view = canonical_view(cine.frames)
-        found = segment(view.frames(cine.frames), _reader())
+        shown = view.frames(cine.frames)
     except InputError as error:
         return replace(sample, labels=labels | {"not_measured": str(error)})
+    # One still is not enough to tell views apart.
+    if len(shown) > 1 and (refusal := other_view(shown, load_segmenter())):
+        return replace(sample, labels=labels | {"not_measured": refusal})
+    found = segment(shown, _reader())
     masks = sample.masks
     if masks is None:
         masks = view.recorded_masks(found, *cine.frames.shape[1:])

@@ -29,7 +29,7 @@ from echogen.training.losses import CodebookUse, adaptive_weight, collapse, some
 from echogen.training.perceptual import LABELLED_FRAMES, PerceptualLoss
 from echogen.training.recipe import Recipe
 from echogen.training.source import Needs, SourceEntry, SourceSettings, TrainingSource, WindowShape
-from echogen.training.task import OptimizerGroup, Task
+from echogen.training.tokenizer_training import TokenizerTraining
 from echogen.training.trainer import TrainingStopped
 
 logger = logging.getLogger("echogen.training")
@@ -99,7 +99,7 @@ def tokenizer_config(network: Mapping[str, Any]) -> VideoTokenizerConfig:
     return config
 
 
-class EchoPulseTokenizerTask(Task):
+class EchoPulseTokenizerTask(TokenizerTraining):
     """Tokenizer by Eqs. 1 to 6 of the paper: squared error, perceptual loss, commitment, adversarial loss of adaptive weight.
 
     The recipe's network holds changes to `VideoTokenizerConfig.paper()`. Tokenizer, discriminator and feature network are saved,
@@ -124,7 +124,6 @@ class EchoPulseTokenizerTask(Task):
         if self.tokenizer.config != config:
             raise InputError(f"The tokenizer in {start} has other settings than the recipe's network; give them the same.")
         self.use = CodebookUse(config.quantizer.vocabulary, config.quantizer.groups)
-        self.discriminator: PublishedDiscriminator | None = None
         if options.adversarial > 0:
             wanted = discriminator_config(options.discriminator, config)
             earlier = start.parent / "discriminator" if start else None
@@ -135,7 +134,6 @@ class EchoPulseTokenizerTask(Task):
                     raise InputError(
                         f"The discriminator in {earlier} has other settings than the recipe's options.discriminator."
                     )
-        self.perceptual: PerceptualLoss | None = None
         if options.perceptual > 0:
             weights, steps = options.perceptual_weights, options.features_steps
             self.perceptual = PerceptualLoss(weights, steps, start, config.image_size, recipe.seed, self.data.clips)
@@ -187,24 +185,7 @@ class EchoPulseTokenizerTask(Task):
 
     def networks(self) -> dict[str, nn.Module]:
         """Tokenizer, discriminator, feature network where it is trained here, and the counts of the codebook's use."""
-        found: dict[str, nn.Module] = {"tokenizer": self.tokenizer, "codebook_use": self.use}
-        if self.discriminator is not None:
-            found["discriminator"] = self.discriminator
-        return found if self.perceptual is None else found | self.perceptual.networks()
-
-    def optimized(self) -> tuple[OptimizerGroup, ...]:
-        """An optimizer each for the tokenizer, the discriminator, and the feature network while it learns."""
-        groups = [OptimizerGroup("tokenizer", ("tokenizer",))]
-        if self.discriminator is not None:
-            share = self.options.discriminator.learning_rate_share
-            groups.append(OptimizerGroup("discriminator", ("discriminator",), "discriminator_loss", share))
-        return (*groups, *(self.perceptual.optimized() if self.perceptual else ()))
-
-    def to(self, device: torch.device) -> None:
-        """Move to a device, with a feature network from a file."""
-        super().to(device)
-        if self.perceptual is not None:
-            self.perceptual.to(device)
+        return super().networks() | {"codebook_use": self.use}
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Windows (B, T, H, W) uint8; while the feature network learns, labelled phantom frames too."""

@@ -31,7 +31,7 @@ from echogen.training.perceptual import LABELLED_FRAMES, PerceptualLoss
 from echogen.training.recipe import Recipe
 from echogen.training.source import FORMER_NAMES, Needs, SourceSettings, TrainingSource, Window, WindowShape
 from echogen.training.source.targets import covered_cells
-from echogen.training.task import OptimizerGroup, Task
+from echogen.training.tokenizer_training import TokenizerTraining
 
 #: Settings of the recipe's network that add an output or an input to a trained decoder.
 ADDITIONS = ("cavity_cells", "noise_channels")
@@ -95,7 +95,7 @@ class TokenizerOptions:
     )
 
 
-class TokenizerTask(Task):
+class TokenizerTask(TokenizerTraining):
     """Tokenizer from frames with speckle to frames without it (or with it) and the tissue's displacement, through discrete codes.
 
     The displacement and the cavity's cells are learned where the source has them (the phantom; outlines give cells).
@@ -118,11 +118,9 @@ class TokenizerTask(Task):
         self.tokenizer = with_additions(self.tokenizer, {name: recipe.network.get(name, 0) for name in ADDITIONS})
         if self.options.decoder_only:
             self.tokenizer.freeze_encoder()
-        self.perceptual: PerceptualLoss | None = None
         if self.options.perceptual > 0:
             weights, steps, side = self.options.perceptual_weights, self.options.features_steps, self.tokenizer.config.image_size
             self.perceptual = PerceptualLoss(weights, steps, start, side, recipe.seed)
-        self.discriminator: PublishedDiscriminator | None = None
         if self.options.adversarial > 0:
             if not 1 <= self.options.looked_at <= self.data.frames:
                 raise InputError("The recipe's options.looked_at must be between 1 and data.frames.")
@@ -130,27 +128,6 @@ class TokenizerTask(Task):
         pictures = {"frames"} if self.options.speckle else {"frames", "structure", "displacement"}
         needs = Needs(frozenset(pictures), frozenset({"masks", "structure", "displacement"}))
         self.source = TrainingSource(self.data, needs, WindowShape(self.data.frames, FPS), recipe.seed)
-
-    def networks(self) -> dict[str, nn.Module]:
-        """The tokenizer, its discriminator if there is one, and the feature network that learns beside it."""
-        found: dict[str, nn.Module] = {"tokenizer": self.tokenizer}
-        if self.discriminator is not None:
-            found["discriminator"] = self.discriminator
-        return found if self.perceptual is None else found | self.perceptual.networks()
-
-    def optimized(self) -> tuple[OptimizerGroup, ...]:
-        """An optimizer each for the tokenizer, its discriminator, and the feature network while it learns."""
-        groups = [OptimizerGroup("tokenizer", ("tokenizer",))]
-        if self.discriminator is not None:
-            share = self.options.discriminator.learning_rate_share
-            groups.append(OptimizerGroup("discriminator", ("discriminator",), "discriminator_loss", share))
-        return (*groups, *(self.perceptual.optimized() if self.perceptual else ()))
-
-    def to(self, device: torch.device) -> None:
-        """Move to a device, with a feature network from a file."""
-        super().to(device)
-        if self.perceptual is not None:
-            self.perceptual.to(device)
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Windows: frames, those to be drawn, displacement and cavity, and in which rows (B,) the last two are known."""
