@@ -106,6 +106,13 @@ def test_a_clip_store_gives_frames_as_they_are_with_their_truth(clip_store: Path
     assert window.beats
 
 
+def test_the_phantoms_clips_last_as_long_as_a_window_needs() -> None:
+    needs, shape = Needs(frozenset({"ecg", "twelve_leads"})), WindowShape(frames=0, ecg_seconds=9.0)
+    window = TrainingSource(SourceSettings("phantom"), needs, shape, 0).at(4)
+    assert window.ecg is not None
+    assert window.ecg.duration_s == pytest.approx(9.0, abs=0.01)
+
+
 def test_the_phantom_renders_hearts_while_training_runs() -> None:
     source = TrainingSource(
         SourceSettings(SourceEntry("phantom", seconds=0.5)), Needs(frozenset({"frames", "ecg", "ef", "masks"})), SHORT, 7

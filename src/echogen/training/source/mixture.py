@@ -55,7 +55,9 @@ class TrainingSource:
         """
         self.settings, self.needs, self.shape, self.seed = settings, needs, shape, seed
         self.entries = settings.entries
-        self.samples: tuple[Samples, ...] = tuple(open_samples(entry, pictures=shape.frames > 0) for entry in self.entries)
+        self.samples: tuple[Samples, ...] = tuple(
+            open_samples(entry, pictures=shape.frames > 0, window_s=shape.seconds) for entry in self.entries
+        )
         weights = np.array([entry.weight for entry in self.entries])
         self.shares = weights / weights.sum()
         self._canonical = CanonicalPictures(settings.cache, size, whole=settings.picture == "whole")

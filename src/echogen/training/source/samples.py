@@ -32,7 +32,7 @@ from echogen.phantom.looks import HELD_OUT_MACHINES, LOOKS
 from echogen.phantom.simulate import render
 from echogen.records import STRUCTURES, UNLABELLED, Cine, Ecg
 from echogen.training.source.recent import Recent
-from echogen.training.source.settings import PHANTOM, SourceEntry
+from echogen.training.source.settings import PHANTOM, PHANTOM_SECONDS, SourceEntry
 
 #: Number of rendered clips that are kept in memory, so that several windows of one heart cost one rendering.
 KEPT_CLIPS = 8
@@ -166,14 +166,16 @@ class KeptSamples:
         return self._last.get(index, lambda: self.samples[index])
 
 
-def open_samples(entry: SourceEntry, *, pictures: bool = True) -> Samples:
+def open_samples(entry: SourceEntry, *, pictures: bool = True, window_s: float = 0.0) -> Samples:
     """The samples of one source of a mixture.
 
     pictures: False for a task that takes ECGs only; a folder that is no known data set is then one of ECG files.
+    window_s: Length in s of the windows, for which the phantom's clips are long enough where the entry states no length.
     Raises `InputError` for a folder that is not there or holds nothing to train on.
     """
     if entry.source == PHANTOM:
-        return KeptSamples(PhantomSamples(entry.look, entry.seconds, entry.hearts, pictures))
+        seconds = entry.seconds or max(PHANTOM_SECONDS, window_s)
+        return KeptSamples(PhantomSamples(entry.look, seconds, entry.hearts, pictures))
     if is_url(entry.source):
         remote = ShardFolder(entry.source)
         remote.ahead(np.arange(len(remote)))

@@ -12,6 +12,8 @@ from echogen.errors import InputError
 FORMER_NAMES = {"data.clips": "data.source"}
 #: Name of the source that renders simulated hearts while training runs, and of the data set of a store of rendered clips.
 PHANTOM = "phantom"
+#: Length in s of the phantom's clips where windows need no longer ones.
+PHANTOM_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class SourceEntry:
     dataset: Name of the data set in the folder, where it is not recognised by its files.
     split: Only samples of this split, by their label `split`; None takes all.
     look: Look of the phantom's pictures, one of `phantom.looks.LOOKS`; for the source `phantom` only.
-    seconds: Length in s of the phantom's clips; for the source `phantom` only.
+    seconds: Length in s of the phantom's clips, `PHANTOM_SECONDS` or what a window needs unless stated; for the source `phantom`
+        only.
     hearts: Number of simulated hearts; for the source `phantom` only.
     options: Further options of the data set's loader.
     """
@@ -34,14 +37,14 @@ class SourceEntry:
     dataset: str | None = None
     split: str | None = None
     look: str = "varied"
-    seconds: float = 3.0
+    seconds: float | None = None
     hearts: int = 1_000_000
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.weight > 0:
             raise InputError(f"The weight of the source {self.source} must be above 0, not {self.weight}.")
-        if not self.seconds > 0:
+        if self.seconds is not None and not self.seconds > 0:
             raise InputError(f"The phantom's clips must be longer than 0 s, not {self.seconds}.")
         if self.hearts < 1:
             raise InputError(f"The phantom needs at least one heart, not {self.hearts}.")
