@@ -1,8 +1,9 @@
 """A hospital's archive, from its files to generated video: python benchmarks/hospital.py -> docs/hospital.md.
 
 500 simulated patients in two looks that no shipped network saw, as files without truth (`hospital_export.py`). From the folder of
-400 of them alone networks are trained by the commands that a user would type; they are judged on the other 100, by ECGs and videos
-as they are read from the files. Everything is kept in the work folder, so that a run that was stopped goes on where it was.
+400 of them alone networks are trained by the commands that a user would type; they are judged on the other 100, by ECGs and
+videos as they are read from the files. Everything is kept in the work folder, so that a run that was stopped goes on where it
+was.
 """
 
 from __future__ import annotations
