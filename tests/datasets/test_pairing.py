@@ -183,6 +183,28 @@ def test_patients_of_other_groups_share_no_recording(tmp_path: Path) -> None:
         assert group == own or not own
 
 
+def test_splits_of_a_data_set_share_no_recording(tmp_path: Path) -> None:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number}.csv").write_text("II\n0\n")
+    archive = EcgArchive(folder)
+    of_split = {
+        split: {index for number in range(GROUPS) for index in archive.group(number, split)} for split in ("TRAIN", "val", "TEST")
+    }
+    assert [len(found) for found in of_split.values()] == [48, 6, 6]
+    assert set().union(*of_split.values()) == set(range(60))
+
+
+def test_an_archive_too_small_for_a_split_is_refused(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.csv").write_text("II\n0\n")
+    archive = EcgArchive(tmp_path)
+    assert archive.group(0, "train")
+    with pytest.raises(InputError, match="too few patients"):
+        archive.group(0, "test")
+
+
 def test_what_cannot_be_asked_for_is_one_sentence(videos: Path, tmp_path: Path, echogen: Callable[..., Any]) -> None:
     for arguments, words in (
         (("pair", videos, "--ecg", tmp_path / "nowhere"), "folder of an ECG archive"),

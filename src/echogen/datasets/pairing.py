@@ -38,6 +38,8 @@ SLOWEST_BPM, FASTEST_BPM = 35.0, 190.0
 #: Groups into which patients and recordings are divided: patients who are held out, a share of n / GROUPS of all, never share a
 #: recording with others where an archive has recordings in every group.
 GROUPS = 20
+#: Parts of an archive, as shares of its patients, for samples of a data set's own splits; other names count as the first.
+SPLIT_SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 #: Recordings of a group that are looked at for one patient; the one with the likest rate and rhythm is taken.
 LOOKED_AT = 8
 #: Longest part of a video in beats that may lie outside its known beats.
@@ -102,7 +104,8 @@ def with_paired_ecg(sample: Sample, pairing: Pairing) -> Sample:
     if pairing.ecg == SIMULATED:
         ecg, name = simulated_on(beats, start, end, rng), SIMULATED
     else:
-        ecg, name = recorded_on(beats, start, end, pairing, patient, rng)
+        split = sample.labels.get("split")
+        ecg, name = recorded_on(beats, start, end, pairing, patient, rng, split=None if split is None else str(split))
     labels: dict[str, Any] = {key: value for key, value in sample.labels.items() if key not in ("synchronous", "apart_s")}
     return replace(sample, ecg=ecg, labels=labels | {LABEL: BY_TIME, "ecg_of": name})
 
@@ -165,14 +168,22 @@ def simulated_on(beats: EchoBeats, start_s: float, end_s: float, rng: np.random.
 
 
 def recorded_on(
-    beats: EchoBeats, start_s: float, end_s: float, pairing: Pairing, patient: str, rng: np.random.Generator
+    beats: EchoBeats,
+    start_s: float,
+    end_s: float,
+    pairing: Pairing,
+    patient: str,
+    rng: np.random.Generator,
+    *,
+    split: str | None = None,
 ) -> tuple[Ecg, str]:
     """Recording of an archive with its beats moved onto these, and its name; patients of one group share its recordings.
 
+    split: Name of the data set's own split; samples of different splits never share a recording.
     Raises `InputError` where no recording of the group can be used.
     """
     archive = _archive(pairing.ecg)
-    group = archive.group(group_of(patient, GROUPS))
+    group = archive.group(group_of(patient, GROUPS), split)
     order = [group[int(place)] for place in rng.permutation(len(group))]
     usable: list[tuple[float, int, Ecg, Landmarks]] = []
     for index in order:
@@ -208,14 +219,23 @@ class EcgArchive:
         self.records: Any = open_dataset(name, folder) if name and DATASETS.find(name).yields == "Ecg" else EcgFolder(folder)
         self.names: Sequence[str] = self.records.names
         entries = getattr(self.records, "entries", ())
-        patients = [str(getattr(entry, "patient", "") or own) for entry, own in zip(entries, self.names, strict=False)]
-        self._groups: dict[int, list[int]] = {}
-        for index, patient in enumerate(patients or self.names):
-            self._groups.setdefault(group_of(patient, GROUPS), []).append(index)
+        known = [str(getattr(entry, "patient", "") or own) for entry, own in zip(entries, self.names, strict=False)]
+        patients = known or list(self.names)
+        split_of = _splits(patients)
+        self._groups: dict[str | None, dict[int, list[int]]] = {split: {} for split in (None, *SPLIT_SHARES)}
+        for index, patient in enumerate(patients):
+            for split in (None, split_of[patient]):
+                self._groups[split].setdefault(group_of(patient, GROUPS), []).append(index)
 
-    def group(self, number: int) -> list[int]:
-        """Indices of the recordings of a group; of the next one that is not empty where an archive is small."""
-        return next(self._groups[key] for step in range(GROUPS) if (key := (number + step) % GROUPS) in self._groups)
+    def group(self, number: int, split: str | None = None) -> list[int]:
+        """Indices of the recordings of a group; of the next one that is not empty where an archive is small.
+
+        split: Only recordings that belong to this split. Raises `InputError` where the archive is too small to have any.
+        """
+        groups = self._groups[None if split is None else _split_name(split)]
+        if not groups:
+            raise InputError(f"The ECG archive has too few patients to keep some for the split {split}; take a larger one.")
+        return next(groups[key] for step in range(GROUPS) if (key := (number + step) % GROUPS) in groups)
 
     def read(self, index: int) -> tuple[Ecg, Landmarks] | None:
         """A recording and its beats; None where it cannot be read, or shows fewer than four beats."""
@@ -225,6 +245,19 @@ class EcgArchive:
         except InputError:
             return None
         return (ecg, found) if len(found) > 3 else None
+
+
+def _split_name(name: str) -> str:
+    """The split among `SPLIT_SHARES` that a data set means by a name, such as TRAIN or validation."""
+    return next((split for split in SPLIT_SHARES if name.lower().startswith(split)), next(iter(SPLIT_SHARES)))
+
+
+def _splits(patients: Sequence[str]) -> dict[str, str]:
+    """Split of each patient of an archive: a share of them by the order of their hashes."""
+    order = sorted(set(patients), key=lambda patient: (hash_of(f"split {patient}"), patient))
+    ends = np.rint(np.cumsum(list(SPLIT_SHARES.values())) * len(order))
+    names = list(SPLIT_SHARES)
+    return {patient: names[int(np.searchsorted(ends, place, side="right"))] for place, patient in enumerate(order)}
 
 
 @lru_cache(maxsize=1)
