@@ -66,7 +66,7 @@ def test_the_first_look_does_not_see_the_answer(clips: dict[str, Path], kind: st
     """What is predicted at the first look is the same whatever the fine frames are, so the loss is quadratic in them."""
     task = make_task(plan(clips, kind, first_look_share=1.0))
     batch = task.batch(0, 0, 1)
-    assert set(batch) == {"video", "lowres", "hidden"}
+    assert set(batch) == {"video", "lowres", "hidden", "seeds"}
     with torch.no_grad():
         task.network.out.weight.normal_(std=0.1)
     losses = []

@@ -22,8 +22,8 @@ from echogen.training.recipe import RECIPE, Recipe, settings, with_present_names
 SHIPPED = Path(__file__).parent.parent / "weights"
 
 
-#: Number that keeps the random source of a row apart from that of the window with the same place.
-_ROWS = 1
+#: Numbers that keep apart the random sources of a row, of a step, of a row's noise, and of a window (which has none).
+_ROWS, _STEPS, _NOISE = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class Task:
         self.options = settings(self.Options, recipe.options, "options.")
         check_fields(self.Network, recipe.network, where="network.", source=RECIPE)
         self.device = torch.device("cpu")
+        self._step_totals: Mapping[str, Tensor] = {}
         torch.manual_seed(recipe.seed)
 
     @classmethod
@@ -121,6 +122,21 @@ class Task:
         """
         raise TypeError(f"{type(self).__name__} must say what its losses are.")
 
+    def totals(self, batch: Any) -> dict[str, Tensor]:
+        """Scalars of a batch by name, by which its losses are divided, such as its number of hidden tokens; none by default."""
+        return {}
+
+    def set_step_totals(self, totals: Mapping[str, Tensor]) -> None:
+        """Take the means of `totals` over all parts of a step, of all processes, before its losses are asked for."""
+        self._step_totals = totals
+
+    def total(self, name: str, own: Tensor) -> Tensor:
+        """Divisor of a loss: the mean over the step's parts, so that the mean of their losses is that of one large batch.
+
+        own: The batch's own total, which counts outside of a training.
+        """
+        return self._step_totals.get(name, own)
+
     def sample(self, step: int) -> NDArray[np.uint8] | None:
         """Filmstrip to look at, (height, width) or (height, width, 3), or None; the networks hold their averaged weights."""
         return None
@@ -157,6 +173,15 @@ class Task:
         rows = self.recipe.batch_size if rows is None else rows
         first = (step * world + rank) * rows
         return range(first, first + rows)
+
+    def step_random(self, step: int) -> np.random.Generator:
+        """Random source of what all rows of a step share, alike in all processes, a pure function of (seed, step)."""
+        return np.random.default_rng([self.recipe.seed, _STEPS, step])
+
+    def row_seeds(self, places: range) -> Tensor:
+        """Seeds (B,) of the rows of a batch, for `RowNoise`."""
+        sources = (np.random.default_rng([self.recipe.seed, _NOISE, place]) for place in places)
+        return torch.tensor([int(source.integers(2**62)) for source in sources])
 
     def row_random(self, position: int) -> np.random.Generator:
         """Random source of one row, a pure function of the seed and its place."""

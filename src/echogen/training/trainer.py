@@ -7,7 +7,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
@@ -102,8 +102,9 @@ def train(task: Task, recipe: Recipe, folder: str | Path, *, resume: bool = Fals
     with _signals() as asked_to_stop, report or nullcontext(), closing(batches):
         for step in range(first, end):
             factor = learning_rate_factor(recipe, step, max(step / recipe.steps, clock_share))
-            for number in range(recipe.accumulate):
-                batch = send_to_device(next(batches), accelerator.device, non_blocking=True)
+            of_step = [send_to_device(next(batches), accelerator.device, non_blocking=True) for _ in range(recipe.accumulate)]
+            task.set_step_totals(_mean_totals(task, of_step, accelerator))
+            for number, batch in enumerate(of_step):
                 torch.manual_seed(int(np.random.SeedSequence([recipe.seed, step, parts.place(number)]).generate_state(1)[0]))
                 with low_precision:
                     losses = task.losses(batch, step)
@@ -288,6 +289,17 @@ class _Parts(Dataset[Any]):
         step, number = divmod(index, self.accumulate)
         with torch.no_grad():
             return self.task.batch(step, self.place(number), self.world * self.accumulate)
+
+
+def _mean_totals(task: Task, batches: Sequence[Any], accelerator: Accelerator) -> dict[str, Tensor]:
+    """Means of a task's `totals` over all parts of a step, of all processes; none where the step has one part."""
+    if len(batches) * accelerator.num_processes == 1:
+        return {}
+    totals = [task.totals(batch) for batch in batches]
+    if not totals[0]:
+        return {}
+    own = torch.stack([torch.stack([values[name].float() for name in totals[0]]) for values in totals]).mean(0)
+    return dict(zip(totals[0], accelerator.reduce(own, "mean"), strict=True))
 
 
 def _as_it_is(batch: Any) -> Any:

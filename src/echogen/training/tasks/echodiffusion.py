@@ -27,6 +27,7 @@ from echogen.networks.ef_regressor import at_size
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
 from echogen.samplers.edm import Denoiser, Edm, add_noise, edm_loss, log_snr, multistep, random_normal
 from echogen.training.recipe import Recipe, settings
+from echogen.training.row_noise import RowNoise
 from echogen.training.source import FORMER_NAMES, Needs, SourceSettings, TrainingSource, Window, WindowShape
 from echogen.training.source.window import shown_ef_percent
 from echogen.training.task import Task
@@ -169,12 +170,13 @@ class EchoDiffusionTask(Task):
             "frame": torch.stack(frames)[:, None].expand(-1, channels, -1, -1),
             "ef": torch.tensor(fractions, dtype=torch.float32) / 100.0,
             "keep": torch.tensor(keep),
+            "seeds": self.row_seeds(places),
         }
         if options.before is not None:
             small = resized(video, options.before.frames, options.before.size, "trilinear")
             batch["lowres"] = resized(small, options.frames, options.size, "trilinear")
         if options.crop is not None:
-            top, left = (int(v) for v in self.random(step, rank).integers(0, options.size - options.crop + 1, 2))
+            top, left = (int(v) for v in self.step_random(step).integers(0, options.size - options.crop + 1, 2))
             part = (..., slice(top, top + options.crop), slice(left, left + options.crop))
             batch |= {name: batch[name][part] for name in ("video", "frame", "lowres") if name in batch}
         return {name: tensor.contiguous() for name, tensor in batch.items()}
@@ -186,23 +188,24 @@ class EchoDiffusionTask(Task):
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Loss of Eq. 2 of Karras et al., 2022."""
         edm, clean = self.options.edm, batch["video"] * 2.0 - 1.0
-        rows = len(clean)
+        noise = RowNoise(batch["seeds"])
         conditions: dict[str, Any] = {"keep": batch["keep"], "still": self._still(step)}
         if "lowres" in batch:
-            level = self.options.lowres_level * torch.rand(rows, device=clean.device)
+            level = self.options.lowres_level * noise.uniform()
             smaller = batch["lowres"] * 2.0 - 1.0
-            conditions |= {"lowres": add_noise(smaller, level, torch.randn_like(smaller)), "lowres_level": log_snr(level)}
+            conditions |= {"lowres": add_noise(smaller, level, noise.normal(*smaller.shape[1:])), "lowres_level": log_snr(level)}
             clean = clean - smaller if self.options.difference else clean
-        ln_sigma = edm.ln_sigma_mean + edm.ln_sigma_std * torch.randn(rows, device=clean.device)
+        ln_sigma = edm.ln_sigma_mean + edm.ln_sigma_std * noise.normal()
         if self.options.difference:
-            first = torch.rand(rows, device=self.device) < self.options.first_look_share
+            first = noise.uniform() < self.options.first_look_share
             ln_sigma = torch.where(first, math.log(edm.sigma_max), ln_sigma)
 
         def predict(video: Tensor, level: Tensor) -> Tensor:
             predicted: Tensor = self.network(video, level, batch["frame"], batch["ef"], **conditions)
             return predicted
 
-        return {"loss": edm_loss(predict, clean, ln_sigma, torch.randn_like(clean), edm.sigma_data).mean()}
+        added = noise.normal(*clean.shape[1:])
+        return {"loss": edm_loss(predict, clean, ln_sigma, added, edm.sigma_data).mean()}
 
     @torch.no_grad()
     def sample(self, step: int) -> NDArray[np.uint8]:

@@ -260,6 +260,10 @@ class EchoPulseTransformerTask(Task):
             sex=batch["sex"] * keep,
         )
 
+    def totals(self, batch: Any) -> dict[str, Tensor]:
+        """Number of hidden tokens."""
+        return {"tokens": batch["hidden"].sum() * self.transformer.config.groups}
+
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Negative log-likelihood of the hidden tokens (Eq. 7), how many are guessed right, and the critic's loss."""
         ids, hidden, keep = self.token_ids(batch), batch["hidden"], batch["keep"]
@@ -272,7 +276,8 @@ class EchoPulseTransformerTask(Task):
         masked = ids.masked_fill(hidden[..., None], self.transformer.config.mask_id)
         logits = self.transformer(masked, batch["times_s"], batch["is_first"], condition(self.transformer), hidden)
         target = ids[hidden]
-        loss = F.cross_entropy(logits.float().flatten(0, 1), target.flatten())  # Eq. 7
+        likelihood = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), reduction="sum")  # Eq. 7
+        loss = likelihood / self.total("tokens", self.totals(batch)["tokens"])
         accuracy = (logits.argmax(-1) == target).float().mean()
         return self.critics.add({"loss": loss, "accuracy": accuracy}, batch, logits, condition)
 

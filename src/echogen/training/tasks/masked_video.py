@@ -245,6 +245,15 @@ class MaskedVideoTask(Task):
         taken = batch["offset"][:, None] + torch.arange(self.data.latents, device=ids.device)
         return ids[torch.arange(len(ids), device=ids.device)[:, None], taken]
 
+    def _weights(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Weight of each hidden token: more where its cells are cavity in part."""
+        share = (batch["cavity"].float() / 255.0).mean(-1)[batch["hidden"]]
+        return 1.0 + self.options.edge * ((share > 0) & (share < 1)).float().repeat_interleave(self.transformer.config.groups)
+
+    def totals(self, batch: Any) -> dict[str, Tensor]:
+        """Weight of all hidden tokens, and number of windows that are outlined."""
+        return {"tokens": self._weights(batch).sum(), "outlined": batch["outlined"].sum()}
+
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Cross-entropy and accuracy of the hidden tokens, and cross-entropy of the cells that are cavity."""
         ids, hidden = self.token_ids(batch), batch["hidden"]
@@ -270,14 +279,14 @@ class MaskedVideoTask(Task):
         each = F.cross_entropy(  # Eq. 7
             logits.float().flatten(0, 1), target.flatten(), label_smoothing=self.options.label_smoothing, reduction="none"
         )
+        weight = self._weights(batch)
+        tokens = (each * weight).sum() / self.total("tokens", weight.sum())
         covered = batch["cavity"].float() / 255.0
-        share = covered.mean(-1)[hidden]
-        weight = 1.0 + self.options.edge * ((share > 0) & (share < 1)).float().repeat_interleave(ids.shape[-1])
-        tokens = (each * weight).sum() / weight.sum()
         assert self.transformer.cavity is not None
         each_cell = F.binary_cross_entropy_with_logits(self.transformer.cavity(features).float(), covered, reduction="none")
         outlined = batch["outlined"].float()
-        cavity = (each_cell.flatten(1).mean(1) * outlined).sum() / outlined.sum().clamp_min(1.0)
+        cavity = (each_cell.flatten(1).mean(1) * outlined).sum()
+        cavity = cavity / self.total("outlined", outlined.sum()).clamp_min(1e-6)
         accuracy = (logits.argmax(-1) == target).float().mean()
         losses = {
             "loss": tokens + self.options.cavity * cavity,

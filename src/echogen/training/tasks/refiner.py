@@ -29,6 +29,7 @@ from echogen.networks.config import load_network
 from echogen.networks.video_unet import VideoUnet, VideoUnetConfig
 from echogen.samplers.edm import Edm, edm_loss
 from echogen.training.recipe import Recipe
+from echogen.training.row_noise import RowNoise
 from echogen.training.source import FORMER_NAMES, Needs, SourceSettings, TrainingSource, WindowShape
 from echogen.training.task import Task
 
@@ -103,28 +104,28 @@ class RefinerTask(Task):
 
     def batch(self, step: int, rank: int, world: int) -> dict[str, Tensor]:
         """Fine frames (B, 1, 1, H, W), and the refiner's view of them in the fields of `RefinerInput`; all in 0..1."""
-        side, rows = self.side, []
-        for position in self.positions(step, rank, world):
+        side, rows, places = self.side, [], self.positions(step, rank, world)
+        for position in places:
             frames = self.source.at(position).frames
             assert frames is not None
             top, left = (int(v) for v in self.row_random(position).integers(0, self.options.size - side + 1, 2))
             rows.append(torch.from_numpy(frames[:, top : top + side, left : left + side]).float()[None] / 255.0)
-        fine = torch.cat(rows)
+        fine, seeds = torch.cat(rows), self.row_seeds(places)
         in_time = self.options.kind == "2x-time"
         seen = halfway_input(fine[:, :1], fine[:, 2:]) if in_time else double_size_input(nn.functional.avg_pool2d(fine, 2))
-        return {"video": fine[:, 1:2, None] if in_time else fine[:, :, None], **seen._asdict()}
+        return {"video": fine[:, 1:2, None] if in_time else fine[:, :, None], **seen._asdict(), "seeds": seeds}
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Loss of Eq. 2; rows trained as the first step of sampling see neither the difference nor noise."""
         options, edm, seen = self.options, self.options.edm, RefinerInput(batch["lowres"], batch["hidden"])
         clean = (batch["video"] - seen.lowres) * 2.0
-        noise, rows = torch.randn_like(clean), len(clean)
-        first = torch.rand(rows, device=self.device) < options.first_look_share
-        ln_sigma = edm.ln_sigma_mean + edm.ln_sigma_std * torch.randn(rows, device=clean.device)
+        draw = RowNoise(batch["seeds"])
+        noise, first = draw.normal(*clean.shape[1:]), draw.uniform() < options.first_look_share
+        ln_sigma = edm.ln_sigma_mean + edm.ln_sigma_std * draw.normal()
         ln_sigma = torch.where(first, math.log(edm.sigma_max), ln_sigma)
         noise = torch.where(first.view(-1, 1, 1, 1, 1), -clean / edm.sigma_max, noise)
-        level = options.lowres_level * torch.rand(rows, device=clean.device)
-        predict = frame_predictor(self.network, seen, torch.randn_like(clean), level)
+        level = options.lowres_level * draw.uniform()
+        predict = frame_predictor(self.network, seen, draw.normal(*clean.shape[1:]), level)
         return {"loss": edm_loss(predict, clean, ln_sigma, noise, edm.sigma_data).mean()}
 
     @torch.no_grad()
