@@ -36,7 +36,6 @@ from echogen.metrics.heart.timing import chance_level, pooled_report, shuffled_b
 from echogen.metrics.sets.features import features_of, shipped_echo_features
 from echogen.metrics.sets.frechet import frechet_distance, frechet_interval
 from echogen.records import Cine
-from echogen.training.source.canonical import CanonicalPictures
 from hospital_export import LOOKS, SECONDS, export
 
 FPS = 32.0
@@ -92,7 +91,7 @@ def prepare(commands: Commands, work: Path, part: str) -> Path:
     shards = work / f"{part}-shards"
     commands.run(
         shards / "shards.json",
-        ["prepare", str(work / "export" / part), "-o", str(shards), "--labels", "measured", "--ecg", "drawn"],
+        ["prepare", str(work / "export" / part), "-o", str(shards), "--labels", "measured", "--ecg", "drawn", "--canonical"],
     )
     return shards
 
@@ -100,8 +99,7 @@ def prepare(commands: Commands, work: Path, part: str) -> Path:
 def train(commands: Commands, work: Path, shards: Path, name: str, minutes: float, scratch: bool) -> Path:
     """Generator trained on shards: a new decoder and a transformer side by side on the shipped codes, or both from nothing."""
     run, model = work / name, work / name / "model"
-    shared = ["--set", f"data.source={shards}", "--set", f"data.cache={work / 'canonical'}"]
-    shared += ["--set", "data.damaged=skip", "--set", f"minutes={minutes:g}", "--resume"]
+    shared = ["--set", f"data.source={shards}", "--set", f"minutes={minutes:g}", "--resume"]
     tokenizer = ["train", "clock-128-tokenizer", *shared, "-o", str(run / "tokenizer")]
     transformer = ["train", "clock-128-transformer", *shared, "-o", str(run / "transformer")]
     if scratch:
@@ -122,23 +120,22 @@ def train(commands: Commands, work: Path, shards: Path, name: str, minutes: floa
     return model
 
 
-def canonical(sample: Sample, pictures: CanonicalPictures) -> Cine:
-    """The video of a sample as networks see it."""
-    cine = pictures.of(sample).cine
-    assert cine is not None
-    return resample_frames(Cine(np.array(cine.frames), cine.times_s), FPS)
+def at_usual_rate(sample: Sample) -> Cine:
+    """The video of a sample at `FPS`."""
+    assert sample.cine is not None
+    return resample_frames(sample.cine, FPS)
 
 
-def held_out(shards: Path, work: Path) -> tuple[list[Held], list[str]]:
+def held_out(shards: Path) -> tuple[list[Held], list[str]]:
     """Held-out patients whose ECG covers enough of their video; and the reasons why others are left out."""
-    folder, pictures = ShardFolder(shards), CanonicalPictures(work / "canonical")
+    folder = ShardFolder(shards)
     found, reasons = [], []
     for index in range(len(folder)):
         sample = folder[index]
         try:
             if sample.ecg is None:
                 raise InputError("it has no ECG")
-            cine, marks = canonical(sample, pictures), find_landmarks(sample.ecg)
+            cine, marks = at_usual_rate(sample), find_landmarks(sample.ecg)
             start = max(sample.ecg.start_s, float(cine.times_s[0]))
             end = min(sample.ecg.start_s + sample.ecg.duration_s, float(cine.times_s[-1]))
             inside = (cine.times_s >= start - 1e-6) & (cine.times_s <= end + 1e-6)
@@ -153,17 +150,10 @@ def held_out(shards: Path, work: Path) -> tuple[list[Held], list[str]]:
     return found, reasons
 
 
-def learned_cines(shards: Path, work: Path, count: int) -> list[Cine]:
+def learned_cines(shards: Path, count: int) -> list[Cine]:
     """Videos of so many patients who were learned from."""
-    folder, pictures = ShardFolder(shards), CanonicalPictures(work / "canonical")
-    found: list[Cine] = []
-    for index in range(len(folder)):
-        if len(found) < count:
-            try:
-                found.append(canonical(folder[index], pictures))
-            except InputError:
-                continue
-    return found
+    folder = ShardFolder(shards)
+    return [at_usual_rate(folder[index]) for index in range(min(count, len(folder)))]
 
 
 def generated(model: str, patients: Sequence[Held], kept: Path) -> list[Cine]:
@@ -251,14 +241,14 @@ def main() -> None:
     if not options.judge:
         return
     torch.set_num_threads(options.processes)
-    patients, reasons = held_out(judged, work)
+    patients, reasons = held_out(judged)
     network = shipped_echo_features()
 
     def features(cines: Sequence[Cine]) -> NDArray[np.float32]:
         return features_of(network, cines)
 
     truth = features([patient.cine for patient in patients])
-    others = features(learned_cines(learned, work, len(patients)))
+    others = features(learned_cines(learned, len(patients)))
     videos = {"the patients' own videos": [patient.cine for patient in patients]}
     videos[f"shipped ({options.model})"] = generated(options.model, patients, work / "made-shipped")
     for name, model in models.items():

@@ -16,6 +16,7 @@ from echogen.commands.bench import bench
 from echogen.commands.benchmark import benchmark
 from echogen.commands.blind_test import blind_test
 from echogen.commands.calibrate import calibrate
+from echogen.commands.clean import clean
 from echogen.commands.ecg import ecg
 from echogen.commands.evaluate import evaluate
 from echogen.commands.generate import generate
@@ -47,6 +48,7 @@ app.command("list")(list_known)
 app.command()(render)
 app.command()(assemble)
 app.command()(calibrate)
+app.command()(clean)
 app.command()(benchmark)
 
 

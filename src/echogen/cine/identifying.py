@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from echogen.arrays import ByteArray
+from echogen.cine.burned_in import text_boxes
 from echogen.cine.dicom_opening import read_dataset
 from echogen.cine.sector import find_sector
 from echogen.errors import InputError
@@ -34,8 +34,6 @@ AdmittingDiagnosesDescription DerivationDescription RequestedProcedureDescriptio
 ClinicalTrialSubjectID ClinicalTrialSiteName
 """
 PERSONAL_ATTRIBUTES = frozenset(_NAMES.split())
-_BRIGHTER = 40
-_LEAST_GLYPHS_IN_A_LINE = 4
 _BESIDE = 0.02
 NOTE = "text beside the sector is guessed from shapes: look at the pictures before you share them"
 
@@ -70,21 +68,4 @@ def text_beside_the_sector(frames: ByteArray) -> bool:
         outside = ~sector.inside(height, width, margin=max(2.0, _BESIDE * sector.radius))
     except InputError:
         outside = np.ones(still.shape, dtype=bool)
-    # Letters stand out from what is around them; large bright areas do not.
-    surround = ndimage.grey_opening(still, size=(max(5, height // 16), max(5, height // 16)))
-    labels, count = ndimage.label((still - surround > _BRIGHTER) & outside, structure=np.ones((3, 3)))
-    tallest = max(12, height // 14)
-    glyphs = []
-    for index, (rows, columns) in enumerate(ndimage.find_objects(labels, count), start=1):
-        tall, wide = rows.stop - rows.start, columns.stop - columns.start
-        filled = float((labels[rows, columns] == index).mean())
-        if 5 <= tall <= tallest and 2 <= wide <= 2 * tall and 0.2 < filled < 0.95:
-            glyphs.append((rows.stop, tall, columns.start))
-    return any(
-        sum(
-            abs(bottom - line) <= 2 and abs(tall - size) <= 0.4 * size and 0 <= left - start < 12 * size
-            for bottom, tall, left in glyphs
-        )
-        >= _LEAST_GLYPHS_IN_A_LINE
-        for line, size, start in glyphs
-    )
+    return bool(text_boxes(still, outside))

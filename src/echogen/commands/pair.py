@@ -9,6 +9,7 @@ import typer
 
 from echogen.commands.common import EchoRate
 from echogen.commands.prepare import (
+    Canonical,
     Compress,
     DatasetName,
     DatasetSplit,
@@ -36,6 +37,7 @@ def pair(
     ray: RayAddress = None,
     per_shard: PerShard = 100,
     compress: Compress = False,
+    canonical: Canonical = False,
 ) -> None:
     """Give each echo video an ECG whose beats lie at its own, so that both can be trained on together.
 
@@ -53,5 +55,7 @@ def pair(
         EcgArchive(Path(ecg).resolve())  # refuses a folder without ECGs before any video is read
     place = ecg if ecg == "simulated" else str(Path(ecg).resolve())
     options = {key: value for key, value in (("split", split), ("fps", fps)) if value is not None}
-    source = source_of(echo.resolve(), name, Additions(measured=True, pairing=Pairing(place, seed)), **options)
+    source = source_of(
+        echo.resolve(), name, Additions(measured=True, pairing=Pairing(place, seed), canonical=canonical), **options
+    )
     write_shards(source, output, per_shard, compress, workers, ray)

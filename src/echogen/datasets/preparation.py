@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from echogen.datasets.canonical_samples import in_canonical_picture
 from echogen.datasets.drawn_ecg import read_drawn_ecg
 from echogen.datasets.pairing import Pairing, with_paired_ecg
 from echogen.datasets.registry import DATASETS, dataset_loader, loader_options, open_dataset, recognise
@@ -37,11 +38,13 @@ class Additions:
     measured: Masks, beats and EF, measured by the reader.
     drawn_ecg: The ECG that is drawn into the pictures; a sample without a usable one is rejected.
     pairing: An ECG in time with the beats of the video.
+    canonical: Store cine and masks in the canonical picture, 128 x 128, that training sees, instead of as they were recorded.
     """
 
     measured: bool = False
     drawn_ecg: bool = False
     pairing: Pairing | None = None
+    canonical: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,9 @@ class RecordSamples:
             sample = self._with_drawn_ecg(sample, index)
         if added.measured:
             sample = _measure()(sample, further_beats=added.pairing is not None)
-        return sample if added.pairing is None else with_paired_ecg(sample, added.pairing)
+        if added.pairing is not None:
+            sample = with_paired_ecg(sample, added.pairing)
+        return in_canonical_picture(sample) if added.canonical else sample
 
     def _with_drawn_ecg(self, sample: Sample, index: int) -> Sample:
         """Sample with the ECG that is drawn into its file. Raises `InputError` where none can be used."""
@@ -195,7 +200,7 @@ def prepare_plan(source: Source, per_shard: int, compress: bool) -> Plan:
     names = _opened(source)[0].names
     if not names:
         raise InputError(f"There is nothing to prepare in {source.folder}; name the folder that holds the data set.")
-    added = {} if source.additions == Additions() else {"additions": asdict(source.additions)}
+    added = {} if source.additions == Additions() else {"additions": _told(source.additions)}
     return plan_for({"dataset": source.name, "options": dict(source.options), **added}, names, per_shard, compress)
 
 
@@ -206,6 +211,11 @@ def prepare_shard(job: Job) -> int:
         raise InputError(f"{job.source.folder} changed while it was read; prepare it again into a new folder.")
     write_shard(job.output, job.plan, samples, job.shard)
     return job.shard
+
+
+def _told(additions: Additions) -> dict[str, Any]:
+    """Additions as a plan states them; a choice that came later is left out where it is not made, so that older runs go on."""
+    return {name: value for name, value in asdict(additions).items() if name != "canonical" or value}
 
 
 def _measure() -> Callable[..., Sample]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from echogen.arrays import ByteArray
 from echogen.cine.sector import CANONICAL_SIZE, CanonicalView, canonical_view
+from echogen.datasets.canonical_samples import canonical_masks
 from echogen.datasets.shards import Sample
-from echogen.records import UNLABELLED
 from echogen.training.source.recent import Recent
 
 #: Number of clips in the canonical picture that are kept in memory.
@@ -55,7 +55,7 @@ class CanonicalPictures:
                 return found[0]
 
             frames = self._kept(digest, lambda: view().frames(cine.frames))
-            shown = None if masks is None else self._kept(f"{digest}-{marks}", lambda: _masks_in(view(), masks))
+            shown = None if masks is None else self._kept(f"{digest}-{marks}", lambda: canonical_masks(view(), masks))
             alike = {name: values for name, values in sample.maps.items() if values.shape == cine.frames.shape}
             maps = {**sample.maps, **{name: view().frames(np.asarray(values)) for name, values in alike.items()}}
             return replace(sample, cine=replace(cine, frames=frames, mm_per_pixel=None), masks=shown, maps=maps)
@@ -83,19 +83,6 @@ def whole_view(frames: ByteArray, size: int) -> CanonicalView:
     side = max(height, width)
     left, top = (width - side) / 2, (height - side) / 2
     return CanonicalView((left, top, left + side, top + side), np.ones((size, size), bool))
-
-
-def _masks_in(view: CanonicalView, masks: ByteArray) -> ByteArray:
-    """Masks in a canonical picture; frames that nobody outlined stay without labels."""
-    shown = view.masks(masks)
-    shown[~outlined_frames(masks)] = UNLABELLED
-    return shown
-
-
-def outlined_frames(masks: ByteArray) -> np.ndarray:
-    """(frames,) True for the frames of masks (frames, height, width) that somebody outlined."""
-    outlined: np.ndarray = masks[:, 0, 0] != UNLABELLED
-    return outlined
 
 
 def _digest(values: ByteArray) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from echogen.datasets.canonical_samples import outlined_frames
 from echogen.datasets.shards import Sample
 from echogen.ecg.leads import STANDARD_LEADS
 from echogen.errors import InputError
 from echogen.records import Ecg
-from echogen.training.source.canonical import outlined_frames
 
 #: Parts that a sample may have, each with the sentence that tells how to get it.
 PARTS = {

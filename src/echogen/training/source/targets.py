@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from echogen.arrays import ByteArray, Floats
+from echogen.datasets.canonical_samples import outlined_frames
 from echogen.datasets.clip_store import cavity_cells
 from echogen.ecg_window.beats import Beats, find_beats
 from echogen.errors import InputError
 from echogen.measurement.geometry import lv_geometry
 from echogen.records import STRUCTURES, UNLABELLED
-from echogen.training.source.canonical import outlined_frames
 from echogen.training.source.window import Window
 
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from echogen.arrays import ByteArray, Floats
 from echogen.cine.timing import UNIFORM_WITHIN_S
+from echogen.datasets.canonical_samples import outlined_frames
 from echogen.datasets.patients import patient_of
 from echogen.datasets.shards import Sample
 from echogen.errors import InputError
 from echogen.records import Beat, Ecg
-from echogen.training.source.canonical import outlined_frames
 
 
 @dataclass(frozen=True)
