@@ -122,5 +122,3 @@ def _blood(small: NDArray[np.float32], cavity: Mask) -> torch.Tensor:
     bright = np.clip((smooth - usual) / max(LEAFLET * spread, 1.0), 0.0, None)
     share = ndimage.gaussian_filter(cavity.astype(np.float32), BORDER_PX) * np.exp(-(bright**4))
     return torch.from_numpy(share[None].astype(np.float32))
-
-

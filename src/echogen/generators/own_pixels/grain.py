@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from echogen.arrays import ByteArray, Floats, Mask
@@ -23,7 +23,7 @@ Plane = NDArray[np.float32]
 COARSE_PX = 1.5
 #: Gaussian width over which the strength of the texture is told, in pixels of the canonical picture.
 STRENGTH_PX = 2.5
-#: Distance from the edge of the sector, in pixels of the canonical picture, in which nothing but the still is shown and more sets in.
+#: Distance from the edge of the sector over which new texture sets in, in pixels of the canonical picture.
 EDGE_PX = 3.0
 #: Textures that are mixed to a new one.
 TEXTURES = 10
@@ -95,10 +95,10 @@ class Grain:
         return draw / np.linalg.norm(draw)
 
 
-def _mean_over(region: Floats | Mask, picture: Floats | ByteArray, sigma_px: float) -> Floats:
+def _mean_over(region: ArrayLike, picture: ArrayLike, sigma_px: float) -> Floats:
     """Gaussian mean of a picture (rows, columns) over a region (0..1), so that nothing beside it leaks in; 0 far from it."""
     weight = np.asarray(region, np.float32)
-    both = [ndimage.gaussian_filter(values, sigma_px, truncate=3.0) for values in (weight * picture, weight)]
+    both = [ndimage.gaussian_filter(values, sigma_px, truncate=3.0) for values in (weight * np.asarray(picture), weight)]
     return np.asarray(both[0] / np.maximum(both[1], 1e-3))
 
 

@@ -7,6 +7,7 @@ right ventricle give way. All lengths are in pixels of the canonical picture of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -53,7 +54,9 @@ CONTRACTIONS: Floats = np.linspace(-0.8, 1.0, 37)
 _STEP = float(CONTRACTIONS[1] - CONTRACTIONS[0])
 _STILL = int(np.argmin(np.abs(CONTRACTIONS)))
 
-NO_VENTRICLE = "No left ventricle is outlined in this still, so its own pixels cannot be moved; give an apical view, or --texture drawn."
+NO_VENTRICLE = (
+    "No left ventricle is outlined in this still, so its own pixels cannot be moved; give an apical view, or --texture drawn."
+)
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def flow_of(masks: ByteArray, inside: Mask) -> tuple[Axis, Tensor]:
     masks: (rows, columns) ids of `STRUCTURES`. inside: (rows, columns) True in the sector.
     """
     axis = Axis.of(masks)
-    y, x = np.indices(masks.shape, dtype=np.float64)
+    y, x = (np.asarray(index, dtype=np.float64) for index in np.indices(masks.shape))
     along, across = axis.coordinates(x, y)
     lv, wall = masks == STRUCTURES["lv"], masks == STRUCTURES["myocardium"]
     right = masks == STRUCTURES["rv"]
@@ -140,7 +143,7 @@ def _thickness(lv: Mask, wall: Mask) -> float:
     return float(np.clip(2.0 * wall.sum() / max(int(rim.sum()), 1), THIN_PX, THICK_PX))
 
 
-def _middle_line(along: Floats, across: Floats):  # type: ignore[no-untyped-def]
+def _middle_line(along: Floats, across: Floats) -> Callable[[Floats], Floats]:
     """Function from the place along the axis to the middle of the cavity across it, smooth and constant beyond its ends."""
     edges = np.linspace(0.0, 1.0, 13)
     places = (edges[:-1] + edges[1:]) / 2
@@ -149,7 +152,7 @@ def _middle_line(along: Floats, across: Floats):  # type: ignore[no-untyped-def]
     known = count > 0
     mean = np.bincount(index, weights=across, minlength=len(places))[known] / count[known]
     smooth = ndimage.gaussian_filter1d(mean, 1.5, mode="nearest")
-    return lambda at: np.interp(at, places[known], smooth)
+    return lambda at: np.asarray(np.interp(at, places[known], smooth))
 
 
 def _right_ventricle(right: Mask, left: Mask, across: Floats, thickness: float) -> Floats:
@@ -245,6 +248,8 @@ def _lengths(ends: Floats, velocity: Tensor, parts: int = 4) -> Floats:
         for index in range(_STILL, stop, direction):
             lengths[index] = np.linalg.norm(points[1] - points[0])
             for _ in range(parts):
-                speed = np.stack([ndimage.map_coordinates(plane, points[:, ::-1].T, order=1, mode="nearest") for plane in field], -1)
+                speed = np.stack(
+                    [ndimage.map_coordinates(plane, points[:, ::-1].T, order=1, mode="nearest") for plane in field], -1
+                )
                 points = points + direction * _STEP / parts * speed
     return lengths
