@@ -29,6 +29,8 @@ BORDER_PX = 1.2
 LEAFLET = 2.0
 #: Grey level from which a picture, smoothed over a pixel, is lit.
 LIT = 3.0
+#: Half the width of what is too thin to be sector, in pixels of the canonical picture.
+THIN_PX = 1.5
 #: Chambers that hold blood.
 CAVITIES = ("lv", "la", "rv", "ra")
 #: Degree of the spline by which the still is read between its pixels.
@@ -94,9 +96,12 @@ def lit_sector(still: ByteArray, view: CanonicalView) -> Mask:
     """(height, width) True in the lit part of a still's sector, which is convex; a fan that was found may reach beyond it."""
     fan = view.recorded_masks(view.inside.astype(np.uint8), *still.shape).astype(bool)
     lit = fan & (ndimage.gaussian_filter(still.astype(np.float32), view.factor) > LIT)
-    if lit.sum() < 3:
-        return fan
+    # Marks beside the sector are thin.
+    thick = ndimage.distance_transform_edt(lit) > THIN_PX * view.factor
+    lit &= ndimage.distance_transform_edt(~thick) <= THIN_PX * view.factor
     points = np.argwhere(lit)[:, ::-1]
+    if len(points) < 3:
+        return fan
     corners = points[ConvexHull(points).vertices]
     picture = Image.new("1", (still.shape[1], still.shape[0]))
     ImageDraw.Draw(picture).polygon([(float(x), float(y)) for x, y in corners], fill=1)

@@ -122,7 +122,7 @@ def _others(normed: Plane, view: CanonicalView, inside: Mask, seed: int) -> Plan
     r = low + np.arange(depths)[:, None]
     a = left + np.arange(beams)[None] / high
     at = apex_row + r * np.cos(a) - 0.5, apex_column + r * np.sin(a) - 0.5
-    polar = ndimage.map_coordinates(normed, at, order=1, mode="constant")
+    polar = ndimage.map_coordinates(normed, at, order=3, mode="constant")
     size = _spectrum(polar, ALIKE_PX * factor)
     rng = np.random.default_rng(seed)
     textures = np.zeros((TEXTURES, *inside.shape), np.float32)

@@ -26,8 +26,8 @@ from echogen.records import STRUCTURES
 SHORTENING_PER_NARROWING = 0.45
 #: Share of the narrowing that the annulus takes part in, and the share of the axis from which on it grows less.
 ANNULUS, ANNULUS_FROM = 0.7, 0.65
-#: Distance, in thicknesses of the wall, over which the inward motion falls to 1 / e from the inner side of the wall outwards, as a
-#: Gaussian: inner layers, which are often dim, move as one with the edge of the cavity, and the wall thickens at its outer side.
+#: Distance, in thicknesses of the wall, over which the inward motion falls to 1 / e from the inner side of the wall outwards, by
+#: a Gaussian: inner layers, which are often dim, move as one with the edge of the cavity, and the wall thickens at its outer side.
 WALL_FADING = 1.2
 #: Thinnest and thickest wall in pixels that outlines are believed.
 THIN_PX, THICK_PX = 4.0, 11.0
@@ -54,9 +54,7 @@ CONTRACTIONS: Floats = np.linspace(-0.8, 1.0, 37)
 _STEP = float(CONTRACTIONS[1] - CONTRACTIONS[0])
 _STILL = int(np.argmin(np.abs(CONTRACTIONS)))
 
-NO_VENTRICLE = (
-    "No left ventricle is outlined in this still, so its own pixels cannot be moved; give an apical view, or --texture drawn."
-)
+NO_VENTRICLE = "No left ventricle is outlined in this still, so its pixels cannot be moved; give an apical view."
 
 
 @dataclass(frozen=True)
@@ -248,8 +246,7 @@ def _lengths(ends: Floats, velocity: Tensor, parts: int = 4) -> Floats:
         for index in range(_STILL, stop, direction):
             lengths[index] = np.linalg.norm(points[1] - points[0])
             for _ in range(parts):
-                speed = np.stack(
-                    [ndimage.map_coordinates(plane, points[:, ::-1].T, order=1, mode="nearest") for plane in field], -1
-                )
+                at = points[:, ::-1].T
+                speed = np.stack([ndimage.map_coordinates(plane, at, order=1, mode="nearest") for plane in field], -1)
                 points = points + direction * _STEP / parts * speed
     return lengths
