@@ -9,14 +9,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 from scipy import ndimage
-from scipy.spatial import ConvexHull
 
 from echogen.arrays import ByteArray, Floats, Mask
 from echogen.cine.sector import CanonicalView, canonical_view
 from echogen.generators.own_pixels.grain import LIMIT, Grain
-from echogen.generators.own_pixels.motion import Motion, moved
+from echogen.generators.own_pixels.motion import Motion, mirrored, moved
 from echogen.records import STRUCTURES
 
 #: Share of its texture that tissue and blood keep for good.
@@ -27,10 +25,12 @@ TURNING_S = 0.05
 BORDER_PX = 1.2
 #: Deviations above the blood's usual grey from which something in a cavity moves as tissue does, such as a leaflet.
 LEAFLET = 2.0
-#: Grey level from which a picture, smoothed over a pixel, is lit.
-LIT = 3.0
-#: Half the width of what is too thin to be sector, in pixels of the canonical picture.
-THIN_PX = 1.5
+#: Grey level from which a picture is lit, smoothed over so many pixels of the canonical one.
+LIT, LIT_PX = 10.0, 0.5
+#: Half the widths, in pixels of the canonical picture, of what is too thin to be sector, and of what is dark but part of it.
+THIN_PX, CLOSED_PX = 1.5, 6.0
+#: Width of the edge of a sector, often dim, in pixels of the canonical picture; it stands still.
+RIM_PX = 1.5
 #: Chambers that hold blood.
 CAVITIES = ("lv", "la", "rv", "ra")
 #: Degree of the spline by which the still is read between its pixels.
@@ -41,7 +41,9 @@ SPLINE = 3
 class CarriedStill:
     """A still with all that its later frames are made of.
 
-    still: (height, width) the given frame. spline: its spline's coefficients.
+    still: (height, width) the given frame.
+    spline: coefficients of the spline through the given frame, continued beyond its sector.
+    rim: (pixels inside) share of the still in each frame: 1 at the edge of the sector, which stays where it is, 0 further inside.
     view: place of its sector. inside: (height, width) True in the lit sector.
     motion: poses of its heart. blood: (1, rows, columns) share of blood in the canonical picture.
     grain: its fine texture.
@@ -49,6 +51,7 @@ class CarriedStill:
 
     still: ByteArray
     spline: NDArray[np.float32]
+    rim: Floats
     view: CanonicalView
     inside: Mask
     motion: Motion
@@ -61,11 +64,15 @@ class CarriedStill:
         view = canonical_view(still)
         inside = lit_sector(still, view)
         ids, small, sector = view.masks(masks), view.frames(still).astype(np.float32), view.masks(inside.astype(np.uint8))
-        spline = ndimage.spline_filter(still.astype(np.float32), SPLINE, mode="mirror").astype(np.float32)
+        depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1] / view.factor
+        beyond = mirrored(still, depth > RIM_PX)
+        spline = ndimage.spline_filter(beyond.astype(np.float32), SPLINE, mode="mirror").astype(np.float32)
         blood = _blood(small, np.isin(ids, [STRUCTURES[name] for name in CAVITIES]))
         own_blood = _to_still(blood, view, still.shape)[0].clip(0.0, 1.0)
+        blood = torch.from_numpy(mirrored(blood[0].numpy(), sector.astype(bool)))[None]
         grain = Grain.of(still, own_blood, view, inside, seed)
-        return cls(still, spline, view, inside, Motion.of(ids, sector.astype(bool)), blood, grain)
+        rim = np.clip(RIM_PX + 1.0 - depth, 0.0, 1.0)[inside]
+        return cls(still, spline, rim, view, inside, Motion.of(ids, sector.astype(bool)), blood, grain)
 
     def frame(self, contraction: float, time_s: float, age_s: float) -> ByteArray:
         """Draw the frame (height, width) of a contraction. time_s: of the frame; age_s: since the first frame."""
@@ -88,24 +95,30 @@ class CarriedStill:
             new /= np.sqrt((1.0 - blood) ** 2 + blood**2)
             carried = carried - (1.0 - keeps) * own + np.sqrt(1.0 - keeps**2) * strength * new
         frame = self.still.copy()
+        carried += self.rim * (frame[moving] - carried)
         frame[moving] = np.clip(np.round(carried), 0, 255).astype(np.uint8)
         return frame
 
 
 def lit_sector(still: ByteArray, view: CanonicalView) -> Mask:
-    """(height, width) True in the lit part of a still's sector, which is convex; a fan that was found may reach beyond it."""
+    """(height, width) True in the lit part of a still's sector and in what it surrounds; the fan that is found may be wider."""
     fan = view.recorded_masks(view.inside.astype(np.uint8), *still.shape).astype(bool)
-    lit = fan & (ndimage.gaussian_filter(still.astype(np.float32), view.factor) > LIT)
-    # Marks beside the sector are thin.
-    thick = ndimage.distance_transform_edt(lit) > THIN_PX * view.factor
-    lit &= ndimage.distance_transform_edt(~thick) <= THIN_PX * view.factor
-    points = np.argwhere(lit)[:, ::-1]
-    if len(points) < 3:
-        return fan
-    corners = points[ConvexHull(points).vertices]
-    picture = Image.new("1", (still.shape[1], still.shape[0]))
-    ImageDraw.Draw(picture).polygon([(float(x), float(y)) for x, y in corners], fill=1)
-    return fan & np.asarray(picture)
+    lit = fan & (ndimage.gaussian_filter(still.astype(np.float32), LIT_PX * view.factor) > LIT)
+    # Marks beside the sector are thin; what is dark in it is closed from around.
+    thin, wide = THIN_PX * view.factor, int(CLOSED_PX * view.factor) + 1
+    lit &= _distance(_distance(~lit) > thin) <= thin
+    around = np.pad(lit, wide)
+    closed = _distance(_distance(around) > CLOSED_PX * view.factor) > CLOSED_PX * view.factor  # grown, then shrunk
+    filled: Mask = ndimage.binary_fill_holes(closed[wide:-wide, wide:-wide])
+    return filled & fan if filled.any() else fan
+
+
+def _distance(region: Mask) -> Floats:
+    """Distance in pixels of each pixel (rows, columns) from a region (True inside); infinite where there is none."""
+    if not region.any():
+        return np.full(region.shape, np.inf)
+    distance: Floats = ndimage.distance_transform_edt(~region)
+    return distance
 
 
 def _to_still(planes: torch.Tensor, view: CanonicalView, shape: tuple[int, ...]) -> Floats:

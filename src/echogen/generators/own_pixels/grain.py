@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from echogen.arrays import ByteArray, Floats, Mask
 from echogen.cine.sector import CANONICAL_SIZE, CanonicalView
+from echogen.generators.own_pixels.motion import mirrored
 from echogen.generators.random_seeds import mixed_seed
 
 Plane = NDArray[np.float32]
@@ -23,8 +24,6 @@ Plane = NDArray[np.float32]
 COARSE_PX = 1.5
 #: Gaussian width over which the strength of the texture is told, in pixels of the canonical picture.
 STRENGTH_PX = 2.5
-#: Distance from the edge of the sector over which new texture sets in, in pixels of the canonical picture.
-EDGE_PX = 3.0
 #: Textures that are mixed to a new one.
 TEXTURES = 10
 #: Deviation of a Gaussian variable over its mean distance from 0.
@@ -61,14 +60,13 @@ class Grain:
         blood: (rows, columns) share of blood, 0..1. view: place of the sector. inside: (rows, columns) True in the sector.
         """
         factor = view.factor
-        depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1] / (EDGE_PX * factor)
-        coarse = np.where(inside, _mean_over(inside, still, COARSE_PX * factor), still).astype(np.float32)
+        coarse = mirrored(_mean_over(inside, still, COARSE_PX * factor), inside).astype(np.float32)
         fine = np.where(inside, still - coarse, 0.0)
         parts = [_mean_over(share * inside, np.abs(fine), STRENGTH_PX * factor) for share in (1.0 - blood, blood)]
         # Edges and thin bright lines are no speckle, which is about equally strong wherever the picture is not black.
         usual = MOST_OVER_USUAL * float(np.median(parts[0][inside & (blood < 0.5)]))
         strength = DEVIATION_PER_MEAN * np.minimum((1.0 - blood) * parts[0] + blood * parts[1], usual)
-        strength *= np.clip(depth - 0.5, 0.0, 1.0)
+        strength = mirrored(strength, inside)
         limited = np.clip(fine / np.maximum(strength, 1.0), -LIMIT, LIMIT)
         textures = _others(limited.astype(np.float32), view, inside, mixed_seed(seed, 0, _PHASES))
         return cls(coarse, strength.astype(np.float32), textures, seed)

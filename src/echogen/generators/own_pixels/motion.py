@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -27,14 +27,14 @@ SHORTENING_PER_NARROWING = 0.45
 #: Share of the narrowing that the annulus takes part in, and the share of the axis from which on it grows less.
 ANNULUS, ANNULUS_FROM = 0.7, 0.65
 #: Distance, in thicknesses of the wall, over which the inward motion falls to 1 / e from the inner side of the wall outwards, by
-#: a Gaussian: inner layers, which are often dim, move as one with the edge of the cavity, and the wall thickens at its outer side.
+#: a Gaussian: inner layers, often dim, move as one with the edge of the cavity, and the wall thickens at its outer side.
 WALL_FADING = 1.2
 #: Thinnest and thickest wall in pixels that outlines are believed.
 THIN_PX, THICK_PX = 4.0, 11.0
 #: Distance in pixels over which what lies beside the heart follows the descent of the base less and less.
 BESIDE_PX = 9.0
-#: Distance in pixels from the edge of the sector over which motion sets in.
-EDGE_PX = 9.0
+#: Distance in pixels from the far end of the sector over which motion sets in.
+FAR_PX = 9.0
 #: Distance in pixels from the transducer over which motion sets in: reverberation of the near field stands still.
 NEAR_PX = 14.0
 #: Narrowing of the right ventricle towards the septum over that of the left one.
@@ -169,13 +169,12 @@ def _ramp(value: Floats) -> Floats:
 
 
 def _window(inside: Mask) -> Floats:
-    """(rows, columns) share of motion: 0 outside the sector and at its edge, and at the transducer."""
-    depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+    """(rows, columns) share of motion: 0 at the transducer and at the far end of the sector; its sides let tissue in and out."""
     rows = np.nonzero(inside.any(1))[0]
     columns = np.nonzero(inside[rows[0]])[0]
     y, x = np.indices(inside.shape)
-    near = np.hypot(y - rows[0], x - columns.mean())
-    return _ramp(depth / EDGE_PX) * _ramp(near / NEAR_PX)
+    depth = np.hypot(y - rows[0], x - columns.mean())
+    return _ramp(depth / NEAR_PX) * _ramp((depth[inside].max() - depth) / FAR_PX)
 
 
 @dataclass(frozen=True)
@@ -200,8 +199,8 @@ class Motion:
             for index in range(_STILL + direction, end, direction):
                 # Back by the last step, then by all before it.
                 shifts[index] = small + moved(shifts[index - direction], small)
-        lv = torch.from_numpy(masks == STRUCTURES["lv"]).float()[None]
-        areas = np.array([float(moved(lv, shift).sum()) for shift in shifts])
+        lv = torch.from_numpy(mirrored(masks == STRUCTURES["lv"], inside)).float()[None]
+        areas = np.array([float(moved(lv, shift)[0][torch.from_numpy(inside)].sum()) for shift in shifts])
         ends = np.stack([axis.apex, axis.base])
         volumes = areas**2 / _lengths(ends, velocity)
         return cls(shifts, volumes / volumes[_STILL])
@@ -219,6 +218,15 @@ class Motion:
         place = float(np.clip((contraction - CONTRACTIONS[0]) / _STEP, 0, len(CONTRACTIONS) - 1))
         low = min(int(place), len(CONTRACTIONS) - 2)
         return torch.lerp(self.shifts[low], self.shifts[low + 1], place - low)
+
+
+def mirrored(picture: NDArray[Any], inside: Mask) -> NDArray[Any]:
+    """Continue a picture (rows, columns) beyond a region (True inside) by its mirror image."""
+    rows, columns = picture.shape
+    (y, x), (row, col) = np.indices(picture.shape), ndimage.distance_transform_edt(~inside, return_indices=True)[1]
+    behind = np.clip(2 * row - y, 0, rows - 1), np.clip(2 * col - x, 0, columns - 1)
+    there = inside[behind]
+    return np.where(inside, picture, np.where(there, picture[behind], picture[row, col]))
 
 
 def _small_flow(velocity: Tensor, halvings: int = 4) -> Tensor:
