@@ -18,13 +18,15 @@ from echogen.generators.own_pixels.motion import Motion, mirrored, moved
 from echogen.records import STRUCTURES
 
 #: Share of its texture that tissue and blood keep for good.
-TISSUE_KEEPS, BLOOD_KEEPS = 0.93, 0.45
+TISSUE_KEEPS, BLOOD_KEEPS = 0.85, 0.3
 #: Time in s after the first frame over which the rest turns into other texture.
 TURNING_S = 0.05
 #: Gaussian width in pixels by which the border between blood and tissue is softened.
 BORDER_PX = 1.2
 #: Deviations above the blood's usual grey from which something in a cavity moves as tissue does, such as a leaflet.
-LEAFLET = 2.0
+LEAFLET = 3.0
+#: Deviation of a Gaussian variable over the median of its distance from its median.
+DEVIATION_PER_MEDIAN = 1.4826
 #: Grey level from which a picture is lit, smoothed over so many pixels of the canonical one.
 LIT, LIT_PX = 10.0, 0.5
 #: Half the widths, in pixels of the canonical picture, of what is too thin to be sector, and of what is dark but part of it.
@@ -33,6 +35,8 @@ THIN_PX, CLOSED_PX = 1.5, 6.0
 RIM_PX = 1.5
 #: Chambers that hold blood.
 CAVITIES = ("lv", "la", "rv", "ra")
+#: Largest gain of fine texture.
+MOST_GAIN = 1.2
 #: Degree of the spline by which the still is read between its pixels.
 SPLINE = 3
 
@@ -94,6 +98,9 @@ class CarriedStill:
             new = (1.0 - blood) * self.grain.tissue(time_s)[moving] + blood * self.grain.blood(time_s)[moving]
             new /= np.sqrt((1.0 - blood) ** 2 + blood**2)
             carried = carried - (1.0 - keeps) * own + np.sqrt(1.0 - keeps**2) * strength * new
+            # What is stretched is blurred; a little gain keeps the frame as crisp as the still.
+            fine = carried - coarse
+            carried = coarse + fine * np.clip(self.grain.crispness / max(float(fine.std()), 1e-3), 1.0, MOST_GAIN)
         frame = self.still.copy()
         carried += self.rim * (frame[moving] - carried)
         frame[moving] = np.clip(np.round(carried), 0, 255).astype(np.uint8)
@@ -136,7 +143,9 @@ def _to_still(planes: torch.Tensor, view: CanonicalView, shape: tuple[int, ...])
 def _blood(small: NDArray[np.float32], cavity: Mask) -> torch.Tensor:
     """(1, rows, columns) share of blood, from the canonical picture and the pixels of cavities."""
     smooth = ndimage.gaussian_filter(small, 1.0)
-    usual, spread = (float(np.median(smooth[cavity])), float(smooth[cavity].std())) if cavity.any() else (0.0, 1.0)
+    grey = smooth[cavity] if cavity.any() else smooth
+    usual = float(np.median(grey))
+    spread = DEVIATION_PER_MEDIAN * float(np.median(np.abs(grey - usual)))
     bright = np.clip((smooth - usual) / max(LEAFLET * spread, 1.0), 0.0, None)
     share = ndimage.gaussian_filter(cavity.astype(np.float32), BORDER_PX) * np.exp(-(bright**4))
     return torch.from_numpy(share[None].astype(np.float32))

@@ -33,7 +33,7 @@ MOST_OVER_USUAL, LIMIT = 1.6, 2.5
 #: Gaussian width in pixels of the canonical picture beyond which texture is not alike: what is alike farther off is structure.
 ALIKE_PX = 3.0
 #: Time in s between independent mixtures of tissue and of blood.
-TISSUE_S, BLOOD_S = 0.30, 0.045
+TISSUE_S, BLOOD_S = 0.10, 0.04
 #: Purposes of random numbers.
 _PHASES, _TISSUE, _BLOOD = 101, 102, 103
 
@@ -45,12 +45,14 @@ class Grain:
     coarse: (rows, columns) structure of the still, in grey levels.
     strength: (rows, columns) deviation of its speckle, in grey levels.
     textures: (textures, rows, columns) others of its kind, of mean 0 and deviation 1; 0 outside the sector.
+    crispness: deviation of the fine texture over the whole sector, edges included, in grey levels.
     seed: of the video.
     """
 
     coarse: Plane
     strength: Plane
     textures: Plane
+    crispness: float
     seed: int
 
     @classmethod
@@ -69,7 +71,7 @@ class Grain:
         strength = mirrored(strength, inside)
         limited = np.clip(fine / np.maximum(strength, 1.0), -LIMIT, LIMIT)
         textures = _others(limited.astype(np.float32), view, inside, mixed_seed(seed, 0, _PHASES))
-        return cls(coarse, strength.astype(np.float32), textures, seed)
+        return cls(coarse, strength.astype(np.float32), textures, float(fine[inside].std()), seed)
 
     def tissue(self, time_s: float) -> Plane:
         """Return new texture of tissue at a time in s."""
