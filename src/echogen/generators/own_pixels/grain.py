@@ -62,7 +62,9 @@ class Grain:
         blood: (rows, columns) share of blood, 0..1. view: place of the sector. inside: (rows, columns) True in the sector.
         """
         factor = view.factor
-        coarse = mirrored(_mean_over(inside, still, COARSE_PX * factor), inside).astype(np.float32)
+        # Blood and tissue each by itself, so that the edge between them is structure.
+        means = [_mean_over(share * inside, still, COARSE_PX * factor) for share in (1.0 - blood, blood)]
+        coarse = mirrored((1.0 - blood) * means[0] + blood * means[1], inside).astype(np.float32)
         fine = np.where(inside, still - coarse, 0.0)
         parts = [_mean_over(share * inside, np.abs(fine), STRENGTH_PX * factor) for share in (1.0 - blood, blood)]
         # Edges and thin bright lines are no speckle, which is about equally strong wherever the picture is not black.
