@@ -35,7 +35,7 @@ TAKES = frozenset({"ecg", "reference", "maps.mask", "ef_percent", "sex", "view"}
 #: Time in s over which a window leads over from the pose that the one before it ended with to its own.
 SEAM_S = 0.08
 #: Largest volume, over that of the still, by which the first frame may differ from the still and still be the still itself.
-SAME_VOLUME = 0.06
+SAME_VOLUME = 0.15
 #: Time in s from a P onset to its R peak in the steady rhythm that is shown without an ECG.
 PQ_S, QRS_ONSET_S = 0.16, 0.04
 
