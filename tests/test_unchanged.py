@@ -32,7 +32,7 @@ VIDEOS = {
     "af": ["{af}/ecg.npz", "--ef", "45", "--seconds", "2"],
     "pvc": ["{pvc}/ecg.npz", "--seconds", "5", "--seed", "2"],
     "steps": ["{paced}/ecg.npz", "--seconds", "2", "--guidance", "2", "--steps", "3", "--sex", "m"],
-    "still": ["{af}/ecg.npz", "--image", "{still}", "--ef", "40", "--seconds", "2"],
+    "still": ["{af}/ecg.npz", "--image", "{still}", "--texture", "drawn", "--ef", "40", "--seconds", "2"],
     "finer": ["--seconds", "1", "--refine", "2x-time"],
     "private": ["--seconds", "1", "--private", "--seed", "5"],
     "cascade": ["--model", "echodiffusion-small", "--image", "{still}", "--ef", "35", "--seed", "1"],

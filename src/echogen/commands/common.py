@@ -24,6 +24,12 @@ __all__ = [
 
 #: Views that a generator makes: apical four- and two-chamber view.
 View = Literal["A4C", "A2C"]
+#: Pixels of a video with an image.
+Texture = Literal["auto", "own", "drawn"]
+#: Moment of the beat that an image shows.
+FromPhase = Literal["auto", "ed", "es"]
+#: Size of the frames of a video.
+Size = Literal["128", "native"]
 #: Sex of the patient.
 Sex = Literal["m", "f"]
 EcgRate = Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,10 @@ import typer
 from echogen.commands.common import (
     EcgRate,
     EcgUnit,
+    FromPhase,
     Sex,
+    Size,
+    Texture,
     View,
     check_fps,
     check_input,
@@ -43,6 +47,13 @@ def generate(
     image: Annotated[
         Path | None, typer.Option("--image", metavar="FILE", help="An echo still or video whose heart to show.")
     ] = None,
+    texture: Annotated[
+        Texture, typer.Option("--texture", help="With --image: its own pixels, moved, or drawn anew by the model.")
+    ] = "auto",
+    from_phase: Annotated[
+        FromPhase, typer.Option("--from-phase", help="What --image shows: end-diastole, which auto guesses, or end-systole.")
+    ] = "auto",
+    size: Annotated[Size, typer.Option("--size", help="With --image: 128 x 128, or the image's own, up to 800 x 600.")] = "128",
     ef: Annotated[float | None, typer.Option("--ef", help="Ejection fraction in %.")] = None,
     view: Annotated[View | None, typer.Option("--view", help="Apical four- or two-chamber view.")] = None,
     sex: Annotated[Sex | None, typer.Option("--sex", help="Of the patient.")] = None,
@@ -91,6 +102,7 @@ def generate(
     row that does not say otherwise.
     """
     case = Case(ecg, image, ef, view, sex, text, ecg_start, seconds, fps, ecg_rate, ecg_unit, allow_flat, guidance, steps, seed)
+    case = replace(case, texture=texture, from_phase=from_phase, size=size)
     if seconds is not None:
         check_seconds(seconds)
     check_fps(fps)

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
-from echogen.commands.common import FASTEST_FPS, Sex, View, check_folder, check_input, json_text, progress_bar
+from echogen.commands.common import (
+    FASTEST_FPS,
+    FromPhase,
+    Sex,
+    Size,
+    Texture,
+    View,
+    check_folder,
+    check_input,
+    json_text,
+    progress_bar,
+)
 from echogen.commands.video_case import Case, load_generator, make_video
 from echogen.errors import InputError
 
@@ -173,6 +184,8 @@ def check_row(row: Row, generator: VideoGenerator, table: Path) -> None:
         check_input(row.case.ecg)
         check_input(row.case.image)
         generator.check(row.case.conditions())
+        if row.case.size == "native":
+            raise InputError("Videos of a table have the size of their masks; leave the size native out.")
         row.case.sampling()
     except InputError as error:
         raise InputError(f"Row {row.number} of {table}: {error}") from error
@@ -187,6 +200,9 @@ def _value(column: str, cell: str, where: str, folder: Path) -> Any:
     words: dict[str, dict[str, Any]] = {
         "view": {view: view for view in get_args(View)},
         "sex": {sex: sex for sex in get_args(Sex)},
+        "texture": {texture: texture for texture in get_args(Texture)},
+        "from_phase": {phase: phase for phase in get_args(FromPhase)},
+        "size": {size: size for size in get_args(Size)},
         "allow_flat": _YES_NO,
     }
     if column in words:

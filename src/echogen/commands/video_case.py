@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from echogen.commands.common import Sex, View, read_part
+from echogen.commands.common import FromPhase, Sex, Size, Texture, View, read_part
+from echogen.commands.own_still import StillVideo, still_video
 from echogen.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ class Case:
     guidance: Guidance scale.
     steps: Decoding steps.
     seed: Seed of the video; the same seed makes the same video.
+    texture: Pixels of a video with an image: "own", the still's; "drawn", the model's; "auto", own where that can be done.
+    from_phase: Moment of the beat that the image shows; "auto" takes it for end-diastole.
+    size: "128" for the canonical picture, "native" for the image's own.
     """
 
     ecg: Path | None = None
@@ -62,6 +66,9 @@ class Case:
     guidance: float | None = None
     steps: int | None = None
     seed: int = 0
+    texture: Texture = "auto"
+    from_phase: FromPhase = "auto"
+    size: Size = "128"
 
     def conditions(self, reference: Cine | None = None) -> Conditions:
         """Conditions besides the ECG. Raises `InputError` for values out of range."""
@@ -89,6 +96,9 @@ class Case:
             "ecg_unit": self.ecg_unit,
             "guidance": self.guidance,
             "steps": self.steps,
+            "texture": self.texture,
+            "from_phase": self.from_phase,
+            "size": self.size,
         }
 
 
@@ -166,15 +176,17 @@ def make_video(generator: VideoGenerator, case: Case, progress: Callable[[float,
     from echogen.generators.sampling import Span
     from echogen.measurement import truth_error
 
+    shown_still = still_video(generator, case)
+    generator = shown_still.generator
     system = generator.core
     seconds = min(DEFAULT_SECONDS, generator.longest_s) if case.seconds is None else case.seconds
     path = case.ecg or (_recording_in_pydicom() if "ecg" in generator.takes else None)
-    ecg = VideoEcg(case.ecg_start or 0.0) if path is None else read_video_ecg(path, case, generator, seconds)
-    conditions = case.conditions(None if case.image is None else _reference(case.image))
-    conditions = replace(conditions, ecg=ecg.ecg)
+    ecg = VideoEcg(case.ecg_start or 0.0) if path is None else read_video_ecg(path, case, shown_still, seconds)
+    conditions = replace(shown_still.conditions, ecg=ecg.ecg)
     generator.check(conditions)
     made = generator.make(ecg.ecg, conditions, case.sampling(), Span(ecg.start_s, seconds), progress)
-    measured = _measure(made.unrefined, ecg)
+    network = "reader" if shown_still.own else "segmenter"
+    measured = _measure(made.unrefined, ecg, network)
     is_resampled = case.fps is not None and not math.isclose(case.fps, generator.native_fps)
     shown = resample_frames(made.cine, case.fps) if is_resampled and case.fps is not None else made.cine
     r_s = ecg.r_s(seconds)
@@ -195,15 +207,19 @@ def make_video(generator: VideoGenerator, case: Case, progress: Callable[[float,
         "resampled": is_resampled,
         "r_s": r_s,
         **measured,
-        "measuring_error": truth_error(),
+        "measuring_error": truth_error(network),
     }
+    if shown_still.facts:
+        document["still"] = dict(shown_still.facts)
     return Video(shown, ecg.recorded, r_s, document)
 
 
-def read_video_ecg(path: Path, case: Case, generator: VideoGenerator, seconds: float) -> VideoEcg:
+def read_video_ecg(path: Path, case: Case, still: StillVideo, seconds: float) -> VideoEcg:
     """Read the part of an ECG that a video needs, with the signal around it that its first and last window use.
 
-    The video starts at case.ecg_start, else with a reference image at the first R peak, else where the ECG begins.
+    still: How the image of the case becomes a video.
+    The video starts at case.ecg_start, else with an image at the moment that it shows, usually the first R peak, else where the
+    ECG begins.
     Raises `InputError` for a flat line, unless the case allows it.
     """
     from echogen.ecg import ecg_info, find_landmarks, signal_quality
@@ -213,8 +229,9 @@ def read_video_ecg(path: Path, case: Case, generator: VideoGenerator, seconds: f
         beginning = min(FIRST_BEAT_WITHIN_S, ecg_info(path, rate_hz=rate_hz, unit=unit).duration_s)
         first = read_part(path, 0.0, beginning, rate_hz, unit)
         is_flat = signal_quality(first).verdict == "flat"
-        start_s = 0.0 if is_flat else float(find_landmarks(first).r_s[0])
+        start_s = 0.0 if is_flat else still.start_s(find_landmarks(first))
     start_s = start_s or 0.0
+    generator = still.generator
     after_s = generator.window_s + generator.ecg_future_s
     recorded = read_part(path, start_s, seconds, rate_hz, unit, before_s=generator.ecg_past_s, after_s=after_s)
     quality = signal_quality(recorded)
@@ -248,31 +265,20 @@ def _recording_in_pydicom() -> Path:
     return Path(str(get_testdata_file("waveform_ecg.dcm")))
 
 
-def _reference(path: Path) -> Cine:
-    """Read the first frame of an echo still or video, cropped to its sector; warn on stderr if it seems no apical view."""
-    import numpy as np
+def _measure(cine: Cine, ecg: VideoEcg, network: str) -> dict[str, Any]:
+    """Measure EF, heart rate and beats of a video, and their agreement with the ECG; None where it shows none.
 
-    from echogen.cine import read_image, to_sector
-    from echogen.measurement import load_segmenter
-    from echogen.measurement.apical import apical_doubt
-    from echogen.records import Cine
-
-    frame, _ = to_sector(read_image(path), 128)
-    if doubt := apical_doubt(frame[None], load_segmenter()):
-        typer.echo(f"Note: {path.name}: {doubt}", err=True)
-    return Cine(frame[None], np.zeros(1))
-
-
-def _measure(cine: Cine, ecg: VideoEcg) -> dict[str, Any]:
-    """Measure EF, heart rate and beats of a video, and their agreement with the ECG; None where it shows none."""
+    network: Shipped network that outlines: "reader" for a patient's own pixels, else "segmenter".
+    """
     from echogen.cine.sector import resize_canonical
     from echogen.measurement import load_segmenter, measure
 
-    # Generated frames have the canonical geometry at any size: no sector is searched for.
-    frames = resize_canonical(cine.frames) if cine.frames.shape[1] == cine.frames.shape[2] else cine.frames
+    # Drawn frames have the canonical geometry at any size: no sector is searched for.
+    canonical = network == "segmenter" and cine.frames.shape[1] == cine.frames.shape[2]
+    frames = resize_canonical(cine.frames) if canonical else cine.frames
     scale = frames.shape[1] / cine.frames.shape[1]
     cine = replace(cine, frames=frames, mm_per_pixel=None if cine.mm_per_pixel is None else cine.mm_per_pixel / scale)
     try:
-        return measure(cine, load_segmenter(), ecg.ecg, ecg.landmarks).to_json()
+        return measure(cine, load_segmenter(network), ecg.ecg, ecg.landmarks).to_json()
     except InputError:
         return {"ef_percent": None, "heart_rate_bpm": None, "beats": []}

@@ -28,6 +28,7 @@ GENERATORS: Registry[type[Generator]] = Registry(
         "echopulse-paper": "echogen.generators.echopulse.paper:EchoPulsePaper",
         "echopulse-published": "echogen.generators.echopulse.published:EchoPulsePublished",
         "echodiffusion": "echogen.generators.echodiffusion.generator:EchoDiffusion",
+        "own-pixels": "echogen.generators.own_pixels.generator:OwnPixels",
     },
 )
 
