@@ -32,6 +32,8 @@ _LIT_ABOVE_BACKGROUND = 3.0
 _MOVING = 0.6
 #: Compression rings around what is bright, up to this share of it.
 _HALO = 0.05
+#: Shares of the usual threshold of what is lit, tried in turn: in a single frame much of a sector may be dim.
+_LIT_SHARES = (1.0, 0.5, 0.25)
 #: Lines, marks and letters thinner than half of this many pixels are taken off before anything is looked for.
 _THIN = 5
 #: Least overlap of a fan with what is lit; fans that open wider than this, in radians, are taken only if they fit as exactly as
@@ -158,10 +160,13 @@ def find_sector(frames: ByteArray) -> Sector:
     small_size = (max(8, round(width / step)), max(8, round(height / step)))
     chosen = stack[np.unique(np.linspace(0, len(stack) - 1, _MOST_FRAMES).astype(int))]
     small = np.stack([np.asarray(Image.fromarray(f).resize(small_size, Image.Resampling.BOX), dtype=np.float32) for f in chosen])
-    part = _largest_part(*_lit(small))
-    hull = _hull(part)
-    fitted = _fit(hull) if _may_be_fan(part, hull) else None
-    if fitted is None or not _fits(fitted, hull):
+    for share in _LIT_SHARES:
+        part = _largest_part(*_lit(small, share))
+        hull = _hull(part)
+        fitted = _fit(hull) if _may_be_fan(part, hull) else None
+        if fitted is not None and _fits(fitted, hull):
+            break
+    else:
         raise InputError(_NO_ECHO)
     within = _without_panel(part, fitted)
     if within is not None:
@@ -178,11 +183,11 @@ def find_sector(frames: ByteArray) -> Sector:
     )
 
 
-def _lit(small: NDArray[np.float32]) -> tuple[Mask, Mask]:
-    """The lit (and moving) pixels, smoothed so that speckle hangs together, and sharp."""
+def _lit(small: NDArray[np.float32], share: float) -> tuple[Mask, Mask]:
+    """The lit (and moving) pixels, smoothed so that speckle hangs together, and sharp; share: of the usual threshold."""
     brightest = ndimage.median_filter(small.max(axis=0), _THIN)
     dark, bright = np.percentile(brightest, (2, 95))
-    threshold = dark + max(_LIT_ABOVE_BACKGROUND, _HALO * (bright - dark))
+    threshold = dark + share * max(_LIT_ABOVE_BACKGROUND, _HALO * (bright - dark))
     smooth, sharp = ndimage.gaussian_filter(brightest, 1.2) > threshold, brightest > threshold
     if len(small) > 1:
         moving = ndimage.gaussian_filter(ndimage.median_filter(small.std(axis=0), _THIN), 1.5) > _MOVING

@@ -100,12 +100,12 @@ def _canonical(path: Path, *, warn: bool) -> Cine:
     """Read the first frame of an echo still or video, cropped to its sector; may warn on stderr if it seems no apical view."""
     import numpy as np
 
-    from echogen.cine import read_image, to_sector
+    from echogen.cine.stills import canonical_still
     from echogen.measurement import load_segmenter
     from echogen.measurement.apical import apical_doubt
     from echogen.records import Cine
 
-    frame, _ = to_sector(read_image(path), 128)
+    frame = canonical_still(path)
     if warn and (doubt := apical_doubt(frame[None], load_segmenter())):
         typer.echo(f"Note: {path.name}: {doubt}", err=True)
     return Cine(frame[None], np.zeros(1))

@@ -88,9 +88,9 @@ def read_ecg(path: Path, options: Mapping[str, Any]) -> Found:
 
 def read_first_frame(path: Path, options: Mapping[str, Any]) -> Found:
     """The first frame of a still or video in the canonical geometry: frame, (128, 128)."""
-    from echogen.cine import read_image, to_sector
+    from echogen.cine.stills import canonical_still
 
-    frame, _ = to_sector(read_image(path), 128)
+    frame = canonical_still(path)
     return {}, {"frame": frame}
 
 
