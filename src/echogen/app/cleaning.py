@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -247,6 +248,6 @@ def _table(ecg: Ecg, cine: Cine) -> str:
 
 def without_names(text: str, names: Sequence[str]) -> str:
     """A sentence without paths and names of source files, in whose place stands "the file"."""
-    for name in sorted(set(names), key=len, reverse=True):
-        text = text.replace(name, "the file") if name else text
+    for name in sorted(filter(None, set(names)), key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "the file", text)
     return text

@@ -111,6 +111,8 @@ def file_kind(path: Path) -> str:
         raise InputError(f"There is no file {path}.")
     if path.is_dir():
         raise InputError(f"{path} is a folder; give one echo video or picture file.")
+    if not path.is_file():
+        raise InputError(f"{path} is a pipe or a device; write what it gives into a file, and give that.")
     try:
         head = first_bytes(path)
     except OSError as error:

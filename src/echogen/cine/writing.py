@@ -194,10 +194,20 @@ def _whole_or_not_at_all(files: Mapping[Path, Callable[[Path], Any]]) -> None:
     except OSError as error:
         for other in placed:
             other.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise InputError(f"{path} cannot be written: {_reason(error)}.") from error
     finally:
         for left in unfinished.values():
             left.unlink(missing_ok=True)
+
+
+def _reason(error: OSError) -> str:
+    """The system's words for a failed writing, also where a library has wrapped them into a text of its own."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return str(error).strip().splitlines()[-1].rstrip(".") if str(error).strip() else "the disk may be full"
 
 
 def _write_npz(cine: Cine, target: Path) -> None:

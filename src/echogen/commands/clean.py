@@ -78,7 +78,7 @@ def _check_places(study: Path, output: Path, link: Path | None) -> None:
 
 def _files(study: Path, holds_pictures: Any) -> list[Path]:
     """Files of a study that hold pictures, in the order of their names."""
-    if study.is_file():
+    if not study.is_dir():
         return [study]
     files = [path for path in sorted(study.rglob("*")) if path.is_file() and not path.name.startswith(".")]
     found = [path for path in files if path.suffix.lower() in (".dcm", ".mp4", ".avi") or holds_pictures(path)]

@@ -63,6 +63,10 @@ def check_output(output: Path, suffixes: tuple[str, ...], inputs: tuple[Path | N
     check_folder(output.parent)
     if output.is_dir():
         raise InputError(f"The output {output} is a folder; name a file.")
+    if output.with_suffix(".json").is_dir():
+        raise InputError(
+            f"{output.with_suffix('.json')}, the name of the JSON file beside the video, is a folder; name another file."
+        )
     written = {output.resolve(), output.with_suffix(".json").resolve()}
     if output.suffix.lower() == ".dcm":
         from echogen.cine.writing import ecg_path

@@ -106,7 +106,7 @@ def open_ecg(
     start = b""
     if path.exists() and not folder:
         if not path.is_file():
-            raise InputError(f"{path} is not a regular file.")
+            raise InputError(f"{path} is a pipe or a device; write what it gives into a file, and give that.")
         try:
             with path.open("rb") as file:
                 start = file.read(4096)
