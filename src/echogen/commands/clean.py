@@ -116,7 +116,7 @@ def _one(path: Path, study: Path, output: Path, plan: Plan, name: str) -> dict[s
     try:
         cleaned = clean_file(path, plan, str(below.parent if len(below.parts) > 1 else below))
     except InputError as error:
-        names = [str(path), path.name, path.stem, *below.parts, str(study)]
+        names = [str(path), path.name, str(study), *(part for part in (path.stem, *below.parts) if len(part) > 2)]
         return {"file": None, "left_out": without_names(str(error), names)}
     target = output / cleaned.patient / f"{name[:12]}.{plan.format}"
     target.parent.mkdir(exist_ok=True)
