@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -120,6 +121,16 @@ def train(commands: Commands, work: Path, shards: Path, name: str, minutes: floa
     return model
 
 
+def with_physics(model: Path) -> Path:
+    """The same networks with speckle added by the phantom's physics, as the shipped generator adds it, beside the model."""
+    folder = model.parent / "model-with-speckle"
+    if not (folder / "generator.json").is_file():
+        shutil.copytree(model, folder, dirs_exist_ok=True)
+        settings = json.loads((folder / "generator.json").read_text())
+        write_json(folder / "generator.json", {name: value for name, value in settings.items() if name != "speckle"})
+    return folder
+
+
 def at_usual_rate(sample: Sample) -> Cine:
     """The video of a sample at `FPS`."""
     assert sample.cine is not None
@@ -137,8 +148,8 @@ def held_out(shards: Path) -> tuple[list[Held], list[str]]:
                 raise InputError("it has no ECG")
             cine, marks = at_usual_rate(sample), find_landmarks(sample.ecg)
             start = max(sample.ecg.start_s, float(cine.times_s[0]))
-            end = min(sample.ecg.start_s + sample.ecg.duration_s, float(cine.times_s[-1]))
-            inside = (cine.times_s >= start - 1e-6) & (cine.times_s <= end + 1e-6)
+            end = min(sample.ecg.start_s + sample.ecg.duration_s, float(cine.times_s[-1]) + 1.0 / FPS)
+            inside = (cine.times_s >= start - 1e-6) & (cine.times_s + 1.0 / FPS <= end + 1e-6)
             if end - start < LEAST_S or len(marks.r_s) < 2:
                 raise InputError("its ECG covers too little of the video")
             cine = replace(cine, frames=cine.frames[inside], times_s=cine.times_s[inside])
@@ -236,6 +247,7 @@ def main() -> None:
         (work / "export" / "done").touch()
     learned, judged = prepare(commands, work, "train"), prepare(commands, work, "held_out")
     models = {"trained from the shipped weights": train(commands, work, learned, "from-shipped", options.minutes, False)}
+    models["the same, with speckle by physics"] = with_physics(models["trained from the shipped weights"])
     if options.scratch_minutes:
         models["trained from nothing"] = train(commands, work, learned, "from-nothing", options.scratch_minutes, True)
     if not options.judge:
@@ -252,12 +264,12 @@ def main() -> None:
     videos = {"the patients' own videos": [patient.cine for patient in patients]}
     videos[f"shipped ({options.model})"] = generated(options.model, patients, work / "made-shipped")
     for name, model in models.items():
-        videos[name] = generated(str(model), patients, work / f"made-{model.parent.name}")
+        videos[name] = generated(str(model), patients, work / f"made-{model.parent.name}-{model.name}")
     rows = [row(name, cines, patients, truth, features) for name, cines in videos.items()]
     rows[0][-1] = f"{frechet_distance(others, truth):.1f} (patients learned from)"
     strips(videos, patients)
     chance = np.mean([chance_level(patient.marks.r_s) for patient in patients])
-    steps = {name: _steps(model.parent) for name, model in models.items()}
+    steps = {name: _steps(model.parent) for name, model in models.items() if model.name == "model"}
     listed = "\n".join(f"{command}   # {seconds / 60:.0f} min" for command, seconds in commands.seconds.items())
     text = (
         f"{options.learned} + {options.held_out} simulated patients in the looks {' and '.join(LOOKS)}, which no "
