@@ -15,7 +15,7 @@ from echogen.arrays import ByteArray, Floats
 from echogen.measurement.beats import smooth_volume
 from echogen.measurement.chambers import Sizes, sizes_of
 from echogen.measurement.reading import Reading
-from echogen.measurement.segmentation import segment
+from echogen.measurement.segmentation import segment, without_islands
 from echogen.networks.segmenter import Segmenter
 from echogen.physiology import ejection_fraction_percent
 
@@ -59,14 +59,14 @@ class Number:
 def views_of(frames: ByteArray, segmenter: Segmenter) -> list[ByteArray]:
     """Chambers of a video as the network outlines them in three ways, whose disagreement tells of its uncertainty.
 
-    frames: (T, 128, 128) uint8. Returns three (T, 128, 128) uint8: of the video; of its mirror image, mirrored back; and with
-    the frames two before and two after as neighbours.
+    frames: (T, 128, 128) uint8. Returns three (T, 128, 128) uint8 without islands: of the video; of its mirror image, mirrored
+    back; and with the frames two before and two after as neighbours.
     """
     views = [segment(frames, segmenter), segment(frames[:, :, ::-1], segmenter)[:, :, ::-1]]
     apart = np.empty_like(views[0])
     for first in range(min(2, len(frames))):
         apart[first::2] = segment(frames[first::2], segmenter)
-    return [*views, apart]
+    return [without_islands(view) for view in (*views, apart)]
 
 
 def numbers_of(

@@ -11,7 +11,7 @@ from echogen.cine.sector import canonical_view
 from echogen.datasets.shards import Sample
 from echogen.errors import InputError
 from echogen.measurement.reading import read_masks
-from echogen.measurement.segmentation import segment
+from echogen.measurement.segmentation import segment, without_islands
 from echogen.measurement.shipped import load_segmenter
 from echogen.measurement.view_check import other_view
 from echogen.networks.segmenter import Segmenter
@@ -47,7 +47,7 @@ def with_measured_labels(sample: Sample, *, further_beats: bool = False) -> Samp
     # One still is not enough to tell views apart.
     if len(shown) > 1 and (refusal := other_view(shown, load_segmenter())):
         return replace(sample, labels=labels | {"not_measured": refusal})
-    found = segment(shown, _reader())
+    found = without_islands(segment(shown, _reader()))
     masks = sample.masks
     if masks is None:
         masks = view.recorded_masks(found, *cine.frames.shape[1:])

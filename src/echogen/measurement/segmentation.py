@@ -12,6 +12,12 @@ from echogen.networks.segmenter import Segmenter, with_neighbours
 from echogen.records import STRUCTURES
 
 _LV, _BACKGROUND = STRUCTURES["lv"], STRUCTURES["background"]
+#: In an order in which what others are judged by comes first.
+_CHAMBERS = ("lv", "myocardium", "la", "rv", "ra")
+#: Most pixels from the left ventricle to the wall around it and to the atrium behind its valve, and from the left heart to the
+#: right chambers.
+_GAPS = {"myocardium": 2, "la": 5, "rv": 5, "ra": 5}
+_RIGHT, _LEFT = ("rv", "ra"), [STRUCTURES[name] for name in ("lv", "myocardium", "la")]
 
 
 @torch.inference_mode()
@@ -45,3 +51,44 @@ def _tidy_ventricle(mask: NDArray[np.uint8]) -> None:
     largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
     mask[ventricle & ~largest] = _BACKGROUND
     mask[ndimage.binary_fill_holes(largest)] = _LV
+
+
+def without_islands(masks: ByteArray) -> ByteArray:
+    """The chambers without the islands of them that lie elsewhere in the picture.
+
+    masks: (T, H, W) uint8 with the ids of `STRUCTURES`. Returns a copy. Of the wall stay all parts that lie against the left
+    ventricle, of the left atrium the largest part behind its valve, or the largest of all where none lies there; of the right
+    chambers the largest part beside the left heart, or none. The hole that an island leaves in a chamber is filled.
+    """
+    masks = masks.copy()
+    for mask in masks:
+        removed = np.zeros(mask.shape, dtype=bool)
+        for name in _CHAMBERS:
+            islands = _islands(mask, name)
+            mask[islands] = _BACKGROUND
+            removed |= islands
+        if removed.any():
+            for name in _CHAMBERS:
+                holes = ndimage.binary_fill_holes(mask == STRUCTURES[name]) & removed & (mask == _BACKGROUND)
+                mask[holes] = STRUCTURES[name]
+    return masks
+
+
+def _islands(mask: NDArray[np.uint8], name: str) -> NDArray[np.bool_]:
+    """Pixels (H, W) of a chamber's islands in one mask."""
+    parts, count = ndimage.label(mask == STRUCTURES[name])
+    right = name in _RIGHT
+    if count == 0 or (count == 1 and not right):
+        return np.zeros(mask.shape, dtype=bool)
+    near = np.zeros(0, dtype=np.int64)
+    if name in _GAPS:
+        neighbour = np.isin(mask, _LEFT) if right else mask == _LV
+        near = np.unique(parts[ndimage.binary_dilation(neighbour, iterations=_GAPS[name])])
+        near = near[near > 0]
+    if right and not len(near):
+        return np.asarray(parts > 0)
+    if name == "myocardium" and len(near):
+        return np.asarray((parts > 0) & ~np.isin(parts, near))
+    sizes = np.bincount(parts.ravel())
+    candidates = near if len(near) else np.arange(1, count + 1)
+    return np.asarray((parts > 0) & (parts != candidates[np.argmax(sizes[candidates])]))
