@@ -204,6 +204,9 @@ def _print(reading: VideoReading) -> None:
     facts = Table(show_header=False, box=None)
     facts.add_row("Ejection fraction", measured(reading.ef_percent, "%", "ef_mae_percent", 1))
     facts.add_row("Ejection fraction, by regression", measured(reading.ef_regressor_percent, "%", "ef_regressor_mae_percent", 1))
+    if reading.seen is not None:
+        facts.add_row("View, as it seems", reading.seen.view)
+        facts.add_row("Quality of the pictures", "; ".join((str(reading.seen.quality), *reading.seen.reasons)))
     facts.add_row("Heart rate", number(reading.heart_rate_bpm, 1) + " bpm")
     facts.add_row("Beats", str(len(reading.beats)))
     if reading.es_error_ms is not None:

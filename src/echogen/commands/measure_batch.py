@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from echogen.measurement.video import VideoReading
 
 #: Columns before those of the numbers.
-FIRST = ("file", "error", "ef_percent", "ef_regressor_percent", "heart_rate_bpm", "beats", "pictures")
+FIRST = ("file", "error", "ef_percent", "ef_regressor_percent", "heart_rate_bpm", "beats", "pictures", "view", "quality")
 #: Suffixes of files that count as videos even where their content is damaged.
 VIDEO_SUFFIXES = (".dcm", ".mp4", ".avi", ".mkv", ".gif")
 
@@ -96,6 +96,8 @@ def _cells(reading: VideoReading) -> dict[str, object]:
         "ef_regressor_percent": _rounded(reading.ef_regressor_percent),
         "heart_rate_bpm": _rounded(reading.heart_rate_bpm),
         "beats": len(reading.beats),
+        "view": "" if reading.seen is None else reading.seen.view,
+        "quality": "" if reading.seen is None else reading.seen.quality,
         "pictures": reading.measuring_error.get("pictures", ""),
         "notes": " ".join(reading.notes),
     }

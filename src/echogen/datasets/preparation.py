@@ -105,7 +105,9 @@ class RecordSamples:
         if added.drawn_ecg and sample.ecg is None:
             sample = self._with_drawn_ecg(sample, index)
         if added.measured:
-            sample = _measure()(sample, further_beats=added.pairing is not None)
+            path = self._file(index)
+            file = path if path is not None and path.is_file() else None
+            sample = _measure()(sample, further_beats=added.pairing is not None, file=file)
         return sample if added.pairing is None else with_paired_ecg(sample, added.pairing)
 
     def _with_drawn_ecg(self, sample: Sample, index: int) -> Sample:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from echogen.arrays import ByteArray, Floats
-from echogen.measurement.discs import disc_volume_ml, lv_discs
+from echogen.measurement.discs import disc_volume_ml, lv_diameters
 from echogen.measurement.geometry import _long_axis, _steady, lv_geometry
 from echogen.physiology import area_length_volume_ml
 from echogen.records import STRUCTURES
@@ -36,7 +36,7 @@ class Sizes:
 def sizes_of(masks: ByteArray, mm_per_pixel: float) -> Sizes:
     """Measure the outlines of a video. masks: (T, H, W) with the ids of `STRUCTURES`, apex above base; mm_per_pixel: in mm."""
     area, length = lv_geometry(masks, mm_per_pixel)
-    diameters, _ = lv_discs(masks, mm_per_pixel)
+    diameters = lv_diameters(masks, mm_per_pixel)
     contour = endocardium_mm(diameters, length)
     wall_area = (masks == STRUCTURES["myocardium"]).sum(axis=(1, 2)) * mm_per_pixel**2
     return Sizes(

@@ -22,8 +22,12 @@ def lv_discs(masks: ByteArray, mm_per_pixel: float, discs: int = DISCS) -> tuple
     the area of the disc's section over its height; a frame without ventricle has diameters of 0.
     """
     _, length = lv_geometry(masks, mm_per_pixel)
-    diameters = np.array([_diameters(mask, discs) for mask in masks])
-    return diameters * mm_per_pixel, length
+    return lv_diameters(masks, mm_per_pixel, discs), length
+
+
+def lv_diameters(masks: ByteArray, mm_per_pixel: float, discs: int = DISCS) -> Floats:
+    """The diameters (T, discs) of `lv_discs` alone, in mm."""
+    return np.array([_diameters(mask, discs) for mask in masks]) * mm_per_pixel
 
 
 def _diameters(mask: ByteArray, discs: int) -> Floats:

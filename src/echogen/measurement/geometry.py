@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -59,8 +61,10 @@ def _middle(points: NDArray[np.int64]) -> Floats:
     centre = points.mean(axis=0)
     direction = np.linalg.eigh(np.cov((points - centre).T))[1][:, -1]
     along = (points - centre) @ direction
-    ends = np.percentile(along, (5, 95))
-    return np.asarray(centre + direction * ends.mean())
+    # np.percentile(along, (5, 95)), which takes ten times as long for so few points.
+    ranked, places = np.sort(along), (0.05 * (len(along) - 1), 0.95 * (len(along) - 1))
+    low, high = (ranked[int(place)] + (ranked[math.ceil(place)] - ranked[int(place)]) * (place % 1.0) for place in places)
+    return np.asarray(centre + direction * (low + high) / 2.0)
 
 
 def _long_axis(ventricle: Mask, atrium: Mask) -> float:

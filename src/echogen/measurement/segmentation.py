@@ -17,7 +17,11 @@ _CHAMBERS = ("lv", "myocardium", "la", "rv", "ra")
 #: Most pixels from the left ventricle to the wall around it and to the atrium behind its valve, and from the left heart to the
 #: right chambers.
 _GAPS = {"myocardium": 2, "la": 5, "rv": 5, "ra": 5}
-_RIGHT, _LEFT = ("rv", "ra"), [STRUCTURES[name] for name in ("lv", "myocardium", "la")]
+_RIGHT = ("rv", "ra")
+#: True by structure for those of the left heart.
+_IS_LEFT = np.isin(np.arange(256), [STRUCTURES[name] for name in ("lv", "myocardium", "la")])
+#: Neighbours of a pixel in its frame.
+_CROSS = ndimage.generate_binary_structure(2, 1)
 
 
 @torch.inference_mode()
@@ -61,34 +65,44 @@ def without_islands(masks: ByteArray) -> ByteArray:
     chambers the largest part beside the left heart, or none. The hole that an island leaves in a chamber is filled.
     """
     masks = masks.copy()
-    for mask in masks:
-        removed = np.zeros(mask.shape, dtype=bool)
+    removed = np.zeros(masks.shape, dtype=bool)
+    for name in _CHAMBERS:
+        islands = _islands(masks, name)
+        masks[islands] = _BACKGROUND
+        removed |= islands
+    for index in np.flatnonzero(removed.any(axis=(1, 2))):
+        mask = masks[index]
         for name in _CHAMBERS:
-            islands = _islands(mask, name)
-            mask[islands] = _BACKGROUND
-            removed |= islands
-        if removed.any():
-            for name in _CHAMBERS:
-                holes = ndimage.binary_fill_holes(mask == STRUCTURES[name]) & removed & (mask == _BACKGROUND)
-                mask[holes] = STRUCTURES[name]
+            holes = ndimage.binary_fill_holes(mask == STRUCTURES[name]) & removed[index] & (mask == _BACKGROUND)
+            mask[holes] = STRUCTURES[name]
     return masks
 
 
-def _islands(mask: NDArray[np.uint8], name: str) -> NDArray[np.bool_]:
-    """Pixels (H, W) of a chamber's islands in one mask."""
-    parts, count = ndimage.label(mask == STRUCTURES[name])
+def _islands(masks: ByteArray, name: str) -> NDArray[np.bool_]:
+    """Pixels (T, H, W) of a chamber's islands; all frames at once, since each call of ndimage costs more than its pixels."""
+    within_frame = np.stack([np.zeros((3, 3), bool), _CROSS, np.zeros((3, 3), bool)])
+    parts, count = ndimage.label(masks == STRUCTURES[name], structure=within_frame)
     right = name in _RIGHT
-    if count == 0 or (count == 1 and not right):
-        return np.zeros(mask.shape, dtype=bool)
-    near = np.zeros(0, dtype=np.int64)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    frame_of = np.zeros(count + 1, dtype=np.int64)
+    found = np.nonzero(parts)
+    frame_of[parts[found]] = found[0]
+    if not count or (not right and len(np.unique(frame_of[1:])) == count):
+        return np.zeros(masks.shape, dtype=bool)
+    near = np.zeros(count + 1, dtype=bool)
     if name in _GAPS:
-        neighbour = np.isin(mask, _LEFT) if right else mask == _LV
-        near = np.unique(parts[ndimage.binary_dilation(neighbour, iterations=_GAPS[name])])
-        near = near[near > 0]
-    if right and not len(near):
-        return np.asarray(parts > 0)
-    if name == "myocardium" and len(near):
-        return np.asarray((parts > 0) & ~np.isin(parts, near))
-    sizes = np.bincount(parts.ravel())
-    candidates = near if len(near) else np.arange(1, count + 1)
-    return np.asarray((parts > 0) & (parts != candidates[np.argmax(sizes[candidates])]))
+        beside = _IS_LEFT[masks] if right else masks == _LV
+        near[parts[ndimage.binary_dilation(beside, structure=within_frame, iterations=_GAPS[name])]] = True
+        near[0] = False
+    has_near = np.zeros(len(masks), dtype=bool)
+    has_near[frame_of[near]] = True
+    kept = near.copy() if name == "myocardium" else np.zeros(count + 1, dtype=bool)
+    largest: dict[int, int] = {}
+    for part in range(1, count + 1):
+        frame = int(frame_of[part])
+        candidate = near[part] or not (right or has_near[frame])
+        if candidate and sizes[part] > sizes[largest.get(frame, 0)] * (frame in largest):
+            largest[frame] = part
+    kept[list(largest.values())] = True
+    kept[0] = True
+    return np.asarray(~kept[parts])

@@ -25,6 +25,7 @@ from echogen.measurement.reading import SHORTEST_S, Reading, canonical_cine, rea
 from echogen.measurement.regression import load_regressor, regressed_ef_percent
 from echogen.measurement.shipped import DEFAULT, load_segmenter
 from echogen.measurement.view_check import doppler_in_file, other_view
+from echogen.measurement.view_naming import Seen, seen_in
 from echogen.networks.config import load_network
 from echogen.networks.ef_regressor import EfRegressor
 from echogen.records import Cine, Ecg
@@ -55,6 +56,7 @@ class VideoReading(Reading):
     outlines: the video and its chambers, which `echogen.measurement.overlay` draws; not in the JSON.
     numbers: volumes by discs, left atrium, wall and strain with their uncertainty, by name.
     mm_per_pixel: side of a pixel of the masks of `outlines` in mm; None where it is unknown.
+    seen: view and quality of the pictures, as they seem; None for given outlines.
     second: reading of the other view of the same patient; None where one view was given.
     biplane: volumes and EF of both views together; None where one view was given.
     """
@@ -65,11 +67,12 @@ class VideoReading(Reading):
     outlines: Outlines | None = field(default=None, repr=False, compare=False)
     numbers: dict[str, Number] = field(default_factory=dict)
     mm_per_pixel: float | None = None
+    seen: Seen | None = None
     second: VideoReading | None = field(default=None, repr=False)
     biplane: Biplane | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready: keys as of `Reading.to_json`, ef_regressor_percent, measuring_error, notes and numbers.
+        """JSON-ready: keys as of `Reading.to_json`, ef_regressor_percent, measuring_error, notes, seen and numbers.
 
         With a second view also second (its keys) and biplane.
         """
@@ -80,6 +83,7 @@ class VideoReading(Reading):
             "ef_regressor_percent": self.ef_regressor_percent,
             "measuring_error": self.measuring_error,
             "notes": list(self.notes),
+            "seen": None if self.seen is None else self.seen.to_json(),
             "numbers": {name: number.to_json() for name, number in self.numbers.items()},
             **both,
         }
@@ -151,7 +155,7 @@ def measure(
     made = is_generated(path) if generated is None and path is not None else bool(generated)
     shown, cine = cine, canonical_cine(cine)
     segmenter = load_segmenter(network)
-    if refusal := (doppler_in_file(path, fps) if path else None) or other_view(cine.frames, segmenter):
+    if refusal := (doppler_in_file(path, fps) if path else None) or other_view(cine.frames):
         raise InputError(refusal)
     views = views_of(cine.frames, segmenter)
     reading, notes = _read(views[0], cine, landmarks)
@@ -164,6 +168,7 @@ def measure(
         outlines=Outlines(shown, views[0]),
         numbers=numbers_of(views, cine.times_s, cine.mm_per_pixel, reading, network, generated=made),
         mm_per_pixel=cine.mm_per_pixel,
+        seen=seen_in(cine.frames),
     )
 
 
