@@ -1,4 +1,7 @@
-"""Outlines and EF on echo of patients in $ECHOGEN_TEST_DATA/real: python benchmarks/real.py [--reader DIR] -> docs/real.md."""
+"""Outlines and EF on echo of patients in $ECHOGEN_TEST_DATA/real: python benchmarks/real.py -> docs/real.md.
+
+The errors of the shipped networks go to their real_errors.json, which `echogen measure` prints beside its figures.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,19 @@ from echogen.benchmark.markdown import table, write_section
 from echogen.cine.sector import CANONICAL_APEX_ROW, CANONICAL_RADIUS, CANONICAL_SIZE, find_sector, to_sector
 from echogen.errors import InputError
 from echogen.measurement.geometry import lv_geometry
-from echogen.measurement.segmentation import segment
+from echogen.measurement.sam2 import Sam2Segmenter
+from echogen.measurement.segmentation import segment, without_islands
 from echogen.networks.config import load_network
 from echogen.networks.segmenter import Segmenter
 from echogen.physiology import area_length_volume_ml
+from echogen.records import STRUCTURES
+from real_numbers import all_numbers, clip_readings, number_table, write_errors
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
 
+#: Name of each shipped network in the tables.
+SHIPPED = {"segmenter": "segmenter, the predecessor", "reader": "reader"}
 WEIGHTS = Path(echogen.__file__).parent / "weights"
 #: Patients whose labelled EF comes out near 0.
 NO_EF = {"patient0052", "patient0113", "patient0286"}
@@ -36,12 +44,16 @@ EXTREMES = 2
 
 @dataclass(frozen=True)
 class Stills:
-    """CAMUS stills in the canonical geometry: pictures and human outlines (n, 2, 128, 128) at ED and ES, and the EF in %."""
+    """CAMUS stills in the canonical geometry.
+
+    pictures, outlines: (n, 2, 128, 128) at ED and ES, the outlines by humans. ef_percent: (n,). mm_per_pixel: (n, 2).
+    """
 
     names: list[str]
     pictures: Bytes
     outlines: Bytes
     ef_percent: Floats
+    mm_per_pixel: Floats
     refused: list[str]
 
 
@@ -54,12 +66,12 @@ class Clips:
     refused: list[str]
 
 
-def canonical_still(picture: Bytes, outlines: Bytes) -> tuple[Bytes, Bytes]:
-    """A still and its outlines (0..3) in the canonical geometry; what the fan does not show is background.
+def canonical_still(picture: Bytes, outlines: Bytes) -> tuple[Bytes, Bytes, float]:
+    """A still and its outlines (0..3) in the canonical geometry, and the growth of its pixels; beside the fan is background.
 
     Raises `InputError` where no sector is found.
     """
-    shown, _ = to_sector(picture)
+    shown, growth = to_sector(picture)
     sector = find_sector(picture)
     factor = sector.radius / CANONICAL_RADIUS
     left = sector.apex_column - CANONICAL_SIZE / 2 * factor
@@ -69,13 +81,13 @@ def canonical_still(picture: Bytes, outlines: Bytes) -> tuple[Bytes, Bytes]:
     inside = (rows[:, None] >= 0) & (rows[:, None] < picture.shape[0]) & (columns >= 0) & (columns < picture.shape[1])
     at = np.ix_(rows.clip(0, picture.shape[0] - 1), columns.clip(0, picture.shape[1] - 1))
     fan = sector.inside(picture.shape[0], picture.shape[1], margin=factor)[at]
-    return shown, np.where(inside & fan, outlines[at], 0).astype(np.uint8)
+    return shown, np.where(inside & fan, outlines[at], 0).astype(np.uint8), growth
 
 
 def read_stills(folder: Path) -> Stills:
     """All CAMUS stills of the folder `real`."""
     labels = {entry["id"]: entry for entry in json.loads((folder / "labels.json").read_text(encoding="utf-8"))["camus_a4c"]}
-    names, pictures, outlines, efs, refused = [], [], [], [], []
+    names, pictures, outlines, efs, sizes, refused = [], [], [], [], [], []
     for name, entry in sorted(labels.items()):
         with np.load(folder / entry["file"]) as held:
             try:
@@ -84,10 +96,11 @@ def read_stills(folder: Path) -> Stills:
                 refused.append(name)
                 continue
         names.append(name)
-        pictures.append([still for still, _ in both])
-        outlines.append([outline for _, outline in both])
+        pictures.append([still for still, _, _ in both])
+        outlines.append([outline for _, outline, _ in both])
+        sizes.append([growth * entry["spacing_mm"][0] for _, _, growth in both])
         efs.append(np.nan if name in NO_EF else entry["EF_a4c"])
-    return Stills(names, np.array(pictures), np.array(outlines), np.array(efs), refused)
+    return Stills(names, np.array(pictures), np.array(outlines), np.array(efs), np.array(sizes), refused)
 
 
 def read_clips(folder: Path) -> Clips:
@@ -116,11 +129,12 @@ def load(folder: Path, cache: Path) -> tuple[Stills, Clips]:
         cache.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(
             cache, names=stills.names, pictures=stills.pictures, outlines=stills.outlines, ef=stills.ef_percent,
+            mm=stills.mm_per_pixel,
             refused=np.array(stills.refused, dtype=str), frames=clips.frames, clip_ef=clips.ef_percent,
             clips_refused=np.array(clips.refused, dtype=str),
         )  # fmt: skip
     with np.load(cache) as held:
-        stills = Stills(list(held["names"]), held["pictures"], held["outlines"], held["ef"], list(held["refused"]))
+        stills = Stills(list(held["names"]), held["pictures"], held["outlines"], held["ef"], held["mm"], list(held["refused"]))
         return stills, Clips(held["frames"], held["clip_ef"], list(held["clips_refused"]))
 
 
@@ -177,24 +191,69 @@ def outline_row(name: str, found: Bytes, true: Bytes, ef: Floats) -> list[str]:
     return [*cells, agreement(ef_percent(still_volumes(found)), ef)]
 
 
-def judge(networks: dict[str, Segmenter], stills: Stills, clips: Clips) -> tuple[str, str]:
-    """The two tables, of stills and of clips."""
-    still_rows, clip_rows = [], []
+def outline_stills(network: Segmenter, stills: Stills) -> Bytes:
+    """Outlines (n, 2, 128, 128) of stills by a network that sees each by itself."""
+    flat = stills.pictures.reshape(-1, 1, CANONICAL_SIZE, CANONICAL_SIZE)
+    found = np.concatenate([segment(picture, network) for picture in flat])
+    return without_islands(found).reshape(stills.outlines.shape)
+
+
+def sam2_rows(folder: Path, stills: Stills) -> list[list[str]]:
+    """Rows of SAM 2, which is told the ventricle's box and centre by the readers, on both stills or at ED alone."""
+    sam2, lv = Sam2Segmenter(folder), STRUCTURES["lv"]
+    both, followed = np.zeros_like(stills.outlines), np.zeros_like(stills.outlines)
+    for at, (pictures, true) in enumerate(zip(stills.pictures, stills.outlines, strict=True)):
+        for phase in (0, 1):
+            both[at, phase] = sam2(pictures[phase][None], mask=true[phase] == lv)[0]
+        followed[at] = sam2(pictures, mask=true[0] == lv)
+    rows = []
+    for name, found in (("on each still", both), ("at ED, followed to ES", followed)):
+        cells = outline_row(f"SAM 2, given box and centre {name}", found, stills.outlines, stills.ef_percent)
+        rows.append([*cells[:2], "-", "-", cells[4], "-", "-", cells[7]])
+    return rows
+
+
+def judge(
+    networks: dict[str, Segmenter], outlines: dict[str, Bytes], stills: Stills, clips: Clips, more: list[list[str]]
+) -> tuple[str, str]:
+    """The two tables, of stills and of clips.
+
+    outlines: Of the stills, by network. more: Rows of other systems on the stills.
+    """
+    still_rows = [outline_row(name, found, stills.outlines, stills.ef_percent) for name, found in outlines.items()]
+    clip_rows = []
     for name, network in networks.items():
-        flat = stills.pictures.reshape(-1, 1, CANONICAL_SIZE, CANONICAL_SIZE)
-        found = np.concatenate([segment(picture, network) for picture in flat]).reshape(stills.outlines.shape)
-        still_rows.append(outline_row(name, found, stills.outlines, stills.ef_percent))
         efs = np.array([ef_of_extremes(volumes(segment(frames, network))) for frames in clips.frames])
         clip_rows.append([name, agreement(efs, clips.ef_percent)])
     mean_outline = mean_mask(stills.outlines)
     mean_ef = np.full(len(stills.names), np.nanmean(stills.ef_percent))
     of_mean = outline_row("the mean outline", mean_outline, stills.outlines, stills.ef_percent)
+    still_rows += more
     still_rows.append([*of_mean[:-1], agreement(mean_ef, stills.ef_percent)])
     still_rows.append(outline_row("the readers' own outlines", stills.outlines, stills.outlines, stills.ef_percent))
     clip_rows.append(["the mean EF", agreement(np.full(len(clips.ef_percent), clips.ef_percent.mean()), clips.ef_percent)])
     areas = [f"{structure} area" for structure in ("LV", "myo", "LA")]
     header = ["", "LV Dice ED / ES", "myocardium", "LA", *areas, "EF: error, bias, r"]
     return table(header, still_rows), table(["", "EF: error, bias, r"], clip_rows)
+
+
+def judge_numbers(outlines: dict[str, Bytes], stills: Stills, folder: Path, *, write: bool) -> tuple[str, str]:
+    """The tables of numbers on stills and of EF by `measure` on clips; the errors of shipped networks are written, too."""
+    true = all_numbers(stills.outlines, stills.mm_per_pixel[:, 0])
+    known = np.isfinite(stills.ef_percent)
+    true = {name: np.where(known, values, np.nan) for name, values in true.items()}
+    found = {name: all_numbers(masks, stills.mm_per_pixel[:, 0]) for name, masks in outlines.items()}
+    rows = []
+    for name in ("segmenter", "reader"):
+        clips = clip_readings(folder, name)
+        ef, second, label, refused = clips
+        off = np.abs(ef - label)
+        within = f"{np.median(off):.1f}, {np.quantile(off, 0.95):.0f}"
+        rows.append([name, agreement(ef, label), within, agreement(second, label), f"{len(ef)}, {refused}"])
+        if write and SHIPPED[name] in found:
+            write_errors(WEIGHTS / name, found[SHIPPED[name]], true, clips)
+    header = ["", "EF: error, bias, r", "median error, 95 % within", "EF by regression: error, bias, r", "n, refused"]
+    return number_table(found, true), table(header, rows)
 
 
 def mean_mask(outlines: Bytes) -> Bytes:
@@ -206,6 +265,7 @@ def mean_mask(outlines: Bytes) -> Bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reader", nargs="*", default=[str(WEIGHTS / "reader")], help="folders of weights to judge")
+    parser.add_argument("--sam2", type=Path, help="folder of SAM 2's weights, such as a download of facebook/sam2.1-hiera-tiny")
     parser.add_argument("--cache", type=Path, default=Path("runs/real-canonical.npz"), help="pictures in the canonical geometry")
     parser.add_argument("--dry", action="store_true", help="print only, write no document")
     options = parser.parse_args()
@@ -213,19 +273,28 @@ def main() -> None:
     if not data or not (Path(data) / "real").is_dir():
         raise SystemExit("Set ECHOGEN_TEST_DATA to a folder with real/ in it.")
     stills, clips = load(Path(data) / "real", options.cache)
-    networks = {"segmenter, the predecessor": load_network(Segmenter, WEIGHTS / "segmenter")}
-    for folder in map(Path, options.reader):
-        if folder.is_dir():
-            networks["reader" if folder.name == "reader" else str(folder)] = load_network(Segmenter, folder)
-    of_stills, of_clips = judge(networks, stills, clips)
+    networks = {SHIPPED["segmenter"]: load_network(Segmenter, WEIGHTS / "segmenter")}
+    for weights in map(Path, options.reader):
+        if weights.is_dir():
+            networks["reader" if weights.resolve() == WEIGHTS / "reader" else str(weights)] = load_network(Segmenter, weights)
+    outlines = {name: outline_stills(network, stills) for name, network in networks.items()}
+    more = sam2_rows(options.sam2, stills) if options.sam2 else []
+    of_stills, of_clips = judge(networks, outlines, stills, clips, more)
+    of_numbers, of_readings = judge_numbers(outlines, stills, Path(data) / "real", write=not options.dry)
     text = (
         f"CAMUS, A4C stills at ED and ES of {len(stills.names)} patients with human outlines ({len(stills.refused)} refused as "
         "no echocardiogram), compared inside the fan in the canonical 128 x 128 geometry. Dice and area (found over drawn) are "
         "medians, ED / ES. EF by area and length of the two stills, against the single-plane EF of the outlines "
-        f"({int(np.isfinite(stills.ef_percent).sum())} patients): mean absolute error, bias (points) and Pearson's r."
+        f"({int(np.isfinite(stills.ef_percent).sum())} patients): mean absolute error, bias (points) and Pearson's r. "
+        f"{'' if more else 'A row of SAM 2 appears where `--sam2` names its folder of weights. '}"
         f"\n\n{of_stills}\n"
+        "Numbers of the same stills against those of the readers' outlines, both by the same formulas: mean absolute error, "
+        "bias, Pearson's r (n). The strain is that of the endocardial contour between two stills, as nobody followed the tissue."
+        f"\n\n{of_numbers}\n"
         f"Short A4C clips of {len(clips.ef_percent)} patients (112 px, 16 frames at 8 frames/s; {len(clips.refused)} refused) "
-        f"with a labelled EF; measured between the {EXTREMES} largest and the {EXTREMES} smallest volumes.\n\n{of_clips}"
+        f"with a labelled EF; measured between the {EXTREMES} largest and the {EXTREMES} smallest volumes.\n\n{of_clips}\n"
+        "The same clips as `echogen measure` reads them, by beats. These errors stand beside its figures of recordings of "
+        f"patients; no recording here has human labels of the times of ED and ES.\n\n{of_readings}"
     )
     print(text)
     if not options.dry:

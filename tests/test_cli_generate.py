@@ -26,6 +26,7 @@ MEASURE_KEYS = {
     "es_error_ms",
     "ef_regressor_percent",
     "measuring_error",
+    "seen",
 }
 
 

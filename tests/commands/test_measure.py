@@ -13,7 +13,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from echogen import Cine, read_cine, simulate, write
+from echogen import Cine, measure, read_cine, simulate, write
 from echogen.datasets.tracings import outline_mask
 
 REAL = Path(os.environ.get("ECHOGEN_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "real"
@@ -169,6 +169,11 @@ def test_two_views_of_one_heart(echogen, tmp_path):
     both = json.loads(outcome.out)["biplane"]
     assert both["ef_percent"] == pytest.approx(60, abs=7)
     assert 30 < both["esv_ml"] < both["edv_ml"] < 250
+    reading = measure(tmp_path / "A4C.npz", second=tmp_path / "A2C.npz")
+    assert reading.to_json()["biplane"] == pytest.approx(both, rel=1e-4)
+    assert reading.second.ef_percent == pytest.approx(json.loads(outcome.out)["views"][1]["ef_percent"], rel=1e-4)
+    in_memory = measure(read_cine(tmp_path / "A4C.npz"), second=read_cine(tmp_path / "A2C.npz"))
+    assert in_memory.biplane == reading.biplane
     assert echogen("measure", tmp_path / "A4C.npz", "--biplane").code == 2
     assert echogen("measure", tmp_path / "A4C.npz", tmp_path / "A2C.npz").code == 2
 
@@ -190,6 +195,42 @@ def test_a_single_picture_has_no_ejection_fraction(echogen, tmp_path, study):
     outcome = echogen("measure", tmp_path / "one.npz")
     assert outcome.code == 2
     assert "single picture" in outcome.err
+
+
+def test_the_error_beside_a_figure_is_that_of_its_kind_of_pictures(echogen, tmp_path, study):
+    write(study.cine, tmp_path / "states.dcm")
+    write(study.cine, tmp_path / "nothing.npz")
+    (tmp_path / "clip").mkdir()
+    write(study.cine, tmp_path / "clip" / "cine.npz")
+    (tmp_path / "clip" / "truth.json").write_text(json.dumps({"rhythm": "sinus", "beats": []}))
+    write(study.cine, tmp_path / "made.npz")
+    (tmp_path / "made.json").write_text(json.dumps({"model": "phantom-128", "weights_hash": "0"}))
+    for name in ("states.dcm", "clip/cine.npz", "made.npz"):
+        reading = json.loads(echogen("measure", tmp_path / name, "--json").out)
+        assert reading["measuring_error"]["pictures"] == "generated", name
+        ef = reading["numbers"]["ef_discs_percent"]
+        assert ef["within"] > 0
+        assert ef["error"] is None
+    table = echogen("measure", tmp_path / "nothing.npz").out
+    assert "phantom" not in table
+    assert "of patients" in table
+    reading = json.loads(echogen("measure", tmp_path / "nothing.npz", "--json").out)
+    error = reading["measuring_error"]
+    assert (error["pictures"], error["es_median_ms"]) == ("real", None)
+    assert error["n"] >= 10
+    assert 0 < error["ef_median_percent"] < error["ef_within_95_percent"]
+    volume = reading["numbers"]["edv_discs_ml"]
+    assert volume["within"] is None
+    assert volume["error"]["n"] >= 10
+    told = json.loads(echogen("measure", tmp_path / "nothing.npz", "--generated", "--json").out)
+    assert told["measuring_error"]["pictures"] == "generated"
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"model": 1}', "[" * 100_000])
+def test_a_file_beside_that_states_nothing_leaves_a_recording_real(echogen, tmp_path, study, content):
+    write(study.cine, tmp_path / "clip.npz")
+    (tmp_path / "clip.json").write_text(content)
+    assert json.loads(echogen("measure", tmp_path / "clip.npz", "--json").out)["measuring_error"]["pictures"] == "real"
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the recordings of patients in $ECHOGEN_TEST_DATA/real")

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from echogen.errors import InputError
-from echogen.measurement import measure, read_masks, segment
+from echogen.measurement import measure, read_masks, segment, without_islands
 from echogen.networks.segmenter import Segmenter, SegmenterConfig, segmentation_loss, with_neighbours
-from echogen.records import Cine, Ecg
+from echogen.records import STRUCTURES, Cine, Ecg
 
 GREY = np.array([70, 5, 160, 110, 30, 30])
 
@@ -127,6 +127,30 @@ def test_the_ventricle_is_one_piece_without_holes():
     mask = segment(frame, Painted(SegmenterConfig(widths=(8, 8), groups=4)))[0]
     assert (mask[20:60, 40:80] == 1).all()
     assert not mask[100:104, 20:24].any()
+
+
+def test_islands_of_the_chambers_are_taken_away():
+    lv, wall, la, rv, ra = (STRUCTURES[name] for name in ("lv", "myocardium", "la", "rv", "ra"))
+    heart = np.zeros((128, 128), np.uint8)
+    heart[20:82, 50:90] = wall
+    heart[24:82, 56:84] = lv
+    heart[84:110, 56:84] = la
+    heart[40:82, 20:50] = rv
+    heart[84:110, 24:50] = ra
+    shown = heart.copy()
+    shown[10:16, 110:120] = wall  # apart from the ventricle
+    shown[100:124, 90:124] = la  # larger than the atrium, but not behind the valve
+    shown[50:55, 30:36] = ra  # within the right ventricle
+    shown[118:127, 2:20] = rv
+    shown[60:64, 86:90] = 0  # cuts nothing: both parts of a wall stay
+    shown[48:52, 84:90] = 0
+    kept = without_islands(shown[None])[0]
+    heart[60:64, 86:90] = heart[48:52, 84:90] = 0
+    assert np.array_equal(kept, heart)
+    # A right chamber that lies apart from the left heart is none.
+    alone = np.where(np.isin(heart, (rv, ra)), 0, heart)
+    alone[100:120, 2:12] = ra
+    assert not (without_islands(alone[None]) == ra).any()
 
 
 def test_what_cannot_be_measured_is_said(segmenter):

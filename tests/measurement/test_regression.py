@@ -59,7 +59,7 @@ def test_long_videos_are_averaged_and_short_ones_refused(cine: Cine) -> None:
 
 def test_measure_prints_both_and_takes_an_imported_regressor(echogen: Callable[..., Any], cine: Cine, tmp_path: Path) -> None:
     write(cine, tmp_path / "beat.npz")
-    outcome = echogen("measure", tmp_path / "beat.npz", "--json")
+    outcome = echogen("measure", tmp_path / "beat.npz", "--generated", "--json")
     assert outcome.code == 0, outcome.err
     found = json.loads(outcome.out)
     assert found["ef_regressor_percent"] == pytest.approx(regressed_ef_percent(cine, load_regressor()), abs=0.1)

@@ -25,7 +25,19 @@ KEYS: tuple[str, ...] = (
     "gaps",
     "notes",
 )
-KEYS += ("frames", "height", "width", "fps", "view", "mm_per_pixel", "warnings", "ecg_duration_s", "drawn_ecg", "identifying")
+KEYS += (
+    "frames",
+    "height",
+    "width",
+    "fps",
+    "view",
+    "mm_per_pixel",
+    "warnings",
+    "ecg_duration_s",
+    "drawn_ecg",
+    "seen",
+    "identifying",
+)
 #: Keys of `identifying`. text_beside_the_sector is a guess; attributes are those of a DICOM file.
 IDENTIFYING = ("attributes", "private_attributes", "burned_in_annotation", "text_beside_the_sector", "note")
 #: Keys of an ECG that a DICOM file with pictures fills from its waveform; its length is `ecg_duration_s`.
@@ -118,6 +130,7 @@ def _describe_echo(file: Path, fps: float | None) -> dict[str, Any]:
     """Facts of an echo file."""
     from echogen.cine import read_cine, to_sector
     from echogen.cine.identifying import NOTE, text_beside_the_sector
+    from echogen.measurement.view_naming import seen_in_file
 
     cine = read_cine(file, fps=fps)
     still = len(cine.frames) == 1
@@ -137,6 +150,7 @@ def _describe_echo(file: Path, fps: float | None) -> dict[str, Any]:
         "view": cine.view,
         "mm_per_pixel": cine.mm_per_pixel,
         "warnings": warnings,
+        "seen": None if still else seen_in_file(cine, file, fps).to_json(),
         "drawn_ecg": None if still else _describe_drawn_ecg(file, fps),
         "identifying": {"text_beside_the_sector": text_beside_the_sector(cine.frames), "note": NOTE},
     }

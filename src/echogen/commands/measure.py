@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +22,8 @@ from echogen.commands.measure_batch import measure_folder
 from echogen.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from echogen.measurement.video import VideoReading
 
 #: Names of the shipped networks that outline.
@@ -52,6 +55,9 @@ def measure(
     network: Annotated[str, typer.Option("--network", metavar="NAME", help="The network that outlines: segmenter or reader.")] = (
         "segmenter"
     ),
+    generated: Annotated[
+        bool, typer.Option("--generated", help="The pictures are generated or simulated, though their file does not say so.")
+    ] = False,
     masks: Annotated[
         Path | None,
         typer.Option(
@@ -87,11 +93,11 @@ def measure(
         _refuse_beside(csv=True, others=(ecg, regressor, masks, overlay, masks_out, frames_out, biplane or None))
         if len(videos) != 1 or not videos[0].is_dir():
             raise InputError("--csv measures the videos of one folder; name a folder.")
-        measure_folder(videos[0], csv, fps, network)
+        measure_folder(videos[0], csv, fps, network, generated or None)
         return
     if biplane:
         _refuse_beside(csv=False, others=(ecg, masks, overlay, masks_out, frames_out))
-        _print_biplane(videos, fps, network, json)
+        _print_biplane(videos, fps, network, json, generated or None)
         return
     if len(videos) != 1:
         raise InputError("One video is measured at a time; give --biplane for the two views of a patient, or a folder and --csv.")
@@ -119,6 +125,7 @@ def measure(
         regressor=regressor,
         masks=masks,
         network=network,
+        generated=generated or None,
     )
     _write_beside(reading, video, overlay, masks_out, frames_out)
     for note in reading.notes:
@@ -157,15 +164,17 @@ def _write_beside(
         write_phases(outlines, reading, frames_out)
 
 
-def _print_biplane(videos: list[Path], fps: float | None, network: str, json: bool) -> None:
+def _print_biplane(videos: list[Path], fps: float | None, network: str, json: bool, generated: bool | None) -> None:
     """Measure two views of a patient and print what they say together."""
     if len(videos) != 2:
         raise InputError("--biplane takes two videos, the A4C and the A2C of one patient.")
-    from echogen.measurement.biplane import biplane
     from echogen.measurement.video import measure as measure_video
 
-    readings = [measure_video(video, fps=fps, network=network) for video in videos]
-    both = biplane(readings[0], readings[1])
+    reading = measure_video(videos[0], second=videos[1], fps=fps, network=network, generated=generated)
+    both, other = reading.biplane, reading.second
+    assert both is not None
+    assert other is not None
+    readings = (replace(reading, second=None, biplane=None), other)
     notes = [f"{video.name}: {note}" for video, reading in zip(videos, readings, strict=True) for note in reading.notes]
     for note in notes:
         typer.echo(f"Note: {note}", err=True)
@@ -188,12 +197,16 @@ def _print(reading: VideoReading) -> None:
     def measured(value: float | None, unit: str, key: str, digits: int = 0) -> str:
         if not error:
             return f"{number(value, digits)} {unit}"
+        judged_on = "patients" if error["pictures"] == "real" else "truth clips"
         known = "unknown" if error[key] is None else f"{error[key]:.3g} {'points' if unit == '%' else unit}"
-        return f"{number(value, digits)} {unit} (error on truth clips: {known})"
+        return f"{number(value, digits)} {unit} (error on {judged_on}: {known})"
 
     facts = Table(show_header=False, box=None)
     facts.add_row("Ejection fraction", measured(reading.ef_percent, "%", "ef_mae_percent", 1))
     facts.add_row("Ejection fraction, by regression", measured(reading.ef_regressor_percent, "%", "ef_regressor_mae_percent", 1))
+    if reading.seen is not None:
+        facts.add_row("View, as it seems", reading.seen.view)
+        facts.add_row("Quality of the pictures", "; ".join((str(reading.seen.quality), *reading.seen.reasons)))
     facts.add_row("Heart rate", number(reading.heart_rate_bpm, 1) + " bpm")
     facts.add_row("Beats", str(len(reading.beats)))
     if reading.es_error_ms is not None:
@@ -210,14 +223,42 @@ def _print(reading: VideoReading) -> None:
     console.print(facts)
     console.print(beats)
     if reading.numbers:
-        numbers = Table("number", "value", "90 % within, on phantom clips", "unit", box=None)
-        for name, each in reading.numbers.items():
-            within = "-" if each.within is None else f"± {each.within:.1f}"
-            numbers.add_row(name.rsplit("_", 1)[0].replace("_", " "), number(each.value, 1), within, each.unit)
-        console.print(numbers)
-    if not error:
-        return
-    console.print(
-        f"On {error['n']} phantom clips with known truth this errs by {error['ef_mae_percent']:.1f} points of ejection fraction "
-        f"(mean) and {error['es_median_ms']:.0f} ms at end-systole (median)."
+        console.print(_number_table(reading))
+    if error:
+        console.print(_sentence(error))
+
+
+def _number_table(reading: VideoReading) -> Table:
+    """The numbers of a reading with their error: on patients where the pictures are real, else on phantom clips."""
+    from rich.table import Table
+
+    real = reading.measuring_error.get("pictures") == "real"
+    beside = "patients: median error, 95 % within (n)" if real else "90 % within, on phantom clips"
+    table = Table("number", "value", *(("spread",) if real else ()), beside, "unit", box=None)
+    for name, each in reading.numbers.items():
+        cells = [name.rsplit("_", 1)[0].replace("_", " "), f"{each.value:.1f}"]
+        if real:
+            known = each.error
+            cells.append("-" if each.spread is None else f"{each.spread:.1f}")
+            cells.append(f"{known['median']:.1f}, ± {known['within_95']:.0f} ({known['n']})" if known else "unknown")
+        else:
+            cells.append("-" if each.within is None else f"± {each.within:.1f}")
+        table.add_row(*cells, each.unit)
+    return table
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    """The error of measuring in words."""
+    if error["pictures"] == "generated":
+        return (
+            f"On {error['n']} phantom clips with known truth this errs by {error['ef_mae_percent']:.1f} points of ejection "
+            f"fraction (mean) and {error['es_median_ms']:.0f} ms at end-systole (median)."
+        )
+    if not error["n"]:
+        return "Nobody measured how much this network errs on recordings of patients."
+    bias = error["ef_bias_percent"]
+    return (
+        f"On {error['n']} {error['of']} this errs by {error['ef_median_percent']:.0f} points of ejection fraction (median), and "
+        f"by {error['ef_within_95_percent']:.0f} or less in 95 % of them; on average it reads {abs(bias):.0f} points too "
+        f"{'low' if bias < 0 else 'high'}. Its times of ED and ES were never judged on patients."
     )

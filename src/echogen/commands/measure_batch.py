@@ -15,18 +15,19 @@ if TYPE_CHECKING:
     from echogen.measurement.video import VideoReading
 
 #: Columns before those of the numbers.
-FIRST = ("file", "error", "ef_percent", "ef_regressor_percent", "heart_rate_bpm", "beats")
+FIRST = ("file", "error", "ef_percent", "ef_regressor_percent", "heart_rate_bpm", "beats", "pictures", "view", "quality")
 #: Suffixes of files that count as videos even where their content is damaged.
 VIDEO_SUFFIXES = (".dcm", ".mp4", ".avi", ".mkv", ".gif")
 
 
-def measure_folder(folder: Path, table: Path, fps: float | None, network: str) -> None:
+def measure_folder(folder: Path, table: Path, fps: float | None, network: str, generated: bool | None = None) -> None:
     """Measure all videos below a folder into a table, a row as soon as a video is measured.
 
     folder: Looked through with its subfolders, for every file that looks like pictures by its content.
     table: CSV file; files that have a row in it are left out, so that a stopped run goes on. A file that cannot be measured gets
     a row with the sentence that says why.
     fps: Frames per second of all videos, instead of what their files say. network: Shipped network that outlines.
+    generated: True where all pictures are, though their files do not say so.
     Raises `InputError` for a folder without videos, and for a table with other columns.
     """
     from echogen.measurement.numbers import UNITS
@@ -44,7 +45,7 @@ def measure_folder(folder: Path, table: Path, fps: float | None, network: str) -
         if not done and table.stat().st_size == 0:
             writer.writeheader()
         for count, path in enumerate(left, start=1):
-            row = _row(path, fps, network)
+            row = _row(path, fps, network, generated)
             failed += "error" in row
             writer.writerow(row | {"file": str(path.relative_to(folder))})
             file.flush()
@@ -79,12 +80,12 @@ def _done(table: Path, columns: list[str]) -> set[str]:
         raise InputError(f"{table} cannot be read as a table; name another file.") from error
 
 
-def _row(path: Path, fps: float | None, network: str) -> dict[str, object]:
+def _row(path: Path, fps: float | None, network: str, generated: bool | None) -> dict[str, object]:
     """Cells of a video, or the sentence why it has none."""
     from echogen.measurement.video import measure
 
     try:
-        return _cells(measure(path, fps=fps, network=network))
+        return _cells(measure(path, fps=fps, network=network, generated=generated))
     except InputError as error:
         return {"error": str(error)}
 
@@ -95,6 +96,9 @@ def _cells(reading: VideoReading) -> dict[str, object]:
         "ef_regressor_percent": _rounded(reading.ef_regressor_percent),
         "heart_rate_bpm": _rounded(reading.heart_rate_bpm),
         "beats": len(reading.beats),
+        "view": "" if reading.seen is None else reading.seen.view,
+        "quality": "" if reading.seen is None else reading.seen.quality,
+        "pictures": reading.measuring_error.get("pictures", ""),
         "notes": " ".join(reading.notes),
     }
     for name, number in reading.numbers.items():

@@ -108,7 +108,9 @@ class RecordSamples:
         if added.drawn_ecg and sample.ecg is None:
             sample = self._with_drawn_ecg(sample, index)
         if added.measured:
-            sample = _measure()(sample, further_beats=added.pairing is not None)
+            path = self._file(index)
+            file = path if path is not None and path.is_file() else None
+            sample = _measure()(sample, further_beats=added.pairing is not None, file=file)
         if added.pairing is not None:
             sample = with_paired_ecg(sample, added.pairing)
         return in_canonical_picture(sample) if added.canonical else sample

@@ -3,7 +3,7 @@
 from echogen.measurement.beats import ES_OFFSET_S, find_beats, smooth_volume
 from echogen.measurement.geometry import lv_geometry
 from echogen.measurement.reading import Reading, measure, read_masks
-from echogen.measurement.segmentation import segment
+from echogen.measurement.segmentation import segment, without_islands
 from echogen.measurement.shipped import load_segmenter, truth_error
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "segment",
     "smooth_volume",
     "truth_error",
+    "without_islands",
 ]

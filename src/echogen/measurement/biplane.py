@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from echogen.arrays import Floats
 from echogen.errors import InputError
 from echogen.measurement.discs import biplane_disc_volume_ml, lv_discs
-from echogen.measurement.video import VideoReading
 from echogen.physiology import ejection_fraction_percent
+
+if TYPE_CHECKING:
+    from echogen.measurement.video import VideoReading
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from echogen.arrays import ByteArray, Floats
-from echogen.measurement.discs import disc_volume_ml, lv_discs
-from echogen.measurement.geometry import _long_axis, _steady, lv_geometry
+from echogen.measurement.discs import disc_volume_ml, lv_diameters
+from echogen.measurement.geometry import Midpoints, _long_axis, _steady, lv_geometry, mitral_midpoints
 from echogen.physiology import area_length_volume_ml
 from echogen.records import STRUCTURES
 
@@ -35,15 +35,16 @@ class Sizes:
 
 def sizes_of(masks: ByteArray, mm_per_pixel: float) -> Sizes:
     """Measure the outlines of a video. masks: (T, H, W) with the ids of `STRUCTURES`, apex above base; mm_per_pixel: in mm."""
-    area, length = lv_geometry(masks, mm_per_pixel)
-    diameters, _ = lv_discs(masks, mm_per_pixel)
+    midpoints = mitral_midpoints(masks)
+    area, length = lv_geometry(masks, mm_per_pixel, midpoints)
+    diameters = lv_diameters(masks, mm_per_pixel, midpoints=midpoints)
     contour = endocardium_mm(diameters, length)
     wall_area = (masks == STRUCTURES["myocardium"]).sum(axis=(1, 2)) * mm_per_pixel**2
     return Sizes(
         area_length_ml=area_length_volume_ml(area, length),
         discs_ml=disc_volume_ml(diameters, length),
         long_axis_mm=length,
-        la_ml=_atrium_ml(masks, mm_per_pixel),
+        la_ml=_atrium_ml(masks, mm_per_pixel, midpoints),
         contour_mm=contour,
         wall_mm=mean_thickness_mm(wall_area, contour),
     )
@@ -69,10 +70,12 @@ def mean_thickness_mm(wall_area_mm2: Floats, contour_mm: Floats) -> Floats:
     return np.asarray((np.sqrt(contour_mm**2 + 2.0 * np.pi * wall_area_mm2) - contour_mm) / np.pi)
 
 
-def _atrium_ml(masks: ByteArray, mm_per_pixel: float) -> Floats:
+def _atrium_ml(masks: ByteArray, mm_per_pixel: float, midpoints: Midpoints) -> Floats:
     """(T,) volume of the left atrium by area and length, in ml; the length runs from the annulus to the roof."""
-    atrium, ventricle = masks == STRUCTURES["la"], masks == STRUCTURES["lv"]
+    atrium = masks == STRUCTURES["la"]
     area = atrium.sum(axis=(1, 2)) * mm_per_pixel**2
     # Turned upside down, an atrium without ventricle has its base below, as `_long_axis` expects.
-    lengths = [_long_axis(a[::-1], v[::-1]) if count else np.nan for a, v, count in zip(atrium, ventricle, area, strict=True)]
+    last = masks.shape[1] - 1
+    bases = [None if point is None else np.array([last - point[0], point[1]]) for point in midpoints]
+    lengths = [_long_axis(a[::-1], base) if count else np.nan for a, base, count in zip(atrium, bases, area, strict=True)]
     return area_length_volume_ml(area, _steady(np.array(lengths)) * mm_per_pixel)

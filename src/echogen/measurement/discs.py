@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from echogen.arrays import ByteArray, Floats
-from echogen.measurement.geometry import _mitral_midpoint, lv_geometry
+from echogen.arrays import ByteArray, Floats, Mask
+from echogen.measurement.geometry import Midpoints, lv_geometry, mitral_midpoints
 from echogen.records import STRUCTURES
 
 #: Discs that the cavity is cut into, as guidelines of echocardiography have it.
 DISCS = 20
-_LV, _LA = STRUCTURES["lv"], STRUCTURES["la"]
+_LV = STRUCTURES["lv"]
 
 
 def lv_discs(masks: ByteArray, mm_per_pixel: float, discs: int = DISCS) -> tuple[Floats, Floats]:
@@ -21,18 +21,22 @@ def lv_discs(masks: ByteArray, mm_per_pixel: float, discs: int = DISCS) -> tuple
     Returns (diameters in mm, from base to apex, (T, discs); length in mm, (T,)), as `lv_geometry` has the length. The diameter is
     the area of the disc's section over its height; a frame without ventricle has diameters of 0.
     """
-    _, length = lv_geometry(masks, mm_per_pixel)
-    diameters = np.array([_diameters(mask, discs) for mask in masks])
-    return diameters * mm_per_pixel, length
+    midpoints = mitral_midpoints(masks)
+    _, length = lv_geometry(masks, mm_per_pixel, midpoints)
+    return lv_diameters(masks, mm_per_pixel, discs, midpoints), length
 
 
-def _diameters(mask: ByteArray, discs: int) -> Floats:
+def lv_diameters(masks: ByteArray, mm_per_pixel: float, discs: int = DISCS, midpoints: Midpoints | None = None) -> Floats:
+    """The diameters (T, discs) of `lv_discs` alone, in mm. midpoints: As `lv_geometry` takes them."""
+    bases = mitral_midpoints(masks) if midpoints is None else midpoints
+    return np.array([_diameters(mask == _LV, base, discs) for mask, base in zip(masks, bases, strict=True)]) * mm_per_pixel
+
+
+def _diameters(ventricle: Mask, base: Floats | None, discs: int) -> Floats:
     """(discs,) in pixels; what of the cavity lies beyond the ends of the axis counts to the outermost discs."""
-    ventricle, atrium = mask == _LV, mask == _LA
     points = np.argwhere(ventricle).astype(np.float64)
     if len(points) < 3:
         return np.zeros(discs)
-    base = _mitral_midpoint(ventricle, atrium) if atrium.any() else None
     if base is None:
         centre = points.mean(axis=0)
         upwards = np.linalg.eigh(np.cov((points - centre).T))[1][:, -1]

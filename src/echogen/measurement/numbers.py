@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,13 @@ import numpy as np
 from echogen.arrays import ByteArray, Floats
 from echogen.measurement.beats import smooth_volume
 from echogen.measurement.chambers import Sizes, sizes_of
+from echogen.measurement.known_errors import real_errors
 from echogen.measurement.reading import Reading
-from echogen.measurement.segmentation import segment
+from echogen.measurement.segmentation import segment, without_islands
+from echogen.measurement.shipped import WEIGHTS
 from echogen.networks.segmenter import Segmenter
 from echogen.physiology import ejection_fraction_percent
 
-_WEIGHTS = Path(__file__).parent.parent / "weights"
 #: Unit of each number, in the order of the output.
 UNITS = {
     "ef_area_length_percent": "%",
@@ -44,46 +44,63 @@ class Number:
 
     value: Median over the beats, in `unit`.
     unit: %, ml or mm.
-    within: Half the width of the interval that held the truth of 90 % of phantom clips; None where it is not known.
+    within: Half the width of the interval that held the truth of 90 % of phantom clips; None where it is not known, and for
+    pictures of patients.
+    spread: Standard deviation over three ways of outlining the video; None where it is outlined once. It says how sure the
+    network is of itself, not how right it is.
+    error: Error on recordings of patients, as `real_errors` has it; None for generated pictures and where nobody measured it.
     """
 
     value: float
     unit: str
     within: float | None = None
+    spread: float | None = None
+    error: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready: value, unit and within."""
+        """JSON-ready: all fields."""
         return asdict(self)
 
 
 def views_of(frames: ByteArray, segmenter: Segmenter) -> list[ByteArray]:
     """Chambers of a video as the network outlines them in three ways, whose disagreement tells of its uncertainty.
 
-    frames: (T, 128, 128) uint8. Returns three (T, 128, 128) uint8: of the video; of its mirror image, mirrored back; and with
-    the frames two before and two after as neighbours.
+    frames: (T, 128, 128) uint8. Returns three (T, 128, 128) uint8 without islands: of the video; of its mirror image, mirrored
+    back; and with the frames two before and two after as neighbours.
     """
     views = [segment(frames, segmenter), segment(frames[:, :, ::-1], segmenter)[:, :, ::-1]]
     apart = np.empty_like(views[0])
     for first in range(min(2, len(frames))):
         apart[first::2] = segment(frames[first::2], segmenter)
-    return [*views, apart]
+    return [without_islands(view) for view in (*views, apart)]
 
 
 def numbers_of(
-    views: Sequence[ByteArray], times_s: Floats, mm_per_pixel: float | None, reading: Reading, network: str | None
+    views: Sequence[ByteArray],
+    times_s: Floats,
+    mm_per_pixel: float | None,
+    reading: Reading,
+    network: str | None,
+    *,
+    generated: bool = False,
 ) -> dict[str, Number]:
     """The numbers of a video that has a beat; empty where it has none.
 
     views: Masks of `views_of`, of which the first is measured; one view has no uncertainty. times_s: (T,) in s.
     mm_per_pixel: Side of a pixel in mm; None leaves out what needs it. reading: Beats. network: Name of the shipped network,
-    whose calibration is used; None for given outlines.
+    whose errors stand beside the numbers; None for given outlines. generated: False for pictures of patients.
     """
     if not reading.beats:
         return {}
     found = [beat_numbers(sizes_of(view, mm_per_pixel or 1.0), times_s, reading) for view in views]
-    scale = {} if network is None else calibration(network)
+    scale = calibration(network) if network is not None and generated else {}
+    errors = real_errors(network) if network is not None and not generated else {}
     names = [name for name in UNITS if np.isfinite(found[0][name]) and (mm_per_pixel is not None or name in RATIOS)]
-    return {name: Number(found[0][name], UNITS[name], _within([each[name] for each in found], scale.get(name))) for name in names}
+    values = {name: [each[name] for each in found] for name in names}
+    return {
+        name: Number(of[0], UNITS[name], _within(of, scale.get(name)), _spread(of), errors.get(name))
+        for name, of in values.items()
+    }
 
 
 def beat_numbers(sizes: Sizes, times_s: Floats, reading: Reading) -> dict[str, float]:
@@ -124,15 +141,19 @@ def _if_any(values: Floats) -> Floats:
 
 def _within(values: Sequence[float], scale: dict[str, float] | None) -> float | None:
     """Half width of the 90 % interval: the spread of the views, plus the usual one, times the calibrated factor."""
-    if scale is None or len(values) < 2 or not np.isfinite(values).all():
-        return None
-    return scale["factor"] * (float(np.std(values)) + scale["usual_spread"])
+    spread = _spread(values)
+    return None if scale is None or spread is None else scale["factor"] * (spread + scale["usual_spread"])
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    """Standard deviation over the views; None where there is one, or one without a value."""
+    return float(np.std(values)) if len(values) > 1 and np.isfinite(values).all() else None
 
 
 @lru_cache(maxsize=2)
 def calibration(network: str) -> dict[str, dict[str, float]]:
     """Factor and usual spread by number, as benchmarks/uncertainty.py found them on the phantom; empty where it was not run."""
-    path = _WEIGHTS / network / "uncertainty.json"
+    path = WEIGHTS / network / "uncertainty.json"
     if not path.is_file():
         return {}
     document: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))["numbers"]

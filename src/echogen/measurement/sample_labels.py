@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from echogen.cine.sector import canonical_view
 from echogen.datasets.shards import Sample
 from echogen.errors import InputError
 from echogen.measurement.reading import read_masks
-from echogen.measurement.segmentation import segment
+from echogen.measurement.segmentation import segment, without_islands
 from echogen.measurement.shipped import load_segmenter
-from echogen.measurement.view_check import other_view
+from echogen.measurement.view_check import doppler_in_file, other_view
 from echogen.networks.segmenter import Segmenter
 
 #: Network that measures: the one that is best on pictures of patients.
@@ -22,11 +23,12 @@ READER = "reader"
 SAME_BEAT_S = 0.3
 
 
-def with_measured_labels(sample: Sample, *, further_beats: bool = False) -> Sample:
+def with_measured_labels(sample: Sample, *, further_beats: bool = False, file: Path | None = None) -> Sample:
     """Sample with masks, beats and EF, those that it lacks measured by the reader.
 
     sample: Sample with a cine.
     further_beats: Measure the beats of the video beside those that the data set states, too.
+    file: File of the video, whose colours show Doppler; None where it is not known.
 
     The label "measured" names what was measured, "measured_by" the network; "not_measured" says why something could not be, for
     instance in a clip shorter than a beat, or in another view than an apical one. Labels that the data set states stay as they
@@ -44,10 +46,13 @@ def with_measured_labels(sample: Sample, *, further_beats: bool = False) -> Samp
         shown = view.frames(cine.frames)
     except InputError as error:
         return replace(sample, labels=labels | {"not_measured": str(error)})
-    # One still is not enough to tell views apart.
-    if len(shown) > 1 and (refusal := other_view(shown, load_segmenter())):
+    # Only the colours matter, so any rate does for a file that states none.
+    if file is not None and (refusal := doppler_in_file(file, fps=25.0)):
         return replace(sample, labels=labels | {"not_measured": refusal})
-    found = segment(shown, _reader())
+    # One still is not enough to tell views apart.
+    if len(shown) > 1 and (refusal := other_view(shown)):
+        return replace(sample, labels=labels | {"not_measured": refusal})
+    found = without_islands(segment(shown, _reader()))
     masks = sample.masks
     if masks is None:
         masks = view.recorded_masks(found, *cine.frames.shape[1:])

@@ -10,7 +10,8 @@ from typing import Any
 from echogen.networks.config import load_network
 from echogen.networks.segmenter import Segmenter
 
-_WEIGHTS = Path(__file__).parent.parent / "weights"
+#: Folder of the shipped weights.
+WEIGHTS = Path(__file__).parent.parent / "weights"
 #: The folder of the one that measures: "segmenter", which judged all published figures, or "reader", which also reads real echo.
 DEFAULT = "segmenter"
 
@@ -18,11 +19,11 @@ DEFAULT = "segmenter"
 @lru_cache(maxsize=2)
 def load_segmenter(name: str = DEFAULT) -> Segmenter:
     """A shipped segmenter, "segmenter" or "reader", on the CPU. Raises `InputError` when its files are damaged."""
-    return load_network(Segmenter, _WEIGHTS / name)
+    return load_network(Segmenter, WEIGHTS / name)
 
 
 @lru_cache(maxsize=2)
 def truth_error(name: str = DEFAULT) -> dict[str, Any]:
     """Error of measuring truth clips: n, ef_mae_percent, ef_bias_percent, es_median_ms, matched_fraction, command."""
-    values: dict[str, Any] = json.loads((_WEIGHTS / name / "truth_error.json").read_text(encoding="utf-8"))
+    values: dict[str, Any] = json.loads((WEIGHTS / name / "truth_error.json").read_text(encoding="utf-8"))
     return values

@@ -15,14 +15,17 @@ from echogen.datasets.drawn_ecg import read_drawn_ecg
 from echogen.ecg import ecg_info, find_landmarks, read_around_gaps
 from echogen.errors import InputError
 from echogen.measurement.apical import apical_doubt
+from echogen.measurement.biplane import Biplane, biplane
+from echogen.measurement.known_errors import is_generated, measuring_error
 from echogen.measurement.mask_reading import read_given
 from echogen.measurement.matching import QrsLandmarks
 from echogen.measurement.numbers import Number, numbers_of, views_of
 from echogen.measurement.outlines import Outlines
 from echogen.measurement.reading import SHORTEST_S, Reading, canonical_cine, read_extremes, read_masks
-from echogen.measurement.regression import load_regressor, regressed_ef_percent, regressor_error
-from echogen.measurement.shipped import DEFAULT, load_segmenter, truth_error
+from echogen.measurement.regression import load_regressor, regressed_ef_percent
+from echogen.measurement.shipped import DEFAULT, load_segmenter
 from echogen.measurement.view_check import doppler_in_file, other_view
+from echogen.measurement.view_naming import Seen, seen_in
 from echogen.networks.config import load_network
 from echogen.networks.ef_regressor import EfRegressor
 from echogen.records import Cine, Ecg
@@ -47,11 +50,15 @@ class VideoReading(Reading):
     """A measured echo video, with a second opinion and the error of measuring.
 
     ef_regressor_percent: EF in % by a regression network that outlines nothing; None for a video under 1 s.
-    measuring_error: error of measuring clips of known truth; keys as of `truth_error`, and ef_regressor_mae_percent.
+    measuring_error: error of measuring, on recordings of patients or, for generated pictures, on clips of known truth; keys as of
+    `known_errors.measuring_error`; empty for given outlines.
     notes: sentences on what looks doubtful, such as a picture that does not look like an apical view.
     outlines: the video and its chambers, which `echogen.measurement.overlay` draws; not in the JSON.
     numbers: volumes by discs, left atrium, wall and strain with their uncertainty, by name.
     mm_per_pixel: side of a pixel of the masks of `outlines` in mm; None where it is unknown.
+    seen: view and quality of the pictures, as they seem; None for given outlines.
+    second: reading of the other view of the same patient; None where one view was given.
+    biplane: volumes and EF of both views together; None where one view was given.
     """
 
     ef_regressor_percent: float | None = None
@@ -60,14 +67,25 @@ class VideoReading(Reading):
     outlines: Outlines | None = field(default=None, repr=False, compare=False)
     numbers: dict[str, Number] = field(default_factory=dict)
     mm_per_pixel: float | None = None
+    seen: Seen | None = None
+    second: VideoReading | None = field(default=None, repr=False)
+    biplane: Biplane | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready: keys as of `Reading.to_json`, ef_regressor_percent, measuring_error, notes and numbers."""
+        """JSON-ready: keys as of `Reading.to_json`, ef_regressor_percent, measuring_error, notes, seen and numbers.
+
+        With a second view also second (its keys) and biplane.
+        """
+        both: dict[str, Any] = {}
+        if self.second is not None and self.biplane is not None:
+            both = {"second": self.second.to_json(), "biplane": self.biplane.to_json()}
         return super().to_json() | {
             "ef_regressor_percent": self.ef_regressor_percent,
             "measuring_error": self.measuring_error,
             "notes": list(self.notes),
+            "seen": None if self.seen is None else self.seen.to_json(),
             "numbers": {name: number.to_json() for name, number in self.numbers.items()},
+            **both,
         }
 
 
@@ -75,23 +93,29 @@ def measure(
     video: Cine | str | Path,
     ecg: Ecg | str | Path | None = None,
     *,
+    second: Cine | str | Path | None = None,
     fps: float | None = None,
     ecg_rate_hz: float | None = None,
     ecg_unit: str | None = None,
     regressor: str | Path | None = None,
     masks: str | Path | None = None,
     network: str = DEFAULT,
+    generated: bool | None = None,
 ) -> VideoReading:
     """Measure ejection fraction, beats and times of an echo video; with an ECG, how well the two agree in time.
 
     video: an apical four- or two-chamber view, as a `Cine` or a file. In one shorter than a beat the largest volume is taken for
     ED and the smallest for ES, and a note says so.
     ecg: on the clock of the video, as an `Ecg` or a file; "drawn" is the one in the video's pictures; None is none.
+    second: the A2C of the same patient where `video` is its A4C, for volumes and an EF from both; `biplane` of the reading holds
+    them.
     fps: frames per second, instead of what the video's file says.
     ecg_rate_hz, ecg_unit: sampling rate and unit (mV, uV or V) of the ECG, where its file does not say.
     regressor: folder of another EF regressor, as `echogen import-weights ef-regressor` makes it.
     masks: file or folder of outlines to measure from instead of the network's, as `read_given` takes them.
     network: the shipped network that outlines, "segmenter" or "reader".
+    generated: whether the pictures are generated or simulated, which decides whose error stands beside the figures; None asks the
+    file, and takes what states nothing for a recording of a patient.
     Returns the reading; EF, heart rate and volumes that cannot be known are None.
     Raises `InputError` for a file that cannot be read, and a video that is too short, shows no sector or no left ventricle, or
     shows colour Doppler or no apical view.
@@ -102,6 +126,13 @@ def measure(
     >>> abs(reading.ef_percent - 55.0) < 10.0, len(reading.beats) >= 2
     (True, True)
     """
+    if second is not None:
+        if masks is not None:
+            raise InputError("Given outlines belong to one video; measure the two views without them.")
+        options: dict[str, Any] = {"fps": fps, "regressor": regressor, "network": network, "generated": generated}
+        first = measure(video, ecg, ecg_rate_hz=ecg_rate_hz, ecg_unit=ecg_unit, **options)
+        other = measure(second, **options)
+        return replace(first, second=other, biplane=biplane(first, other))
     second_opinion = load_network(EfRegressor, Path(regressor)) if regressor else load_regressor()
     path = None if isinstance(video, Cine) else Path(video)
     cine = video if isinstance(video, Cine) else read_cine(video, fps=fps)
@@ -121,22 +152,23 @@ def measure(
         return VideoReading(
             **vars(reading), notes=(*cine.notes, *notes), outlines=outlines, numbers=numbers, mm_per_pixel=cine.mm_per_pixel
         )
+    made = is_generated(path) if generated is None and path is not None else bool(generated)
     shown, cine = cine, canonical_cine(cine)
     segmenter = load_segmenter(network)
-    if refusal := (doppler_in_file(path, fps) if path else None) or other_view(cine.frames, segmenter):
+    if refusal := (doppler_in_file(path, fps) if path else None) or other_view(cine.frames):
         raise InputError(refusal)
     views = views_of(cine.frames, segmenter)
     reading, notes = _read(views[0], cine, landmarks)
     doubt = apical_doubt(cine.frames, segmenter)
-    error = truth_error(network) | {"ef_regressor_mae_percent": None if regressor else regressor_error()["ef_mae_percent"]}
     return VideoReading(
         **vars(reading),
         ef_regressor_percent=regressed_ef_percent(cine, second_opinion),
-        measuring_error=error,
+        measuring_error=measuring_error(network, generated=made, own_regressor=regressor is not None),
         notes=(*cine.notes, *notes, *([doubt] if doubt else [])),
         outlines=Outlines(shown, views[0]),
-        numbers=numbers_of(views, cine.times_s, cine.mm_per_pixel, reading, network),
+        numbers=numbers_of(views, cine.times_s, cine.mm_per_pixel, reading, network, generated=made),
         mm_per_pixel=cine.mm_per_pixel,
+        seen=seen_in(cine.frames),
     )
 
 

@@ -14,6 +14,7 @@ from echogen.cine.sector import find_sector
 from echogen.errors import InputError
 from echogen.measurement.apical import share_brighter
 from echogen.measurement.segmentation import segment
+from echogen.measurement.shipped import load_segmenter
 from echogen.networks.segmenter import Segmenter
 from echogen.records import STRUCTURES
 
@@ -25,6 +26,8 @@ OTHER_VIEW = (
 #: Sentence about a picture in colour.
 DOPPLER = "This is colour or tissue Doppler, in which no outlines are drawn; give the same view without colour."
 
+#: The shipped network that tells other views.
+JUDGE = "segmenter"
 #: Frames that are looked at. They lie far apart, and the network takes them for neighbours: where there is no ventricle that
 #: it knows, its outlines then fall apart sooner than those of an apical view.
 _FRAMES = 9
@@ -49,14 +52,16 @@ _GREY_SHARE = 0.1
 _OTHER_HUE, _OTHER_SHARE = 60.0, 0.1
 
 
-def other_view(frames: ByteArray, segmenter: Segmenter) -> str | None:
+def other_view(frames: ByteArray, segmenter: Segmenter | None = None) -> str | None:
     """A sentence where a picture is no apical view, else None.
 
     frames: uint8 (T, 128, 128) in the canonical geometry; at most nine of them are looked at.
-    segmenter: Network whose outlines are judged: the ventricle's size, the wall around it, the atrium's size and place, and
-        the agreement with the outlines of the mirrored picture.
+    segmenter: Network whose outlines are judged: the ventricle's size, the wall around it, the atrium's size and place, and the
+        agreement with the outlines of the mirrored picture. None is the shipped segmenter, for which the limits were set; the
+        reader, which was taught more kinds of pictures, finds a ventricle in parasternal views, too.
     """
     chosen = frames[np.unique(np.linspace(0, len(frames) - 1, _FRAMES).astype(int))]
+    segmenter = segmenter or load_segmenter(JUDGE)
     masks = segment(chosen, segmenter)
     mirrored = segment(np.ascontiguousarray(chosen[..., ::-1]), segmenter)[..., ::-1]
     return OTHER_VIEW if _doubt(_plausibility(chosen, masks, mirrored)) >= _LEAST_DOUBT else None
@@ -82,7 +87,7 @@ def _plausibility(frames: ByteArray, masks: ByteArray, mirrored: ByteArray) -> F
         [
             np.median(lv.mean(axis=(1, 2))),
             np.median(la.mean(axis=(1, 2))),
-            np.median([_ring(*pair) for pair in zip(lv, wall, strict=True)]),
+            np.median([ring(*pair) for pair in zip(lv, wall, strict=True)]),
             np.median([_below(*pair) for pair in zip(lv, la, strict=True)]),
             share_brighter(smooth[wall], smooth[la]),
             2.0 * (wall & other_wall).sum() / max(1, int(wall.sum() + other_wall.sum())),
@@ -90,7 +95,7 @@ def _plausibility(frames: ByteArray, masks: ByteArray, mirrored: ByteArray) -> F
     )
 
 
-def _ring(lv: Mask, wall: Mask) -> float:
+def ring(lv: Mask, wall: Mask) -> float:
     """Share of the two pixels around a ventricle that are wall; 0 without a ventricle."""
     rim = ndimage.binary_dilation(lv, iterations=2) & ~lv
     return float((wall & rim).sum() / max(1, int(rim.sum())))
@@ -108,12 +113,14 @@ def doppler(frames: ByteArray) -> str | None:
 
     frames: (T, H, W, 3) uint8 RGB, as stored; at most nine of them are looked at. Part of the sector is coloured, or all of it
     in several hues; a tint of the whole picture, marks and a drawn ECG are not taken for it.
-    Raises `InputError` for frames that show no sector.
+    Raises `InputError` for coloured frames that show no sector.
     """
     chosen = frames[np.unique(np.linspace(0, len(frames) - 1, _FRAMES).astype(int))]
-    inside = find_sector(chosen.max(axis=-1)).inside(*chosen.shape[1:3])
     highest, lowest = chosen.max(axis=-1).astype(np.float32), chosen.min(axis=-1)
     saturation = (highest - lowest) / np.maximum(highest, 1.0)
+    if not ((highest > _BRIGHT) & (saturation > _SATURATED)).any():
+        return None
+    inside = find_sector(chosen.max(axis=-1)).inside(*chosen.shape[1:3])
     bright = (highest > _BRIGHT) & inside
     thin = max(3, round(_THIN * chosen.shape[1]))
     coloured = ndimage.binary_opening(bright & (saturation > _SATURATED), structure=np.ones((1, thin, thin)))

@@ -21,7 +21,9 @@ from echogen.errors import InputError
 from echogen.generators.base import Generator
 from echogen.measurement import load_segmenter, measure, truth_error
 from echogen.measurement.apical import apical_doubt
-from echogen.measurement.regression import load_regressor, regressed_ef_percent, regressor_error
+from echogen.measurement.known_errors import measuring_error
+from echogen.measurement.regression import load_regressor, regressed_ef_percent
+from echogen.measurement.shipped import DEFAULT
 from echogen.records import Cine, Ecg
 
 LABEL = "SYNTHETIC"
@@ -110,6 +112,6 @@ def measured(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, 
     segmenter = load_segmenter()
     found = measure(cine, segmenter).to_json()
     doubt = apical_doubt(cine.frames, segmenter)
-    error = truth_error() | {"ef_regressor_mae_percent": regressor_error()["ef_mae_percent"]}
+    error = measuring_error(DEFAULT, generated=False)
     second = regressed_ef_percent(cine, load_regressor())
     return found | {"ef_regressor_percent": second, "doubt": doubt, "measuring_error": error, "notes": facts.get("notes", [])}
