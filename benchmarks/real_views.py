@@ -110,7 +110,7 @@ def main() -> None:
     )
     print(text)
     if not options.dry:
-        note = "No limit was chosen on these patients. Command: `python benchmarks/real_views.py`.\n\n"
+        note = "The limits were set with a look at these patients, so this is no blind test. Command: `python benchmarks/real_views.py`.\n\n"
         write_section(DOCS / "real.md", "Views and quality, as they are named", note + text)
 
 
