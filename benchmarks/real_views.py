@@ -110,7 +110,8 @@ def main() -> None:
     )
     print(text)
     if not options.dry:
-        note = "The limits were set with a look at these patients, so this is no blind test. Command: `python benchmarks/real_views.py`.\n\n"
+        note = "The limits were set with a look at these patients, so this is no blind test. "
+        note += "Command: `python benchmarks/real_views.py`.\n\n"
         write_section(DOCS / "real.md", "Views and quality, as they are named", note + text)
 
 
