@@ -49,11 +49,10 @@ TITLE = "From a hospital's files to generated hearts"
 #: Words on the pictures by those who looked at them; look again after another training.
 SEEN = (
     "The decoder that learned from the files draws tissue without its speckle (third row of each picture): the squared error "
-    "prefers the mean of what it cannot know, and in an hour the adversarial loss stayed too weak against it. It is nearer to the "
-    "hospital by the distance, not by eye; more steps, or a larger weight (`options.adversarial`), would be next.\n"
+    "prefers the mean of what it cannot know, and in an hour the adversarial loss stayed too weak against it. It is nearer to "
+    "the hospital by the distance, not by eye; more steps, or a larger weight (`options.adversarial`), would be next. A training "
+    "from nothing was not run.\n"
 )
-#: Networks that a training from nothing needs: codes and transformer as the shipped ones, whose recipes state them.
-SCRATCH_TOKENIZER = ("init_from=null", "options.decoder_only=false")
 
 
 @dataclass(frozen=True)
@@ -103,22 +102,16 @@ def prepare(commands: Commands, work: Path, part: str) -> Path:
     return shards
 
 
-def train(commands: Commands, work: Path, shards: Path, name: str, minutes: float, scratch: bool) -> Path:
-    """Generator trained on shards: a new decoder and a transformer side by side on the shipped codes, or both from nothing."""
+def train(commands: Commands, work: Path, shards: Path, name: str, minutes: float) -> Path:
+    """Generator trained on shards: a new decoder and a transformer side by side, on the shipped codes."""
     run, model = work / name, work / name / "model"
     shared = ["--set", f"data.source={shards}", "--set", f"minutes={minutes:g}", "--resume"]
     tokenizer = ["train", "clock-128-tokenizer", *shared, "-o", str(run / "tokenizer")]
     transformer = ["train", "clock-128-transformer", *shared, "-o", str(run / "transformer")]
-    if scratch:
-        tokenizer += [part for change in SCRATCH_TOKENIZER for part in ("--set", change)]
-        transformer += ["--set", "init_from=null", "--set", f"data.tokenizer={run / 'tokenizer/weights/tokenizer'}"]
-        commands.run(run / "tokenizer" / "done", tokenizer)
-        commands.run(run / "transformer" / "done", transformer)
-    else:
-        tokenizer += ["--set", "options.decoder_only=true"]
-        shipped = Path(echogen.__file__).parent / "weights/phantom-128/tokenizer"
-        transformer += ["--set", f"data.tokenizer={shipped}"]
-        commands.run(model / "generator.json", tokenizer, transformer)
+    tokenizer += ["--set", "options.decoder_only=true"]
+    shipped = Path(echogen.__file__).parent / "weights/phantom-128/tokenizer"
+    transformer += ["--set", f"data.tokenizer={shipped}"]
+    commands.run(model / "generator.json", tokenizer, transformer)
     commands.run(model / "generator.json", ["assemble", str(run / "tokenizer"), str(run / "transformer"), "-o", str(model)])
     commands.run(
         model / "calibrated", ["calibrate", str(model), "--hearts", "16", "--es-hearts", "16", "--processes", str(os.cpu_count())]
@@ -241,9 +234,7 @@ def strips(rows: dict[str, list[Cine]], patients: Sequence[Held]) -> None:
 
 
 def main() -> None:
-    options = arguments(
-        __doc__ or "", work="runs/hospital", learned=400, held_out=100, minutes=50.0, scratch_minutes=0.0, processes=2, judge=1
-    )
+    options = arguments(__doc__ or "", work="runs/hospital", learned=400, held_out=100, minutes=50.0, processes=2, judge=1)
     work = Path(options.work)
     work.mkdir(parents=True, exist_ok=True)
     commands = Commands(work)
@@ -252,10 +243,8 @@ def main() -> None:
             print(f"exported {done}", end="\r", flush=True)
         (work / "export" / "done").touch()
     learned, judged = prepare(commands, work, "train"), prepare(commands, work, "held_out")
-    models = {"trained from the shipped weights": train(commands, work, learned, "from-shipped", options.minutes, False)}
+    models = {"trained from the shipped weights": train(commands, work, learned, "from-shipped", options.minutes)}
     models["the same, with speckle by physics"] = with_physics(models["trained from the shipped weights"])
-    if options.scratch_minutes:
-        models["trained from nothing"] = train(commands, work, learned, "from-nothing", options.scratch_minutes, True)
     if not options.judge:
         return
     torch.set_num_threads(options.processes)
@@ -306,8 +295,6 @@ def main() -> None:
     for shown in SHOWN:
         text += f"\n![A held-out patient and the generated hearts](images/hospital-{shown}.webp)\n"
     text += f"\nFrom top to bottom: {', '.join(videos)}.\n\n{SEEN}"
-    if not options.scratch_minutes:
-        text += "A training from nothing (`--scratch-minutes`) was not run.\n"
     print(text)
     write_section(DOCS / "hospital.md", TITLE, text)
 
