@@ -6,7 +6,6 @@ Adapted to 1, 4 and 16 clips of patients of $ECHOGEN_TEST_DATA/real and judged o
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +21,9 @@ from echogen.benchmark.markdown import table, write_section
 from echogen.cine import read_cine, resample_frames, to_sector
 from echogen.errors import InputError
 from echogen.generators import Generator
-from echogen.generators.assembly import grow
 from echogen.networks.video_tokenizer import VideoTokenizer
 from echogen.records import Cine
 from echogen.training.adaptation import AdapterClip, AdapterPlan, adapt, check_tokenizer, reconstruct
-from echogen.training.recipe import load_recipe
-from echogen.training.tasks.tokenizer import TokenizerTask
-from echogen.training.trainer import train
 
 #: Patients that are learned from at most; the others of the folder are judged.
 MOST_LEARNED = 16
@@ -39,8 +34,6 @@ MOST_FRAMES, ANY_FPS = 65, 25.0
 CLIP_FPS = 8.0
 #: Errors in ECHOPulse's Table 1: of the tokenizer as it was trained on natural video, and after domain transfer.
 PUBLISHED = ("5.02e-03", "2.89e-03")
-#: Levels of FSQ of a tokenizer with more codes: 10 bits a code become 19.
-MORE_LEVELS = (8, 5, 5, 5, 5, 5, 5, 5)
 
 #: Sigma in pixels of a blur whose error stands beside those of the tokenizers.
 BLUR_PX = 1.6
@@ -113,25 +106,8 @@ def drawing(*tokenizers: VideoTokenizer) -> list[Callable[[ByteArray], Drawn]]:
     return [lambda frames, network=tokenizer: reconstruct(network, frames)[0] for tokenizer in tokenizers]  # type: ignore[misc]
 
 
-def trained_whole(model: str, paths: Sequence[Path], minutes: float, work: Path) -> VideoTokenizer:
-    """A tokenizer with more codes, all of whose weights learned from clips in the canonical picture for so many minutes."""
-    grown = work / "grown"
-    if not grown.exists():
-        grow(model, MORE_LEVELS, grown)
-    with tempfile.TemporaryDirectory() as folder:
-        for path in paths:
-            (Path(folder) / path.name).symlink_to(path)
-        changes = [f"init_from={grown}", f"data.source={folder}", "data.frames=33", f"minutes={minutes}", "options.adversarial=0"]
-        changes += ["options.perceptual=0", "options.features_steps=0", "sample_every=0"]
-        task = TokenizerTask(load_recipe("clock-128-tokenizer", changes))
-        train(task, task.recipe, work / "trained", resume=True)
-    network = task.networks()["tokenizer"]
-    assert isinstance(network, VideoTokenizer)
-    return network.eval()
-
-
 def main() -> None:
-    options = arguments(__doc__ or "", steps=AdapterPlan.steps, longer=600, minutes=0.0, work="runs/tokenizer-real")
+    options = arguments(__doc__ or "", steps=AdapterPlan.steps, longer=600)
     at = os.environ.get("ECHOGEN_TEST_DATA")
     if not at:
         raise SystemExit("Set ECHOGEN_TEST_DATA to the folder of real recordings.")
@@ -167,12 +143,6 @@ def main() -> None:
             for shown in (as_it_is, canonical)
         ]
         judge(f"adapted to {count} clip{'s' * (count > 1)}, {steps} steps", *drawing(*adapted))
-    if options.minutes:
-        whole = trained_whole(options.model, learned, options.minutes, Path(options.work))
-        judge(
-            f"19 bits a code instead of 10, all weights trained on {MOST_LEARNED} clips for {options.minutes:g} min",
-            *drawing(whole, whole),
-        )
     head = ["tokenizer", "112 px: MSE", "MAE", "128 px: MSE", "MAE", "128 px, other sources: MSE", "MAE"]
     text = (
         f"Tokenizer of {options.model}, which draws 52 codes of 10 bits each 4 frames, against raw frames, speckle and "
@@ -184,8 +154,7 @@ def main() -> None:
         f"and {len(other_clips)} cines of other sources. Adapted: low-rank changes towards raw frames, as `echogen adapt` "
         f"makes them towards smoothed ones. ECHOPulse's Table 1 has MSE {PUBLISHED[0]} before and {PUBLISHED[1]} after "
         f"domain transfer, on "
-        "other data of 128 px with about five times as many bits. Command: `python benchmarks/tokenizer_real.py"
-        f"{f' --minutes {options.minutes:g}' if options.minutes else ''}`.\n\n"
+        "other data of 128 px with about five times as many bits. Command: `python benchmarks/tokenizer_real.py`.\n\n"
     ) + table(head, rows)
     print(text)
     write_section(DOCS / "tokenizer.md", "Recorded echo", text)
