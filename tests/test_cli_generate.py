@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import echogen as package
 from echogen import read_cine, read_ecg
 from echogen.ecg import find_landmarks
 
@@ -201,3 +202,13 @@ def test_options_of_a_still_need_one(echogen: Run, tmp_path: Path, more: tuple[s
     outcome = echogen("generate", "-o", tmp_path / "beat.npz", *more)
     assert outcome.code == 2
     assert "--image" in outcome.err
+
+
+@pytest.mark.parametrize("option", [("--refine", "2x-space"), ("--private",), ("--steps", 3), ("--text", "a heart")])
+def test_options_of_a_model_are_refused_for_own_pixels(echogen: Run, tmp_path: Path, option: tuple[object, ...]) -> None:
+    cine = package.simulate(seconds=0.2, seed=5).cine
+    package.write(cine, tmp_path / "still.npz")
+    done = echogen("generate", "-o", tmp_path / "a.mp4", "--image", tmp_path / "still.npz", "--texture", "own", *option)
+    assert done.code == 2
+    assert "No model draws a still's own pixels" in done.err
+    assert not (tmp_path / "a.mp4").exists()

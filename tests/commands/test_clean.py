@@ -200,6 +200,7 @@ def test_what_cannot_be_cleaned_is_one_sentence(study: Path, tmp_path: Path, ech
         ((study, "-o", study / "out"), "lies in the study"),
         ((study, "-o", tmp_path / "full"), "is not empty"),
         ((study, "-o", tmp_path / "out", "--link", tmp_path / "out/link.json"), "does not exist"),
+        ((study, "-o", tmp_path / "new", "--link", tmp_path / "full/a"), "is no link file"),
         ((tmp_path / "MUELLER_ct.dcm", "-o", tmp_path / "out"), "None of 1 files could be cleaned"),
     ):
         done = echogen("clean", *arguments)

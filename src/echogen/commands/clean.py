@@ -100,11 +100,21 @@ def _begin(output: Path, link: Path | None, choices: dict[str, Any]) -> tuple[di
         raise InputError(f"The work in {output} began with other options; go on with those, or clean into another folder.")
     if output.is_dir() and any(output.iterdir()):
         raise InputError(f"The folder {output} is not empty; name a new one for the cleaned files.")
+    earlier = None if link is None or not link.is_file() else _secret_of(link)
     output.mkdir(exist_ok=True)
-    earlier = json.loads(link.read_text(encoding="utf-8")).get("secret") if link is not None and link.is_file() else None
     state = {"secret": earlier or secrets.token_hex(32), "choices": choices}
     journal.write_text(json.dumps(state) + "\n", encoding="utf-8")
     return state, {}
+
+
+def _secret_of(link: Path) -> str:
+    """The key in a link file of an earlier cleaning. Raises `InputError` for another file."""
+    try:
+        secret = json.loads(link.read_text(encoding="utf-8"))["secret"]
+        bytes.fromhex(secret)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{link} is no link file of an earlier cleaning; name that one, or a file that is not there.") from error
+    return str(secret)
 
 
 def _one(path: Path, study: Path, output: Path, plan: Plan, name: str) -> dict[str, Any]:

@@ -65,13 +65,19 @@ def still_video(generator: VideoGenerator, case: Case) -> StillVideo:
         if wants_own:
             raise InputError("--size native and --from-phase move the pixels of a still; leave them out with --texture drawn.")
         return StillVideo(generator, case.conditions(_canonical(case.image, warn=True)))
+    if drawn or not is_default:
+        raise InputError(
+            "No model draws a still's own pixels, so --model, --adapter, --refine, --private, --text, --guidance and --steps "
+            "have no meaning for them; leave these out, or leave out --texture own, --size native and --from-phase."
+        )
     try:
         return _own(case)
     except InputError as error:
         if wants_own:
             raise
+        still = _canonical(case.image, warn=False)
         typer.echo(f"Note: {case.image.name} is drawn anew, its own pixels cannot be moved: {error}", err=True)
-        return StillVideo(generator, case.conditions(_canonical(case.image, warn=False)))
+        return StillVideo(generator, case.conditions(still))
 
 
 def _own(case: Case) -> StillVideo:
