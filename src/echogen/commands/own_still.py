@@ -26,7 +26,7 @@ MOST_WIDTH, MOST_HEIGHT = 800, 600
 
 @dataclass(frozen=True)
 class StillVideo:
-    """How a still becomes a video.
+    """Way from a still to a video.
 
     generator: Generator that makes the video.
     conditions: Conditions of the case, with the still.

@@ -25,7 +25,7 @@ NAMES = ("A4C", "A2C", UNSURE, OTHER, DOPPLER_VIEW, NO_ECHO)
 #: Area of the right chambers over that of the left ventricle from which a view counts as A4C, and up to which as A2C: in
 #: simulated A4C views it is at least 0.7, in A2C views 0.
 _SHOWN, _NOT_SHOWN = 0.3, 0.1
-#: What makes pictures fair instead of good, and poor instead of fair, in the order of `_signs`.
+#: Limits at which pictures are fair instead of good, and poor instead of fair, in the order of `_signs`.
 _GOOD, _POOR = np.array([0.9, 0.75, 0.7]), np.array([0.75, 0.6, 0.5])
 #: Sentence about each of these signs.
 _SENTENCES = (
