@@ -54,9 +54,18 @@ def digest(array: Any) -> str:
     return hashlib.sha256(f"{values.dtype} {values.shape}".encode() + values.tobytes()).hexdigest()[:16]
 
 
+def processor() -> str:
+    """Maker and family of the processor, as Linux tells them; libraries choose their kernels by these."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.is_file() else []
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return " ".join([told.get("vendor_id", platform.processor()), told.get("cpu family", "")]).strip()
+
+
 def computer() -> list[str]:
     """What floating-point results depend on beside the code."""
-    return [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.__version__, np.__version__]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return [platform.machine(), processor(), capability, torch.__version__, np.__version__]
 
 
 def run(*arguments: object) -> None:
