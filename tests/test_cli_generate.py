@@ -150,3 +150,53 @@ def test_a_clip_from_one_frame_and_an_ejection_fraction(echogen: Run, tmp_path: 
         assert refused.code == 2
         assert word in refused.err
     assert not (tmp_path / "no.npz").exists()
+
+
+def test_a_still_keeps_its_own_pixels_unless_it_is_to_be_drawn(echogen: Run, tmp_path: Path) -> None:
+    assert echogen("simulate", "-o", tmp_path / "set", "--seconds", 2, "--seed", 5).code == 0
+    still = next((tmp_path / "set").rglob("cine.npz"))
+    given = read_cine(still).frames[0]
+    asked = ("--image", still, "--seconds", 1, "--ef", 50)
+    for name, more in {"own": (), "es": ("--from-phase", "es", "--fps", 25), "drawn": ("--texture", "drawn")}.items():
+        outcome = echogen("generate", "-o", tmp_path / f"{name}.npz", *asked, *more)
+        assert outcome.code == 0, outcome.err
+    documents = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in ("own", "es", "drawn")}
+    assert [documents[name]["model"] for name in documents] == ["own-pixels", "own-pixels", "phantom-128"]
+    assert documents["own"]["still"] == {"texture": "own", "phase": "ed", "phase_is_guess": True, "outlined_by": "reader"}
+    assert (documents["es"]["still"]["phase"], documents["es"]["still"]["phase_is_guess"]) == ("es", False)
+    assert documents["es"]["video_start_s"] > documents["own"]["video_start_s"] + 0.2
+    assert (documents["es"]["native_fps"], documents["es"]["resampled"]) == (25, False)
+    assert "still" not in documents["drawn"]
+    own, es = (read_cine(tmp_path / f"{name}.npz") for name in ("own", "es"))
+    np.testing.assert_array_equal(own.frames[0], given)
+    np.testing.assert_array_equal(es.frames[0], given)
+    assert (len(own.frames), len(es.frames)) == (32, 25)
+
+
+def test_a_still_of_a_patient_keeps_its_size(echogen: Run, tmp_path: Path, test_data: Path) -> None:
+    still = test_data / "real" / "cines" / "vitalab_a4c_sequence.nii.gz"
+    outcome = echogen("generate", "-o", tmp_path / "beat.npz", "--image", still, "--size", "native", "--seconds", 0.5, "--ef", 60)
+    assert outcome.code == 0, outcome.err
+    frames = read_cine(tmp_path / "beat.npz").frames
+    assert frames.shape == (16, 480, 560)
+    np.testing.assert_array_equal(frames[:, :, 450:], frames[:1, :, 450:].repeat(16, 0))
+    assert (frames[10] != frames[0]).mean() > 0.05
+
+
+def test_a_still_that_is_no_apical_view_is_drawn_or_refused(echogen: Run, tmp_path: Path, test_data: Path) -> None:
+    still = test_data / "real" / "cines" / "godicom_I_000007_PLAX.dcm"
+    drawn = echogen("generate", "-o", tmp_path / "beat.npz", "--image", still, "--seconds", 0.5)
+    assert drawn.code == 0, drawn.err
+    assert "is drawn anew" in drawn.err
+    assert json.loads((tmp_path / "beat.json").read_text())["model"] == "phantom-128"
+    refused = echogen("generate", "-o", tmp_path / "other.npz", "--image", still, "--seconds", 0.5, "--texture", "own")
+    assert refused.code == 2
+    assert "apical" in refused.err
+    assert not (tmp_path / "other.npz").exists()
+
+
+@pytest.mark.parametrize("more", [("--size", "native"), ("--from-phase", "es"), ("--texture", "own")])
+def test_options_of_a_still_need_one(echogen: Run, tmp_path: Path, more: tuple[str, str]) -> None:
+    outcome = echogen("generate", "-o", tmp_path / "beat.npz", *more)
+    assert outcome.code == 2
+    assert "--image" in outcome.err
