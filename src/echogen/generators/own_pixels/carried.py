@@ -115,7 +115,7 @@ def lit_sector(still: ByteArray, view: CanonicalView) -> Mask:
     thin, wide = THIN_PX * view.factor, int(CLOSED_PX * view.factor) + 1
     lit &= _distance(_distance(~lit) > thin) <= thin
     around = np.pad(lit, wide)
-    closed = _distance(_distance(around) > CLOSED_PX * view.factor) > CLOSED_PX * view.factor  # grown, then shrunk
+    closed = _distance(_distance(around) > CLOSED_PX * view.factor) > CLOSED_PX * view.factor
     filled: Mask = ndimage.binary_fill_holes(closed[wide:-wide, wide:-wide])
     return filled & fan if filled.any() else fan
 
