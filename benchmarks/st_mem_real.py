@@ -78,6 +78,7 @@ def trained(folder: Path | None, steps: int, work: Path, seed: int = 0) -> StMem
     """A network after so many steps on simulated ECGs, and as often on those of a folder where there is one."""
     source = '["phantom"]' if folder is None else f'["phantom", "{folder}"]'
     changes = [f"data.source={source}", f"steps={steps}", "minutes=null", f"seed={seed}", "sample_every=0", "save_every=100000"]
+    changes += [f"warmup_steps={max(1, steps // 10)}"]
     recipe = load_recipe(RECIPE, changes)
     task = StMemTask(recipe)
     train(task, recipe, work, resume=True)
@@ -118,14 +119,15 @@ def main() -> None:
     rows.append(["both", "", str(len(before)), f"{before.mean():.3f}", f"{after.mean():.3f}", f"{better} of {len(before)}", ""])
     head = ["real ECGs learned from", "n", "n judged, of other formats", "error, simulated ECGs alone", "error, with real ones"]
     text = (
-        f"Recipe {RECIPE}, {options.steps} steps of 16 ECGs: simulated ones alone, or half simulated and half of the "
+        f"Recipe {RECIPE}, {options.steps} steps of 16 ECGs (minutes; the recipe has 20,000): simulated ones "
+        f"alone, or half simulated and half of the "
         f"real recordings "
         "of some file formats; judged on the real recordings of the other formats, which stand for other devices. Error: mean "
         f"squared error of the hidden three quarters of patches, each patch normalised (1: nothing is drawn), over "
         f"{DRAWS} draws "
         "of what is hidden. A dozen recordings are few: this shows that training on real files works and what it brings, not "
         "how good an encoder of many thousands would be. The networks are not kept. "
-        "Command: `python benchmarks/st_mem_real.py`.\n\n"
+        f"Command: `python benchmarks/st_mem_real.py --steps {options.steps}`.\n\n"
     ) + table([*head, "lower in", "error on those learned from"], rows)
     print(text)
     write_section(DOCS / "st_mem.md", "Pre-training on real ECGs", text)
